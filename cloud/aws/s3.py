@@ -1,0 +1,123 @@
+"""S3, as far as Edgewright needs it: put, get, list, and a write that never overwrites.
+
+Objects that devices download are immutable and named by their digest (:meth:`ObjectStore.put_immutable`): overwriting
+one would make every device that resolves the component later fail its checksum.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud.aws.session import AwsSession, translated
+from cloud.errors import ConflictError, InvalidInputError, NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class S3Uri:
+    """``s3://bucket/key``; a key that ends in ``/`` is a prefix."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, text: str) -> "S3Uri":
+        """The inverse of ``str()``.
+
+        Raises:
+            InvalidInputError: not an S3 URI.
+        """
+        scheme, _, rest = text.partition("://")
+        bucket, _, key = rest.partition("/")
+        if scheme != "s3" or not bucket:
+            raise InvalidInputError(f"{text!r} is not an S3 URI", "Write s3://bucket/key.")
+        return cls(bucket, key)
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+    def __truediv__(self, name: str) -> "S3Uri":
+        """A key below this prefix."""
+        return S3Uri(self.bucket, f"{self.key.rstrip('/')}/{name}".lstrip("/"))
+
+
+class ObjectStore:
+    """Reads and writes whole objects. Every error is one of ``cloud.errors``."""
+
+    def __init__(self, session: AwsSession) -> None:
+        """Nothing is contacted until a method is called."""
+        self._client = session.client("s3")
+
+    def put_bytes(self, uri: S3Uri, data: bytes) -> None:
+        """Write an object, whatever was there."""
+        with translated(f"writing {uri}"):
+            self._client.put_object(Bucket=uri.bucket, Key=uri.key, Body=data)
+
+    def put_file(self, uri: S3Uri, path: Path) -> None:
+        """Write a file's bytes, in parts where it is large, whatever was there."""
+        with translated(f"uploading {path.name} to {uri}"):
+            self._client.upload_file(str(path), uri.bucket, uri.key)
+
+    def put_immutable(self, uri: S3Uri, path: Path) -> bool:
+        """Write a file under a key that names its digest; ``False`` if the very same object was there already.
+
+        Raises:
+            ConflictError: the key holds other bytes; nothing was written.
+        """
+        size_bytes, digest = path.stat().st_size, file_sha256(path)
+        try:
+            with translated(f"looking for {uri}"):
+                head = self._client.head_object(Bucket=uri.bucket, Key=uri.key)
+        except NotFoundError:
+            with translated(f"uploading {path.name} to {uri}"):
+                self._client.upload_file(
+                    str(path), uri.bucket, uri.key, ExtraArgs={"Metadata": {"edgewright-sha256": digest}}
+                )
+            return True
+        if head["ContentLength"] != size_bytes or head["Metadata"].get("edgewright-sha256") != digest:
+            raise ConflictError(
+                f"{uri} exists with other bytes", "Publish under a new version; artifacts never change."
+            )
+        return False
+
+    def get_bytes(self, uri: S3Uri) -> bytes:
+        """Read an object."""
+        with translated(f"reading {uri}"):
+            data: bytes = self._client.get_object(Bucket=uri.bucket, Key=uri.key)["Body"].read()
+        return data
+
+    def get_file(self, uri: S3Uri, path: Path) -> Path:
+        """Read an object into a file, whose folder is made."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with translated(f"downloading {uri}"):
+            self._client.download_file(uri.bucket, uri.key, str(path))
+        return path
+
+    def list(self, prefix: S3Uri) -> Iterator[S3Uri]:
+        """Every object below a prefix, in key order."""
+        with translated(f"listing {prefix}"):
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=prefix.bucket, Prefix=prefix.key):
+                for entry in page.get("Contents", ()):
+                    yield S3Uri(prefix.bucket, entry["Key"])
+
+    def ensure_bucket(self, bucket: str, region: str) -> None:
+        """Make the bucket unless it is ours already."""
+        try:
+            with translated(f"looking for bucket {bucket}"):
+                self._client.head_bucket(Bucket=bucket)
+        except NotFoundError:
+            placement = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+            with translated(f"creating bucket {bucket}"):
+                self._client.create_bucket(Bucket=bucket, **placement)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 lower-case hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def greengrass_digest(path: Path) -> str:
+    """The digest Greengrass writes into a recipe: base64 of the SHA-256."""
+    return base64.b64encode(bytes.fromhex(file_sha256(path))).decode()

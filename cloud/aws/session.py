@@ -1,0 +1,101 @@
+"""Clients with sane timeouts and retries, and the one place where botocore's errors become ours.
+
+It decides nothing about local or real AWS: boto3 reads ``AWS_ENDPOINT_URL`` and the credentials itself.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError as BotoConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    ParamValidationError,
+)
+
+from cloud.errors import ConflictError, EdgewrightError, InvalidInputError, NotFoundError, UnavailableError
+
+NOT_FOUND_CODES = frozenset(
+    {
+        "404",
+        "NoSuchKey",
+        "NoSuchBucket",
+        "NotFound",
+        "NotFoundException",
+        "ResourceNotFoundException",
+        "ResourceNotFound",
+    }
+)
+CONFLICT_CODES = frozenset(
+    {"ConflictException", "ResourceAlreadyExistsException", "ResourceInUse", "ResourceInUseException"}
+)
+INVALID_CODES = frozenset({"ValidationException", "InvalidRequestException", "InvalidParameterException"})
+UNAVAILABLE_CODES = frozenset(
+    {"ServiceUnavailable", "ServiceUnavailableException", "InternalServerException", "InternalFailure", "InternalError",
+     "ThrottlingException", "Throttling", "SlowDown", "RequestTimeout", "500", "502", "503"}
+)  # fmt: skip
+
+
+class AwsSession:
+    """Makes one client per service and keeps it. Thread-safe for the clients it returns, as boto3's clients are."""
+
+    def __init__(self, region: str) -> None:
+        """Nothing is contacted until a client is used."""
+        self._session = boto3.session.Session(region_name=region)
+        self._clients: dict[str, Any] = {}
+        self._config = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
+
+    def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 builds client classes at run time
+        """The client of a service, by boto3's name for it."""
+        if service not in self._clients:
+            self._clients[service] = self._session.client(service, config=self._config)
+        return self._clients[service]
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn botocore's errors into ours; ``what`` says what was being done, such as ``"uploading the bundle"``.
+
+    Raises:
+        NotFoundError, ConflictError, InvalidInputError, UnavailableError, EdgewrightError: by the service's error code.
+    """
+    try:
+        yield
+    except ClientError as error:
+        raise _from_code(what, error) from error
+    except (BotoConnectionError, HTTPClientError) as error:
+        raise UnavailableError(
+            f"{what}: no answer from AWS ({type(error).__name__})",
+            "Check AWS_ENDPOINT_URL and the network, then run the same command again; it goes on where it stopped.",
+        ) from error
+    except NoCredentialsError as error:
+        raise UnavailableError(f"{what}: no AWS credentials", "Set AWS_PROFILE or AWS_ACCESS_KEY_ID.") from error
+    except ParamValidationError as error:
+        raise InvalidInputError(f"{what}: {error}", "Correct the named field.") from error
+    except BotoCoreError as error:
+        raise EdgewrightError(f"{what}: {error}") from error
+
+
+def error_code(error: ClientError) -> str:
+    """The service's own code, such as ``ConflictException``."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _from_code(what: str, error: ClientError) -> EdgewrightError:
+    code = error_code(error)
+    text = str(error.response.get("Error", {}).get("Message") or error)
+    sentence = f"{what}: {text} ({code})"
+    if code in NOT_FOUND_CODES:
+        return NotFoundError(sentence)
+    if code in CONFLICT_CODES:
+        return ConflictError(sentence)
+    if code in INVALID_CODES:
+        return InvalidInputError(sentence)
+    if code in UNAVAILABLE_CODES:
+        return UnavailableError(sentence, "Run the same command again; it goes on where it stopped.")
+    return EdgewrightError(sentence)

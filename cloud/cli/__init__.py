@@ -1,0 +1,1 @@
+"""The ``edgewright`` command: thin; each command reads its options, calls one piece of the cloud side, prints."""

@@ -1,0 +1,33 @@
+"""The command ``edgewright``: what commands there are, and how an error leaves the program."""
+
+import sys
+
+import typer
+
+from cloud.cli.output import print_error
+from cloud.errors import EdgewrightError, InvalidInputError
+from edge_component.contracts.errors import ContractError
+
+app = typer.Typer(
+    name="edgewright",
+    help="Carry models from SageMaker to AWS IoT Greengrass devices, and back when they no longer fit the world.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 2 usage, 3 refused input, 4 conflict or not found, 5 unavailable, 1 the rest."""
+    try:
+        app()
+    except EdgewrightError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+    except ContractError as error:
+        refused = InvalidInputError(str(error), "Correct the named field.")
+        print_error(refused)
+        sys.exit(refused.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""How every command prints: a table for people, JSON for scripts, errors with their remedy on standard error.
+
+Results go to standard output and nothing else does, so that ``edgewright … -o json | jq`` always works.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cloud.errors import EdgewrightError
+
+
+class OutputFormat(StrEnum):
+    """What ``-o`` takes."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+OutputOption = Annotated[
+    OutputFormat, typer.Option("--output", "-o", help="table for people, json for scripts.", show_default=True)
+]
+
+progress_console = Console(stderr=True)
+"""For progress and notes; never for results."""
+
+
+def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output: OutputFormat) -> None:
+    """Print a list: the named columns as a table, or every field as a JSON array."""
+    if output is OutputFormat.JSON:
+        print_json(list(rows))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "))
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    Console().print(table)
+
+
+def print_fields(document: Mapping[str, Any], output: OutputFormat) -> None:
+    """Print one thing: its fields below each other, or as one JSON object."""
+    if output is OutputFormat.JSON:
+        print_json(document)
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in document.items():
+        table.add_row(name.replace("_", " "), _cell(value))
+    Console().print(table)
+
+
+def print_json(value: object) -> None:
+    """Print JSON on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def print_error(error: EdgewrightError) -> None:
+    """The sentence and the remedy, on standard error."""
+    progress_console.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False)
+    if error.remedy:
+        progress_console.print(f"[bold]remedy:[/] {_plain(error.remedy)}", highlight=False)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, list | tuple):
+        return ", ".join(_cell(entry) for entry in value)
+    if isinstance(value, Mapping):
+        return json.dumps(value, default=str)
+    return _plain(str(value))
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,1 @@
+"""Turn a trained ONNX model into gated variants per platform."""

@@ -1,0 +1,96 @@
+"""The import arrows of ARCHITECTURE.md, deny by default: what is not allowed here fails the build."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("cloud", "edge_component", "simulator")
+STANDARD = frozenset(sys.stdlib_module_names)
+
+ALLOWED: dict[str, frozenset[str]] = {
+    # from (longest prefix wins): what it may import beyond the standard library and its own package
+    "edge_component.contracts": frozenset(),
+    "edge_component.client": frozenset({"numpy"}),
+    "edge_component": frozenset({"numpy", "onnxruntime", "awsiot", "awscrt", "cryptography", "grpc", "google"}),
+    "cloud": frozenset(
+        {
+            "edge_component.contracts", "boto3", "botocore", "fastapi", "starlette", "uvicorn", "pydantic", "httpx",
+            "typer", "rich", "jinja2", "jsonschema", "numpy", "cryptography", "yaml",
+        }
+    ),
+    "cloud.compilation": frozenset({"edge_component.contracts", "numpy", "onnx", "onnxruntime", "onnxslim", "sympy"}),
+    "simulator": frozenset(
+        {
+            "edge_component.contracts", "awscrt", "boto3", "botocore", "cryptography", "iotcore", "typer", "rich",
+            "yaml", "numpy",
+        }
+    ),
+    "simulator.aws": frozenset(
+        {"edge_component.contracts", "moto", "werkzeug", "flask", "boto3", "botocore", "cryptography", "yaml"}
+    ),
+}  # fmt: skip
+
+CONTRACTS_ONLY = ("edge_component.client",)
+"""Rooms of the device that may use nothing of it but the contracts."""
+
+
+def sources() -> Iterator[Path]:
+    for package in PACKAGES:
+        yield from sorted((ROOT / package).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the arrows"
+            yield node.module or ""
+
+
+def is_within(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def rule_of(module: str) -> str:
+    return max((rule for rule in ALLOWED if is_within(module, rule)), key=len)
+
+
+def is_allowed(importer: str, imported: str) -> bool:
+    rule = rule_of(importer)
+    if imported.split(".", 1)[0] in STANDARD:
+        return True
+    if any(is_within(importer, room) for room in CONTRACTS_ONLY) and is_within(imported, "edge_component"):
+        return is_within(imported, "edge_component.contracts") or is_within(imported, rule)
+    own = rule if rule == "edge_component.contracts" else importer.split(".", 1)[0]
+    return is_within(imported, own) or any(is_within(imported, name) for name in ALLOWED[rule])
+
+
+@pytest.mark.parametrize("path", list(sources()), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_arrows(path: Path) -> None:
+    importer = module_name(path)
+    refused = sorted({imported for imported in imported_modules(path) if not is_allowed(importer, imported)})
+    assert not refused, f"{importer} may not import {refused}; see ARCHITECTURE.md"
+
+
+def test_only_the_nucleus_port_imports_awsiot() -> None:
+    importers = {
+        module_name(path)
+        for path in (ROOT / "edge_component").rglob("*.py")
+        if any(name.split(".")[0] in {"awsiot", "awscrt"} for name in imported_modules(path))
+    }
+    assert importers <= {"edge_component.nucleus"}
+
+
+def test_packages_import_nothing_at_their_door() -> None:
+    for package in PACKAGES:
+        assert list(imported_modules(ROOT / package / "__init__.py")) == []
