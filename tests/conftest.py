@@ -1,0 +1,56 @@
+"""What every test may ask for: programs that pip cannot install, real models out of packages, free ports."""
+
+import importlib.util
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+PROGRAMS = {
+    "mosquitto": "mosquitto",
+    "bwrap": "bubblewrap",
+    "strace": "strace",
+    "chromium": "chromium",
+}
+"""Program to the Debian package that brings it; `.ci/run` installs them all."""
+
+
+@pytest.fixture
+def needs_program() -> Callable[[str], str]:
+    """The path of a program, or a skip that says what to install. In CI a missing program is a failure."""
+
+    def path_of(program: str) -> str:
+        found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+        if found is None:
+            sentence = f"{program} is not installed: apt install {PROGRAMS[program]}"
+            if os.environ.get("CI"):
+                pytest.fail(sentence)
+            pytest.skip(sentence)
+        return found
+
+    return path_of
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def silero_vad_onnx() -> Path:
+    """Silero VAD's model (MIT) inside its PyPI wheel; the package itself is not imported, since it needs PyTorch."""
+    spec = importlib.util.find_spec("silero_vad")
+    assert spec is not None, "silero-vad is not installed: make test installs it"
+    assert spec.submodule_search_locations is not None
+    path = Path(spec.submodule_search_locations[0]) / "data" / "silero_vad_16k_op15.onnx"
+    assert path.is_file()
+    return path
