@@ -71,7 +71,7 @@ def print_error(error: EdgewrightError) -> None:
 
 def _cell(value: object) -> str:
     if value is None:
-        return "–"
+        return "-"
     if isinstance(value, list | tuple):
         return ", ".join(_cell(entry) for entry in value)
     if isinstance(value, Mapping):
