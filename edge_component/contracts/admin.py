@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from edge_component.contracts.codec import NOTHING, Document, Fields, as_json, from_bytes, schema_name, to_bytes
+from edge_component.contracts.errors import TooLargeError
 from edge_component.contracts.limits import LIMITS
 
 SOCKET_NAME = "admin.sock"
@@ -59,8 +60,12 @@ class Command:
         return cls.read(from_bytes(line, LIMITS.admin_line_bytes_max))
 
     def to_line(self) -> bytes:
-        """Encode as one line with its newline."""
-        return to_bytes(self.to_document()) + b"\n"
+        """Encode as one line with its newline.
+
+        Raises:
+            TooLargeError: above ``LIMITS.admin_line_bytes_max``; the peer would not read it.
+        """
+        return _as_line(self.to_document())
 
     def to_document(self) -> Document:
         """Encode; the inverse of :meth:`read`."""
@@ -118,8 +123,12 @@ class Acknowledgement:
         return cls.read(from_bytes(line, LIMITS.admin_line_bytes_max))
 
     def to_line(self) -> bytes:
-        """Encode as one line with its newline."""
-        return to_bytes(self.to_document()) + b"\n"
+        """Encode as one line with its newline.
+
+        Raises:
+            TooLargeError: above ``LIMITS.admin_line_bytes_max``; the peer would not read it.
+        """
+        return _as_line(self.to_document())
 
     def to_document(self) -> Document:
         """Encode; the inverse of :meth:`read`."""
@@ -133,3 +142,10 @@ class Acknowledgement:
             "message": self.message,
             "remedy": self.remedy,
         }
+
+
+def _as_line(document: Document) -> bytes:
+    line = to_bytes(document) + b"\n"
+    if len(line) > LIMITS.admin_line_bytes_max:
+        raise TooLargeError(f"{len(line)} bytes; an admin line holds at most {LIMITS.admin_line_bytes_max}")
+    return line

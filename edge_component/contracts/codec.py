@@ -6,24 +6,60 @@ in ``extra`` and writes them back. The law, tested for every contract::
 
     decode(encode(value)) == value        encode(decode(document)) == document
 
-It is not a validator of meaning: that a version is newer, or a digest true, is decided elsewhere.
+The second holds for documents as our writers make them; a ``null`` for an optional field, or a time in another zone, is
+read too and comes back in the usual form. Whatever is accepted can be written again: numbers that are not finite,
+strings that are not Unicode, a name given twice, and nesting without end are refused on the way in.
+
+It is not a validator of meaning: that a version is newer, or a digest true, is decided elsewhere. No state is shared;
+everything here may be called from any thread.
 """
 
 import json
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from edge_component.contracts.errors import MalformedError, TooLargeError, UnsupportedVersionError
+from edge_component.contracts.limits import LIMITS
 
 Document = Mapping[str, Any]
 Value = TypeVar("Value")
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
-VERSION_PATTERN = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$")
-DIGEST_PATTERN = re.compile(r"^[0-9a-f]{64}$")
+
+class Table(Mapping[str, Value]):
+    """A mapping that is as frozen as the values it lives in: it can be hashed, copied and pickled.
+
+    ``MappingProxyType`` can do none of these, and Python 3.11 refuses it as a dataclass's default.
+    """
+
+    __slots__ = ("_entries",)
+
+    def __init__(self, entries: Mapping[str, Value]) -> None:
+        """Copy the entries."""
+        self._entries = dict(entries)
+
+    def __getitem__(self, name: str) -> Value:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._entries))  # the values may be lists; equal tables have equal names
+
+    def __repr__(self) -> str:
+        return repr(self._entries)
+
+
+NOTHING: Mapping[str, Any] = Table({})
+VERSION_PATTERN = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?")
+DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
+INTEGER_MAX = 2**63 - 1
 
 
 class Fields:
@@ -51,12 +87,12 @@ class Fields:
                 f"is {found!r}; this reader knows {schema_name(kind, version)!r}", self.path("schema")
             )
 
-    def text(self, name: str, *, pattern: re.Pattern[str] | None = None) -> str:
-        """A string; with ``pattern``, one that matches it."""
-        value = self._take(name)
-        if not isinstance(value, str):
-            raise MalformedError(f"must be a string, not {_kind(value)}", self.path(name))
-        if pattern is not None and not pattern.match(value):
+    def text(self, name: str, *, pattern: re.Pattern[str] | None = None, chars_max: int | None = None) -> str:
+        """A string; with ``pattern``, one that it matches from end to end; of at most ``chars_max`` characters."""
+        value = as_text(self._take(name), self.path(name))
+        if chars_max is not None and len(value) > chars_max:
+            raise MalformedError(f"has {len(value)} characters; at most {chars_max} are allowed", self.path(name))
+        if pattern is not None and not pattern.fullmatch(value):
             raise MalformedError(f"{value!r} does not match {pattern.pattern}", self.path(name))
         return value
 
@@ -67,21 +103,13 @@ class Fields:
             raise MalformedError(f"{value!r} is none of {', '.join(allowed)}", self.path(name))
         return value
 
-    def integer(self, name: str, *, minimum: int = 0, maximum: int = 2**63 - 1) -> int:
+    def integer(self, name: str, *, minimum: int = 0, maximum: int = INTEGER_MAX) -> int:
         """A whole number within inclusive bounds. JSON's ``true`` is not a number."""
-        value = self._take(name)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise MalformedError(f"must be a whole number, not {_kind(value)}", self.path(name))
-        if not minimum <= value <= maximum:
-            raise MalformedError(f"{value} is not within {minimum} and {maximum}", self.path(name))
-        return value
+        return as_integer(self._take(name), self.path(name), minimum=minimum, maximum=maximum)
 
     def number(self, name: str) -> float:
         """A finite number; whole numbers are read as floats."""
-        value = self._take(name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise MalformedError(f"must be a number, not {_kind(value)}", self.path(name))
-        return float(value)
+        return as_number(self._take(name), self.path(name))
 
     def boolean(self, name: str) -> bool:
         """``true`` or ``false``."""
@@ -106,7 +134,7 @@ class Fields:
         value = self._take(name)
         if not isinstance(value, Mapping):
             raise MalformedError(f"must be an object, not {_kind(value)}", self.path(name))
-        return MappingProxyType({str(key): read(entry, f"{self.path(name)}.{key}") for key, entry in value.items()})
+        return Table({str(key): read(entry, f"{self.path(name)}.{key}") for key, entry in value.items()})
 
     def nested(self, name: str, read: Callable[[object, str], Value]) -> Value:
         """An object, read by ``read(object, its path)``."""
@@ -121,7 +149,7 @@ class Fields:
 
     def rest(self) -> Mapping[str, Any]:
         """The fields that this reader does not know; to be kept and written back."""
-        return MappingProxyType(dict(self._left)) if self._left else NOTHING
+        return Table(self._left) if self._left else NOTHING
 
     def _take(self, name: str) -> object:
         try:
@@ -136,8 +164,17 @@ def schema_name(kind: str, version: int) -> str:
 
 
 def to_bytes(document: Document) -> bytes:
-    """Canonical JSON: sorted keys, no spaces, UTF-8, no NaN; the same document always gives the same bytes."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    """Canonical JSON: sorted keys, no spaces, UTF-8, no NaN; the same document always gives the same bytes.
+
+    Raises:
+        MalformedError: the document holds what JSON cannot: a number that is not finite, a string that is not Unicode,
+            or a value of another kind.
+    """
+    try:
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise MalformedError(f"cannot be written as JSON: {error}") from error
 
 
 def from_bytes(data: bytes, size_bytes_max: int) -> Document:
@@ -145,16 +182,22 @@ def from_bytes(data: bytes, size_bytes_max: int) -> Document:
 
     Raises:
         TooLargeError: more bytes than allowed; they were not parsed.
-        MalformedError: not UTF-8, not JSON, or not an object.
+        MalformedError: not UTF-8, not JSON, not an object, or something that :func:`to_bytes` could not write again.
     """
     if len(data) > size_bytes_max:
         raise TooLargeError(f"{len(data)} bytes; at most {size_bytes_max} are allowed")
     try:
-        document = json.loads(data, parse_constant=_refuse_constant)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        text = bytes(data).decode("utf-8")
+        document = json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite_float, object_pairs_hook=_without_repeats
+        )
+    except (ValueError, RecursionError) as error:  # ValueError: also integers of more digits than Python converts
         raise MalformedError(f"is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise MalformedError(f"must be an object, not {_kind(document)}")
+    _check_nesting(document)
+    if "\\u" in text:  # only an escape can smuggle in half a surrogate pair
+        to_bytes(document)
     return document
 
 
@@ -162,18 +205,18 @@ def format_moment(at: datetime) -> str:
     """A UTC time as ISO 8601 with microseconds and ``Z``; naive times are refused."""
     if at.tzinfo is None:
         raise ValueError("a time without a zone cannot cross between device and cloud")
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_moment(text: str, where: str = "") -> datetime:
     """The inverse of :func:`format_moment`; accepts any ISO 8601 time that names its zone."""
     try:
         at = datetime.fromisoformat(text)
-    except ValueError as error:
+        if at.tzinfo is None:
+            raise MalformedError(f"{text!r} does not name its zone", where)
+        return at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # OverflowError: year 1 or 9999, moved out of range by its zone
         raise MalformedError(f"{text!r} is not an ISO 8601 time", where) from error
-    if at.tzinfo is None:
-        raise MalformedError(f"{text!r} does not name its zone", where)
-    return at.astimezone(UTC)
 
 
 def as_text(value: object, where: str) -> str:
@@ -183,10 +226,12 @@ def as_text(value: object, where: str) -> str:
     return value
 
 
-def as_integer(value: object, where: str) -> int:
-    """Element reader: a whole number ≥ 0."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise MalformedError(f"must be a whole number of at least 0, not {value!r}", where)
+def as_integer(value: object, where: str, *, minimum: int = 0, maximum: int = INTEGER_MAX) -> int:
+    """Element reader: a whole number within inclusive bounds. JSON's ``true`` is not a number."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise MalformedError(f"must be a whole number, not {_kind(value)}", where)
+    if not minimum <= value <= maximum:
+        raise MalformedError(f"is not within {minimum} and {maximum}", where)
     return value
 
 
@@ -194,7 +239,13 @@ def as_number(value: object, where: str) -> float:
     """Element reader: a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise MalformedError(f"must be a number, not {_kind(value)}", where)
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError as error:
+        raise MalformedError("is too large for a number", where) from error
+    if not math.isfinite(number):
+        raise MalformedError(f"must be a finite number, not {number}", where)
+    return number
 
 
 def as_json(value: object, where: str) -> Any:  # noqa: ANN401 - whatever JSON holds is kept as it is
@@ -204,7 +255,32 @@ def as_json(value: object, where: str) -> Any:  # noqa: ANN401 - whatever JSON h
 
 
 def _refuse_constant(name: str) -> float:
-    raise json.JSONDecodeError(f"{name} is not JSON", name, 0)
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite_float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is beyond the range of a 64-bit float")
+    return number
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is given twice in one object")
+    return document
+
+
+def _check_nesting(document: object) -> None:
+    level: list[object] = [document]
+    for _ in range(LIMITS.nesting_levels_max):
+        inner = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]  # type: ignore[attr-defined]
+        if not level:
+            return
+    raise MalformedError(f"is nested deeper than {LIMITS.nesting_levels_max} levels")
 
 
 def _kind(value: object) -> str:

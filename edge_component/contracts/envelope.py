@@ -23,7 +23,7 @@ class Envelope:
     Attributes:
         kind: ``heartbeat``, ``window`` or ``activation``.
         thing_name: as the device believes; the cloud trusts the topic instead, and refuses a message where they differ.
-        epoch: opaque id of the outbox's life, at most 64 characters.
+        epoch: opaque id of the outbox's life, at most ``LIMITS.epoch_chars_max`` characters.
         sequence: from 1.
         recorded_at: the device's clock when the message was made.
     """
@@ -48,7 +48,7 @@ class Envelope:
         return cls(
             kind=fields.choice("kind", KINDS),
             thing_name=fields.text("thing_name"),
-            epoch=fields.text("epoch"),
+            epoch=fields.text("epoch", chars_max=LIMITS.epoch_chars_max),
             sequence=fields.integer("sequence", minimum=1),
             recorded_at=fields.moment("recorded_at"),
             body=fields.nested("body", lambda value, where: Fields(value, where).rest()),

@@ -17,6 +17,8 @@ class Limits:
         signed_statement_bytes_max: what AWS KMS signs with ``MessageType=RAW``.
         bundle_files_max: files in one bundle.
         bundle_bytes_max: sum of the sizes of a bundle's files.
+        nesting_levels_max: objects and lists within one another in any document.
+        epoch_chars_max: the outbox's epoch.
         text_chars_max: any free text that a device reports, such as a refusal's message.
     """
 
@@ -29,6 +31,8 @@ class Limits:
     signed_statement_bytes_max: int = 4_096
     bundle_files_max: int = 64
     bundle_bytes_max: int = 2_000_000_000
+    nesting_levels_max: int = 32
+    epoch_chars_max: int = 64
     text_chars_max: int = 600
 
 

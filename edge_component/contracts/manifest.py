@@ -33,7 +33,6 @@ from edge_component.contracts.codec import (
     schema_name,
     to_bytes,
 )
-from edge_component.contracts.errors import MalformedError
 from edge_component.contracts.limits import LIMITS
 
 MANIFEST_FILE = "manifest.json"
@@ -301,6 +300,4 @@ def bundle_digest(manifest_bytes: bytes) -> str:
 
 
 def _as_dimension(value: object, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < -1:
-        raise MalformedError(f"must be a whole number of at least -1, not {value!r}", where)
-    return value
+    return as_integer(value, where, minimum=-1)

@@ -1,7 +1,7 @@
 """The telemetry window: what a model saw and answered in one interval, as counts that add.
 
-A window is a monoid: :data:`EMPTY_COUNTS` is its zero, :func:`merge_columns` its associative, commutative operation,
-over parts of one window, windows in time, devices and versions alike, as long as ``baseline_id`` (the bin edges) is the
+Its counts are monoids: :data:`EMPTY_COLUMN` with :func:`merge_columns` and :data:`EMPTY_COUNTS` with
+:func:`merge_services` are associative and commutative, over parts of one window, windows in time, devices and versions alike, as long as ``baseline_id`` (the bin edges) is the
 same. A window too large for one publish is split by column into *parts*; each part is itself a window, and service
 counters travel in part 0 alone, so that adding the parts never counts anything twice.
 
@@ -11,7 +11,7 @@ Histogram counts travel as base64 of unsigned LEB128 numbers: 64 sparse counts t
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
@@ -73,6 +73,9 @@ class ColumnCounts:
             "bins": pack_counts(self.counts),
             **{name: count for name, count in counters.items() if count},
         }
+
+
+EMPTY_COLUMN = ColumnCounts(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +195,11 @@ class TelemetryWindow:
 
 
 def merge_columns(left: ColumnCounts, right: ColumnCounts) -> ColumnCounts:
-    """Add two columns over the same edges; shorter count lists are padded with zeros."""
-    return replace(
-        left,
+    """Add two columns over the same edges; shorter count lists are padded with zeros.
+
+    Fields that this reader does not know are left out of the sum: nobody here can say how they add.
+    """
+    return ColumnCounts(
         counts=add_counts(left.counts, right.counts),
         nan_count=left.nan_count + right.nan_count,
         infinite_count=left.infinite_count + right.infinite_count,
@@ -204,10 +209,9 @@ def merge_columns(left: ColumnCounts, right: ColumnCounts) -> ColumnCounts:
 
 
 def merge_services(left: ServiceCounts, right: ServiceCounts) -> ServiceCounts:
-    """Add two services' counters."""
+    """Add two services' counters; see :func:`merge_columns` for unknown fields."""
     codes = sorted({*left.errors, *right.errors})
-    return replace(
-        left,
+    return ServiceCounts(
         answered_count=left.answered_count + right.answered_count,
         failed_count=left.failed_count + right.failed_count,
         latency_counts=add_counts(left.latency_counts, right.latency_counts),
@@ -222,30 +226,36 @@ def add_counts(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]
 
 
 def pack_counts(counts: Iterable[int]) -> str:
-    """Counts as base64 (no padding) of unsigned LEB128 numbers, in order."""
-    data = bytearray()
+    """Counts as base64 (no padding) of unsigned LEB128 numbers, in order.
+
+    Raises:
+        MalformedError: a count below 0 or above ``COUNT_MAX``.
+    """
+    packed = bytearray()
     for count in counts:
-        left = count
+        left = int(count)
+        if not 0 <= left <= COUNT_MAX:
+            raise MalformedError(f"{left} is not a count within 0 and {COUNT_MAX}")
         while left > 0x7F:
-            data.append(left & 0x7F | 0x80)
+            packed.append(left & 0x7F | 0x80)
             left >>= 7
-        data.append(left)
-    return base64.b64encode(bytes(data)).rstrip(b"=").decode()
+        packed.append(left)
+    return base64.b64encode(bytes(packed)).rstrip(b"=").decode()
 
 
 def unpack_counts(text: str, where: str = "") -> tuple[int, ...]:
-    """The inverse of :func:`pack_counts`.
+    """The inverse of :func:`pack_counts`: every other spelling of the same counts is refused.
 
     Raises:
-        MalformedError: not base64, a number that ends in mid-air, or one above ``COUNT_MAX``.
+        MalformedError: not base64, a number that ends in mid-air, one above ``COUNT_MAX``, or not the shortest form.
     """
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        packed = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise MalformedError("is not base64", where) from error
     counts: list[int] = []
     value, shift = 0, 0
-    for byte in data:
+    for byte in packed:
         value |= (byte & 0x7F) << shift
         shift += 7
         if value > COUNT_MAX or shift > 63:
@@ -255,4 +265,6 @@ def unpack_counts(text: str, where: str = "") -> tuple[int, ...]:
             value, shift = 0, 0
     if shift:
         raise MalformedError("ends within a number", where)
+    if pack_counts(counts) != text:
+        raise MalformedError("is not in its shortest form", where)
     return tuple(counts)

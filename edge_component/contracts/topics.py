@@ -6,11 +6,14 @@ thing name in the topic is enforced by the IoT policy against the connection's c
 never identifies anybody.
 """
 
+import re
 from dataclasses import dataclass
 
 from edge_component.contracts.errors import MalformedError
 
 PREFIX = "edgewright/v1"
+THING_NAME_PATTERN = re.compile(r"[A-Za-z0-9:_-]{1,128}")
+"""AWS IoT's own rule for thing names; it holds no ``/``, ``+`` or ``#``, so a name can never change a topic's shape."""
 KINDS = ("heartbeat", "window", "activation")
 DEFAULT_RULE = "edgewright_ingest"
 BASIC_INGEST_PREFIX = "$aws/rules"
@@ -26,12 +29,17 @@ class Address:
 
 
 def topic(address: Address) -> str:
-    """``edgewright/v1/<thing name>/<kind>``."""
+    """``edgewright/v1/<thing name>/<kind>``.
+
+    Raises:
+        MalformedError: not a thing's name, or a kind that nobody reads.
+    """
+    _check(address)
     return f"{PREFIX}/{address.thing_name}/{address.kind}"
 
 
 def basic_ingest_topic(address: Address, rule: str = DEFAULT_RULE) -> str:
-    """Where a device publishes: ``$aws/rules/<rule>/edgewright/v1/<thing name>/<kind>``."""
+    """Where a device publishes: ``$aws/rules/<rule>/edgewright/v1/<thing name>/<kind>``; raises as :func:`topic`."""
     return f"{BASIC_INGEST_PREFIX}/{rule}/{topic(address)}"
 
 
@@ -42,6 +50,15 @@ def parse_topic(text: str) -> Address:
         MalformedError: not one of ours.
     """
     parts = text.split("/")
-    if len(parts) != 4 or "/".join(parts[:2]) != PREFIX or parts[3] not in KINDS or not parts[2]:
+    if len(parts) != 4 or "/".join(parts[:2]) != PREFIX:
         raise MalformedError(f"{text!r} is not {PREFIX}/<thing name>/<{'|'.join(KINDS)}>", "topic")
-    return Address(parts[2], parts[3])
+    address = Address(parts[2], parts[3])
+    _check(address)
+    return address
+
+
+def _check(address: Address) -> None:
+    if not THING_NAME_PATTERN.fullmatch(address.thing_name):
+        raise MalformedError(f"{address.thing_name!r} is not a thing name", "topic")
+    if address.kind not in KINDS:
+        raise MalformedError(f"{address.kind!r} is none of {', '.join(KINDS)}", "topic")
