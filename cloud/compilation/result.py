@@ -5,7 +5,8 @@ A folder::
     compilation.json
     linux-x86_64/model.onnx          the chosen variant
     linux-aarch64/model.onnx
-    golden.npz                       arrays ``input:<name>``, ``output:<name>``, made with the fp32 graph
+    golden.npz                       arrays ``input:<name>``, ``output:<name>``, made with the fp32 graph; axis 0 counts
+                                     samples, ``array[i]`` is one request's whole tensor (see the manifest contract)
     baseline.json                    optional
 """
 

@@ -9,9 +9,14 @@ A bundle directory::
 
     manifest.json   this document
     model.onnx      the graph, in the variant compiled for ``platform``
-    golden.npz      inputs and expected outputs, arrays named ``input:<name>`` and ``output:<name>``; first axis is samples
+    golden.npz      inputs and expected outputs, arrays named ``input:<name>`` and ``output:<name>``; see below
     baseline.json   optional: see baseline.py
     model.sig       OpenSSF Model Signing bundle over all the other files
+
+Samples (``golden.npz``, and the archives that compiling reads): axis 0 counts the samples, and ``array[i]`` is the
+*whole* tensor of request i, batch dimension included, so each array has one axis more than the graph's own. A batched
+array could not say what a model with a fixed batch, a scalar input or a state whose batch is not axis 0 is asked; and
+one run for each sample is what a client's request is.
 """
 
 import hashlib
