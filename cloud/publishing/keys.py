@@ -1,0 +1,63 @@
+"""Which signing key a name means, and making new ones. The only place that knows how settings spell a key."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud.aws.kms import KeyManagement
+from cloud.aws.session import AwsSession
+from cloud.publishing.errors import SigningKeyError, VersionConflictError
+from cloud.publishing.signing import KmsSigner, PemSigner, Signer
+
+KMS_PREFIX = "kms:"
+PRIVATE_MODE = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class MadeKey:
+    """A key that now exists; ``name`` is what ``--key`` and ``EDGEWRIGHT_SIGNING_KEY`` take."""
+
+    name: str
+    public_key_pem: bytes
+    is_new: bool
+
+
+def signer_for(name: str, session: AwsSession) -> Signer:
+    """``kms:<key id or alias/name>`` or the path of a PEM file.
+
+    Raises:
+        SigningKeyError: the file is absent or not a P-256 private key. (A KMS key is only contacted when used.)
+    """
+    if name.startswith(KMS_PREFIX):
+        return KmsSigner(KeyManagement(session), name.removeprefix(KMS_PREFIX))
+    return PemSigner.load(Path(name))
+
+
+def create_kms_key(service: KeyManagement, alias: str) -> MadeKey:
+    """A P-256 key in KMS under ``alias/<alias>``; the one that is there already, if there is one."""
+    short = alias.removeprefix("alias/")
+    is_new = service.find_key(short) is None
+    if is_new:
+        service.create_signing_key(short)
+    return MadeKey(f"{KMS_PREFIX}alias/{short}", KmsSigner(service, f"alias/{short}").public_key_pem(), is_new=is_new)
+
+
+def create_key_file(path: Path) -> MadeKey:
+    """A P-256 key in a new PEM file that only its owner may read.
+
+    Raises:
+        VersionConflictError: the file exists; it was not touched.
+        SigningKeyError: the folder is absent or not writable.
+    """
+    signer = PemSigner.generate()
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
+    except FileExistsError as error:
+        raise VersionConflictError(
+            f"{path} exists", "A key is never overwritten: choose another path, or remove it yourself."
+        ) from error
+    except OSError as error:
+        raise SigningKeyError(f"{path} cannot be written: {error.strerror}", "Choose another folder.") from error
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(signer.private_key_pem())
+    return MadeKey(str(path), signer.public_key_pem(), is_new=True)

@@ -1,0 +1,1 @@
+"""SageMaker Model Registry: what was made, from what, and who approved it."""
