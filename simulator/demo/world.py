@@ -1,0 +1,169 @@
+"""The demo's world: broker, local cloud, fleet status API and three core devices, each a process or a thread of its own.
+
+The failure this exists for: a demo that leaves servers, sockets or gigabytes behind. Everything is below one folder,
+``.edgewright/demo``, and everything started is stopped in the reverse order, whatever happened in between.
+
+Unix sockets hold at most 107 bytes of path, so the devices' roots are reached through one short symbolic link.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from simulator.demo.processes import Server, run_json
+from simulator.errors import SimulatorError
+from simulator.mqtt import Broker, start_broker
+
+START_TIMEOUT_S = 60.0
+COMMAND_TIMEOUT_S = 300.0
+API_TIMEOUT_S = 10.0
+
+
+class DemoRunningError(SimulatorError):
+    """Another demo uses the same folder."""
+
+
+class World:
+    """Starts on ``__enter__``, stops on ``__exit__``; used by the story's thread alone."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder`` is the demo's own; what an earlier run left there is removed at the start."""
+        self.folder = folder
+        self.logs = folder / "logs"
+        self.environment: dict[str, str] = {}
+        self.api_url = ""
+        self.endpoint_url = ""
+        self._stack = ExitStack()
+        self._servers: list[Server] = []
+
+    def __enter__(self) -> Self:
+        """Start the broker, the local cloud and everything an installation sets up once.
+
+        Raises:
+            DemoRunningError: another demo holds the folder.
+            ProcessDiedError: a server did not start.
+        """
+        with ExitStack() as undo:
+            self._stack = undo
+            self._claim_folder()
+            self.broker = self._start_broker()
+            self._start_cloud()
+            self._stack = undo.pop_all()
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        """Stop everything in the reverse order of its start."""
+        self._stack.close()
+
+    def edgewright(self, *arguments: str) -> Any:  # noqa: ANN401 - whatever JSON the command prints
+        """Run ``edgewright … -o json`` and return what it printed.
+
+        Raises:
+            CommandFailedError: with the command's own words.
+        """
+        command = [sys.executable, "-m", "cloud.cli.app", *arguments, "-o", "json"]
+        return run_json(command, self.environment, self.logs / "edgewright.log", COMMAND_TIMEOUT_S)
+
+    def api(self, path: str) -> Any:  # noqa: ANN401 - JSON
+        """``GET`` a document of the fleet status API."""
+        with urllib.request.urlopen(f"{self.api_url}{path}", timeout=API_TIMEOUT_S) as answer:  # noqa: S310 - our own server on 127.0.0.1
+            return json.load(answer)
+
+    def start_api(self) -> None:
+        """Start the fleet status API with its consumer and its drift watch."""
+        port = _free_port()
+        self.api_url = f"http://127.0.0.1:{port}"
+        self.environment["EDGEWRIGHT_API_URL"] = self.api_url
+        server = self._start("fleet-api", [sys.executable, "-m", "cloud.cli.app", "serve", "--port", str(port)])
+        server.wait_for_line("Fleet status API", START_TIMEOUT_S)
+
+    def start_device(self, thing_name: str, groups: Sequence[str]) -> Path:
+        """Provision a core device and start its nucleus; returns the runtime component's work path."""
+        root = self.devices / thing_name
+        command = [
+            sys.executable, "-m", "simulator.cli", "device", "run", thing_name,
+            "--root", str(root), "--broker", str(self.broker_file),
+            *(word for group in groups for word in ("--group", group)),
+        ]  # fmt: skip
+        server = self._start(thing_name, command)
+        server.wait_for_line('{"', START_TIMEOUT_S)
+        return root / "work" / "com.edgewright.Runtime"
+
+    def check(self) -> None:
+        """Raise if any server died; see :meth:`Server.check`."""
+        for server in self._servers:
+            server.check()
+
+    def _claim_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = self._stack.enter_context((self.folder.parent / "demo.lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DemoRunningError(
+                f"another demo is running in {self.folder}", "Stop it with Ctrl-C, then start again."
+            ) from error
+        for leftover in self.folder.iterdir():
+            shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
+        self.logs.mkdir()
+        short = Path(tempfile.mkdtemp(prefix="ew-"))
+        self._stack.callback(shutil.rmtree, short, ignore_errors=True)
+        (self.folder / "devices").mkdir()
+        self.devices = short / "d"
+        self.devices.symlink_to(self.folder / "devices")
+
+    def _start_broker(self) -> Broker:
+        (self.folder / "broker").mkdir()
+        broker = start_broker(self.folder / "broker")
+        self._stack.callback(broker.stop)
+        self.broker_file = self.folder / "broker.json"
+        broker.address.save(self.broker_file)
+        return broker
+
+    def _start_cloud(self) -> None:
+        port = _free_port()
+        self.endpoint_url = f"http://127.0.0.1:{port}"
+        self.environment = _environment(self.endpoint_url, self.folder)
+        command = [
+            sys.executable, "-m", "simulator.aws.server", "--port", str(port),
+            "--state-dir", str(self.folder / "cloud"), "--broker", str(self.broker_file),
+        ]  # fmt: skip
+        self._start("local-cloud", command).wait_for_line('{"url"', START_TIMEOUT_S)
+
+    def _start(self, name: str, command: Sequence[str]) -> Server:
+        server = Server(name, command, self.environment, self.logs)
+        self._stack.callback(server.stop)
+        self._servers.append(server)
+        return server
+
+
+def _environment(endpoint_url: str, folder: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "EDGEWRIGHT_"))}
+    chosen: Mapping[str, str] = {
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "EDGEWRIGHT_DATABASE_URL": f"sqlite:///{folder / 'fleet.db'}",
+        "ORT_DISABLE_TELEMETRY": "1",
+        "OMP_NUM_THREADS": "1",
+        "NO_COLOR": "1",
+    }
+    return {**kept, **chosen}
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
