@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simulator.demo.processes import ProcessDiedError, last_lines
+from simulator.processes import ProcessDiedError, last_lines
 from simulator.errors import SimulatorError
 
 

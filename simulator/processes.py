@@ -1,6 +1,6 @@
-"""Child processes of the demo: started with their output in a file, told apart when they die, stopped in order.
+"""Child processes of a world: started with their output in a file, told apart when they die, stopped in order.
 
-The failure this exists for: a demo that hangs because a server died at its start and nobody read its last words.
+The failure this exists for: a run that hangs because a server died at its start and nobody read its last words.
 """
 
 import json
@@ -28,7 +28,7 @@ class CommandFailedError(SimulatorError):
 
     def __init__(self, message: str, exit_code: int) -> None:
         """Keep the exit code, so that an expected refusal can be told from the rest."""
-        super().__init__(message, "The full output is in the demo's log folder.")
+        super().__init__(message, "The full output is in the log folder.")
         self.exit_code = exit_code
 
 
@@ -109,8 +109,7 @@ def run_json(command: Sequence[str], environment: Mapping[str, str], log_path: P
             list(command),
             env=dict(environment),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=timeout_s,
             check=False,
         )

@@ -1,7 +1,7 @@
-"""The demo's world: broker, local cloud, fleet status API and three core devices, each a process or a thread of its own.
+"""A whole installation on this machine: broker, local cloud, fleet status API and core devices, each a process.
 
-The failure this exists for: a demo that leaves servers, sockets or gigabytes behind. Everything is below one folder,
-``.edgewright/demo``, and everything started is stopped in the reverse order, whatever happened in between.
+The failure this exists for: a trial that leaves servers, sockets or gigabytes behind. Everything is below one folder,
+and everything started is stopped in the reverse order, whatever happened in between.
 
 Unix sockets hold at most 107 bytes of path, so the devices' roots are reached through one short symbolic link.
 """
@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from simulator.demo.processes import Server, run_json
+from simulator.processes import Server, run_json
 from simulator.errors import SimulatorError
 from simulator.mqtt import Broker, start_broker
 
@@ -126,7 +126,7 @@ class World:
         broker = start_broker(self.folder / "broker")
         self._stack.callback(broker.stop)
         self.broker_file = self.folder / "broker.json"
-        broker.address.save(self.broker_file)
+        broker.address.write(self.broker_file)
         return broker
 
     def _start_cloud(self) -> None:
