@@ -19,9 +19,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from simulator.processes import Server, run_json
 from simulator.errors import SimulatorError
 from simulator.mqtt import Broker, start_broker
+from simulator.processes import Server, run_json
 
 START_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 300.0

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simulator.processes import ProcessDiedError, last_lines
 from simulator.errors import SimulatorError
+from simulator.processes import ProcessDiedError, last_lines
 
 
 class StationFailedError(SimulatorError):
