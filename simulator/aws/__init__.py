@@ -1,0 +1,1 @@
+"""The local cloud: AWS's own APIs, answered by one process on this machine. Importing this package imports nothing."""

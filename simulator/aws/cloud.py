@@ -1,0 +1,63 @@
+"""What a service module of the local cloud plugs into: ``install(cloud)`` receives a :class:`Cloud`.
+
+Not the server (:mod:`simulator.aws.server`) and not the request path (:mod:`simulator.aws.front`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from simulator.aws.bus import InMemoryBus, MessageBus
+from simulator.aws.operations import Operations
+
+ACCOUNT_ID = "123456789012"
+REGION = "us-east-1"
+
+
+def utc_now() -> datetime:
+    """Now, aware of its zone."""
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Cloud:
+    """The register of operations, the bus, the clock and the life cycle.
+
+    Attributes:
+        state_dir: folder for what must be on disk (jobs' working folders); exists.
+        bus: how services speak with devices.
+        clock: the current time; tests give their own.
+        operations: the register that services fill.
+        url: where the local cloud answers; empty until it is bound, set before the ``on_start`` actions run.
+        account_id: the one local account.
+        region: region of everything that the cloud does by itself.
+    """
+
+    state_dir: Path
+    bus: MessageBus = field(default_factory=InMemoryBus)
+    clock: Callable[[], datetime] = utc_now
+    operations: Operations = field(default_factory=Operations)
+    url: str = ""
+    account_id: str = ACCOUNT_ID
+    region: str = REGION
+    _start_actions: list[Callable[[], None]] = field(default_factory=list)
+    _stop_actions: list[Callable[[], None]] = field(default_factory=list)
+
+    def on_start(self, action: Callable[[], None]) -> None:
+        """Run an action once the cloud answers; in the order of registration."""
+        self._start_actions.append(action)
+
+    def on_stop(self, action: Callable[[], None]) -> None:
+        """Run an action before the cloud stops answering; in reverse order. It must end what it started."""
+        self._stop_actions.append(action)
+
+    def started(self) -> None:
+        """Run the start actions (the server calls it)."""
+        for action in self._start_actions:
+            action()
+
+    def stopping(self) -> None:
+        """Run the stop actions (the server calls it)."""
+        for action in reversed(self._stop_actions):
+            action()

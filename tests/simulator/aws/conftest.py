@@ -1,0 +1,41 @@
+"""One local cloud for each test module (it starts in milliseconds, and each starts empty), with boto3 clients."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from simulator.aws.server import CloudOptions, LocalCloud
+
+os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(scope="module")
+def local_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    with LocalCloud(CloudOptions(Path(tmp_path_factory.mktemp("cloud")))) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(local_cloud: LocalCloud) -> Callable[[str], Any]:
+    made: dict[str, Any] = {}
+
+    def make(service: str) -> Any:
+        if service not in made:
+            # boto3 checks types and minima by itself; what is sent here must be judged by the cloud
+            config = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
+            made[service] = boto3.client(
+                service,
+                endpoint_url=local_cloud.url,
+                aws_access_key_id="local",
+                aws_secret_access_key="local",
+                region_name="us-east-1",
+                config=config,
+            )
+        return made[service]
+
+    return make
