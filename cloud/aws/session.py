@@ -29,6 +29,8 @@ NOT_FOUND_CODES = frozenset(
         "NotFoundException",
         "ResourceNotFoundException",
         "ResourceNotFound",
+        "QueueDoesNotExist",
+        "AWS.SimpleQueueService.NonExistentQueue",
     }
 )
 CONFLICT_CODES = frozenset(

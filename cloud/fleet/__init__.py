@@ -1,0 +1,1 @@
+"""What the fleet said of itself: taken in once, ordered, stored, compared with what is wanted."""

@@ -1,0 +1,146 @@
+"""One suite for every FactSink: each fact once, each device in its own order; then what only SQLite has."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from cloud.errors import InvalidInputError
+from cloud.fleet.database import Database, StoreUnavailableError
+from cloud.fleet.facts import Fact, Rejection
+from cloud.fleet.schema import SCHEMA_VERSION, StoreTooNewError
+from cloud.fleet.store import CommitResult, FactSink, MemoryFactSink, SqliteFactSink
+from tests.cloud.fleet.samples import activation_fact, deployment_fact, heartbeat_fact, window_fact
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def sink(request: pytest.FixtureRequest, database: Database) -> FactSink:
+    return MemoryFactSink() if request.param == "memory" else SqliteFactSink(database)
+
+
+def one(database: Database, query: str) -> Any:
+    with database.read() as connection:
+        return connection.execute(query).fetchone()[0]
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [heartbeat_fact(1), window_fact(1), activation_fact(1), deployment_fact()],
+    ids=["heartbeat", "window", "activation", "deployment"],
+)
+def test_the_same_fact_is_stored_once(sink: FactSink, fact: Fact) -> None:
+    assert sink.commit([fact]) == CommitResult(1, 0, 0)
+    assert sink.commit([fact]) == CommitResult(0, 1, 0)
+    assert sink.commit([], [Rejection("malformed", "Because.")]) == CommitResult(0, 0, 1)
+
+
+ORDER = [
+    ("older sequence", heartbeat_fact(5), heartbeat_fact(4), 0),
+    ("newer sequence", heartbeat_fact(5), heartbeat_fact(6), 1),
+    ("new epoch begins at 1", heartbeat_fact(5), heartbeat_fact(1, epoch="e2", received_s=9), 1),
+    ("old epoch comes late", heartbeat_fact(1, epoch="e2", received_s=9), heartbeat_fact(500, received_s=8), 0),
+    ("other device", heartbeat_fact(5), heartbeat_fact(1, thing="JFK"), 1),
+    ("later status", deployment_fact("IN_PROGRESS", 5), deployment_fact("SUCCEEDED", 6, "ev2"), 1),
+    ("final status in the same second", deployment_fact("IN_PROGRESS", 5), deployment_fact("FAILED", 5, "ev2"), 1),
+    ("late status", deployment_fact("SUCCEEDED", 5), deployment_fact("IN_PROGRESS", 4, "ev2"), 0),
+    ("progress after the end, same second", deployment_fact("FAILED", 5), deployment_fact("IN_PROGRESS", 5, "e"), 0),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "news"), [row[1:] for row in ORDER], ids=[row[0] for row in ORDER])
+def test_an_older_fact_never_overwrites_a_newer(sink: FactSink, first: Fact, second: Fact, news: int) -> None:
+    sink.commit([first])
+    assert sink.commit([second]).stored_count == news
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.permutations(range(1, 7)), st.data())
+def test_any_order_in_any_batches_ends_the_same(tmp_path: Path, order: list[int], data: st.DataObject) -> None:
+    (tmp_path / "any.db").unlink(missing_ok=True)
+    database = Database(tmp_path / "any.db")
+    sink = SqliteFactSink(database)
+    while order:
+        cut = data.draw(st.integers(1, len(order)))
+        batch, order = order[:cut], order[cut:]
+        sink.commit([heartbeat_fact(sequence, f"1.0.{sequence}") for sequence in batch])
+    assert one(database, "SELECT sequence FROM heartbeat") == 6
+    assert one(database, "SELECT version FROM device_model") == "1.0.6"
+    database.close()
+
+
+def test_a_late_heartbeat_changes_neither_hot_nor_cold(database: Database) -> None:
+    sink = SqliteFactSink(database)
+    sink.commit([heartbeat_fact(9, "1.1.0")])
+    sink.commit([heartbeat_fact(8, "1.0.0")])
+    assert one(database, "SELECT version FROM device_model") == "1.1.0"
+    assert one(database, "SELECT value FROM counter WHERE name = 'known'") == 1
+
+
+def test_a_crash_of_the_runtime_is_an_event_and_an_unchanged_one_is_none(database: Database) -> None:
+    sink = SqliteFactSink(database)
+    sink.commit([heartbeat_fact(1)])
+    sink.commit([heartbeat_fact(2)])
+    assert one(database, "SELECT count(*) FROM event") == 0
+    sink.commit([heartbeat_fact(3, process_id=8)])
+    assert "crashed" in one(database, "SELECT sentence FROM event WHERE kind = 'restart'")
+
+
+def test_a_window_is_complete_when_every_part_has_come_once(database: Database) -> None:
+    sink = SqliteFactSink(database)
+    part0, part1 = window_fact(1, part=0, part_count=2), window_fact(2, part=1, part_count=2)
+    sink.commit([part1, part1])
+    assert one(database, "SELECT arrived_count FROM window") == 1
+    sink.commit([part0, part1])
+    assert one(database, "SELECT arrived_count = part_count FROM window") == 1
+
+
+def test_a_batch_that_fails_leaves_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = SqliteFactSink(database)
+
+    def full(*_: object) -> bool:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("cloud.fleet.store._store_window", full)
+    with pytest.raises(StoreUnavailableError, match="full"):
+        sink.commit([heartbeat_fact(1), window_fact(2)])
+    assert one(database, "SELECT count(*) FROM heartbeat") == 0
+
+
+def test_rejections_are_counted_by_code(database: Database) -> None:
+    SqliteFactSink(database).commit([], [Rejection("identity", "x"), Rejection("identity", "y")])
+    assert one(database, "SELECT value FROM counter WHERE name = 'rejected:identity'") == 2
+
+
+def test_a_database_of_a_later_version_is_refused_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "later.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    with pytest.raises(StoreTooNewError, match=f"schema {SCHEMA_VERSION + 1}"):
+        Database(path)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    path.write_text("not a database at all, but long enough to look like one" * 40)
+    with pytest.raises(StoreUnavailableError, match="not a database"):
+        Database(path)
+    with pytest.raises(InvalidInputError, match="postgres"):
+        Database.from_url("postgres://x")
+
+
+def test_every_filter_of_the_api_reads_an_index_in_page_order(database: Database) -> None:
+    filters = {
+        "device": "status", "device_model": "model_name", "device_group": "group_name",
+    }  # fmt: skip
+    with database.read() as connection:
+        for table, column in filters.items():
+            plan = connection.execute(
+                f"EXPLAIN QUERY PLAN SELECT thing_name FROM {table} WHERE {column} = 'x' AND thing_name > 'y'"
+                " ORDER BY thing_name LIMIT 50"
+            ).fetchall()
+            text = " ".join(row["detail"] for row in plan)
+            assert "SEARCH" in text
+            assert "TEMP B-TREE" not in text
