@@ -1,0 +1,192 @@
+"""What one kind of nucleus does differently from another: a value, never an ``if`` on its name.
+
+The failure it exists for: a component that works on one nucleus and not on the other, or on a simulator that is kinder
+than both. Every limit and every habit that a component or a deployment can notice is a field here.
+
+``LITE`` was measured on the real Greengrass Lite 2.6.0 (systemd 252); where a field was only read in its source, the
+comment says so. ``JAVA`` was read in the source of the Java nucleus and never run: it is labelled source-derived, its
+IPC side is complete, and its deployments differ only where a field says so.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+PORTABLE_OPERATIONS = frozenset(
+    {
+        "PublishToIoTCore",
+        "SubscribeToIoTCore",
+        "GetConfiguration",
+        "SubscribeToConfigurationUpdate",
+        "UpdateConfiguration",
+        "UpdateState",
+        "PublishToTopic",
+        "SubscribeToTopic",
+    }
+)
+"""Answered by both nuclei."""
+
+
+class Evidence(StrEnum):
+    """How far a profile can be trusted."""
+
+    MEASURED = "measured"
+    SOURCE_DERIVED = "source-derived"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One nucleus's limits and habits.
+
+    Attributes:
+        name: ``lite`` or ``java``.
+        evidence: whether the real one was run or only read.
+        version: what ``GGC_VERSION`` and fleet status say.
+        runtime: the platform attribute ``runtime`` that recipes can ask for.
+        socket_name: of the IPC socket, beneath the root folder.
+        operations: IPC operations that are answered; any other one gets ServiceError on its stream.
+        frame_bytes_max: a longer IPC frame closes the connection (sending: is dropped); ``None``: event-stream's own.
+        clients_max: IPC connections at once.
+        terminates_unary: whether a unary answer carries TERMINATE_STREAM.
+        error_fields: names of message and code in an error's payload. (awsiotsdk reads only ``message``.)
+        closes_on_bad_token: drops the socket; otherwise answers CONNECT_ACK without CONNECTION_ACCEPTED.
+        issues_tokens: whether CONNECT may name a component instead of a token, proven by the peer's process.
+        publish_bytes_max: payload of PublishToIoTCore; more is ServiceError. Lite: 6,000 went through, 7,000 did not.
+        spools_offline_bytes: PublishToIoTCore while offline keeps so many bytes; 0 refuses at once with ServiceError.
+        requires_timestamp: UpdateConfiguration without ``timestamp`` is InvalidArgumentsError.
+        honours_receive_mode: SubscribeToTopic's ``receiveMode``; otherwise everybody receives everything.
+        yaml_scalars_are_strings: in a local YAML recipe's DefaultConfiguration; JSON recipes keep their types.
+        packet_bytes_max: an MQTT message to the device that is larger never arrives; ``None``: MQTT's own limit.
+        job_message_bytes_max: a job notification that is larger is dropped without a word to the cloud.
+        notify_topic: last part of the jobs topic that announces a deployment.
+        job_client_token: what its job requests carry.
+        recipe_bytes_max: larger recipes fail the deployment.
+        restarts_on_merge: a deployment that changes a component's configuration runs install and startup/run again.
+        rolls_back: honours ROLLBACK.
+        deletes_old_versions: artifacts and recipe of the version before, after a success.
+        install_only_hangs: a component without run and startup never counts as finished.
+        runs_stale_install: a version without install runs the install script of the version before.
+        uses_systemd: a startup script must announce itself: ``systemd-notify --ready`` and ``--stopping`` are added
+            to it, and exit 0 without an announcement is a failure. Otherwise exit 0 is success.
+        knows_notify_stopping: systemd 253 and later; on 252 the appended ``--stopping`` fails the startup script.
+        tries: starts within ``tries_window_s``, after which a component is BROKEN.
+        restart_delay_s: between a failure and the next try.
+        default_timeout_s: of install and startup where the recipe gives none.
+        stop_grace_s: between SIGTERM and SIGKILL. (systemd's default of 90 s, shortened: nothing of ours needs it.)
+        ready_timeout_s: how long a deployment waits for one component.
+        settle_s: a pause before it looks at the components at all.
+        poll_s: how often it looks. (Lite is told; so this is ours.)
+        reply_timeout_s: how long a job request waits for its answer.
+        retry_s: between two questions to a data plane that does not answer.
+        daemon_restart_s: until a killed deployment daemon is back.
+    """
+
+    name: str
+    evidence: Evidence
+    version: str
+    runtime: str
+    socket_name: str
+    operations: frozenset[str]
+    frame_bytes_max: int | None
+    clients_max: int
+    terminates_unary: bool
+    error_fields: tuple[str, str]
+    closes_on_bad_token: bool
+    issues_tokens: bool
+    publish_bytes_max: int
+    spools_offline_bytes: int
+    requires_timestamp: bool
+    honours_receive_mode: bool
+    yaml_scalars_are_strings: bool
+    packet_bytes_max: int | None
+    job_message_bytes_max: int | None
+    notify_topic: str
+    job_client_token: str
+    recipe_bytes_max: int
+    restarts_on_merge: bool
+    rolls_back: bool
+    deletes_old_versions: bool
+    install_only_hangs: bool
+    runs_stale_install: bool
+    uses_systemd: bool
+    knows_notify_stopping: bool
+    tries: int = 3
+    tries_window_s: float = 3600.0
+    restart_delay_s: float = 1.0
+    default_timeout_s: float = 120.0
+    stop_grace_s: float = 15.0
+    ready_timeout_s: float = 300.0
+    settle_s: float = 5.0
+    poll_s: float = 0.05
+    reply_timeout_s: float = 10.0
+    retry_s: float = 1.0
+    daemon_restart_s: float = 1.0
+
+
+LITE = Profile(
+    name="lite",
+    evidence=Evidence.MEASURED,
+    version="2.6.0",
+    runtime="aws_nucleus_lite",
+    socket_name="gg-ipc.socket",
+    operations=PORTABLE_OPERATIONS | {"RestartComponent", "ValidateAuthorizationToken"},
+    frame_bytes_max=10_000,
+    clients_max=50,
+    terminates_unary=False,
+    error_fields=("_message", "_errorCode"),
+    closes_on_bad_token=True,
+    issues_tokens=True,
+    publish_bytes_max=6_000,
+    spools_offline_bytes=0,
+    requires_timestamp=True,
+    honours_receive_mode=False,  # read in the source
+    yaml_scalars_are_strings=True,
+    packet_bytes_max=5_000,
+    job_message_bytes_max=4_096,
+    notify_topic="notify-next-namespace-aws-gg-deployment",
+    job_client_token="jobs-nucleus-lite",  # noqa: S106 - an echo field of IoT Jobs, no secret
+    recipe_bytes_max=16_384,
+    restarts_on_merge=True,
+    rolls_back=False,
+    deletes_old_versions=True,
+    install_only_hangs=True,
+    runs_stale_install=True,
+    uses_systemd=True,
+    knows_notify_stopping=False,
+)
+"""Greengrass Lite 2.6.0 on Debian 12. CreateLocalDeployment is served by the real one and not here (ServiceError)."""
+
+JAVA = Profile(
+    name="java",
+    evidence=Evidence.SOURCE_DERIVED,
+    version="2.18.0",
+    runtime="aws_nucleus_classic",
+    socket_name="ipc.socket",
+    operations=PORTABLE_OPERATIONS
+    | {"RestartComponent", "StopComponent", "ValidateAuthorizationToken", "ListComponents", "GetComponentDetails"},
+    frame_bytes_max=None,
+    clients_max=1_000,
+    terminates_unary=True,
+    error_fields=("message", "errorCode"),
+    closes_on_bad_token=False,
+    issues_tokens=False,
+    publish_bytes_max=128 * 1024,
+    spools_offline_bytes=2_500_000,
+    requires_timestamp=False,
+    honours_receive_mode=True,
+    yaml_scalars_are_strings=False,
+    packet_bytes_max=None,
+    job_message_bytes_max=None,
+    notify_topic="notify-namespace-aws-gg-deployment",
+    job_client_token="jobs-nucleus-java",  # noqa: S106 - an echo field of IoT Jobs, no secret
+    recipe_bytes_max=16_000,
+    restarts_on_merge=False,
+    rolls_back=True,
+    deletes_old_versions=True,
+    install_only_hangs=False,
+    runs_stale_install=False,
+    uses_systemd=False,
+    knows_notify_stopping=True,
+)
+"""The Java nucleus, source-derived. Its rollback is not built: see ``deployment.py``."""
+
+PROFILES = {profile.name: profile for profile in (LITE, JAVA)}
