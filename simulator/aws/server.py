@@ -22,7 +22,7 @@ from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from simulator.aws import unreal
+from simulator.aws import iot_rules, unreal
 from simulator.aws.cloud import Cloud
 from simulator.aws.errors import LocalCloudError
 from simulator.aws.front import Front
@@ -31,7 +31,10 @@ HOST = "127.0.0.1"
 
 log = logging.getLogger(__name__)
 
-SERVICES: tuple[Callable[[Cloud], None], ...] = (unreal.install,)
+SERVICES: tuple[Callable[[Cloud], None], ...] = (
+    unreal.install,
+    iot_rules.install,
+)
 """Each service module's ``install``, in order: a later one may take an operation over from an earlier one."""
 
 _running = threading.Lock()
