@@ -81,6 +81,15 @@ class ObjectStore:
             )
         return False
 
+    def put_new(self, uri: S3Uri, data: bytes) -> bool:
+        """Write an object only if the key is free, atomically; ``False`` if it is taken, whatever it holds."""
+        try:
+            with translated(f"writing {uri}"):
+                self._client.put_object(Bucket=uri.bucket, Key=uri.key, Body=data, IfNoneMatch="*")
+        except ConflictError:
+            return False
+        return True
+
     def get_bytes(self, uri: S3Uri) -> bytes:
         """Read an object."""
         with translated(f"reading {uri}"):

@@ -34,8 +34,9 @@ NOT_FOUND_CODES = frozenset(
     }
 )
 CONFLICT_CODES = frozenset(
-    {"ConflictException", "ResourceAlreadyExistsException", "ResourceInUse", "ResourceInUseException"}
-)
+    {"ConflictException", "ResourceAlreadyExistsException", "ResourceInUse", "ResourceInUseException",
+     "AlreadyExistsException", "PreconditionFailed", "ConditionalRequestConflict"}
+)  # fmt: skip
 INVALID_CODES = frozenset({"ValidationException", "InvalidRequestException", "InvalidParameterException"})
 UNAVAILABLE_CODES = frozenset(
     {"ServiceUnavailable", "ServiceUnavailableException", "InternalServerException", "InternalFailure", "InternalError",

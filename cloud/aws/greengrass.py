@@ -1,0 +1,120 @@
+"""Greengrass V2's control plane: component versions, deployments and what devices made of them.
+
+A component version says by a tag which recipe it was made from: Greengrass adds digests and defaults to a recipe, so
+that the one it returns cannot be compared with the one it was given.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cloud.aws.session import AwsSession, translated
+from cloud.errors import NotFoundError
+from cloud.publishing.ports import ComponentVersion
+
+RECIPE_TAG = "edgewright:recipe-sha256"
+
+
+class Components:
+    """Component versions; a :class:`~cloud.publishing.ports.ComponentCatalog`."""
+
+    def __init__(self, session: AwsSession) -> None:
+        """Nothing is contacted until a method is called."""
+        self._client = session.client("greengrassv2")
+        self._arns = Arns(session)
+
+    def find(self, component_name: str, version: str) -> ComponentVersion | None:
+        """See the port."""
+        arn = self._arns.component(component_name, version)
+        try:
+            with translated(f"looking for {component_name} {version}"):
+                answer = self._client.describe_component(arn=arn)
+        except NotFoundError:
+            return None
+        status = answer["status"]
+        errors = "; ".join(f"{name}: {text}" for name, text in sorted(status.get("errors", {}).items()))
+        message = " ".join(part for part in (status.get("message", ""), errors) if part)
+        digest = answer.get("tags", {}).get(RECIPE_TAG, "")
+        return ComponentVersion(answer["arn"], status["componentState"], message, digest)
+
+    def create(self, recipe: bytes, recipe_sha256: str) -> None:
+        """See the port. The client token makes a request that was answered but not heard safe to send again."""
+        token = hashlib.sha256(recipe).hexdigest()[:64]
+        with translated("creating the component version"):
+            self._client.create_component_version(
+                inlineRecipe=recipe, tags={RECIPE_TAG: recipe_sha256}, clientToken=token
+            )
+
+    def versions(self, component_name: str) -> tuple[str, ...]:
+        """See the port."""
+        arn = self._arns.component(component_name)
+        try:
+            with translated(f"listing the versions of {component_name}"):
+                pages = self._client.get_paginator("list_component_versions").paginate(arn=arn)
+                return tuple(entry["componentVersion"] for page in pages for entry in page["componentVersions"])
+        except NotFoundError:
+            return ()
+
+
+class Deployments:
+    """Deployments of a thing group or a thing, and each device's answer."""
+
+    def __init__(self, session: AwsSession) -> None:
+        """Nothing is contacted until a method is called."""
+        self._client = session.client("greengrassv2")
+
+    def latest(self, target_arn: str) -> Mapping[str, Any] | None:
+        """The target's current deployment, as GetDeployment answers it; ``None`` if it never had one."""
+        with translated(f"looking for the deployment of {target_arn}"):
+            found = self._client.list_deployments(targetArn=target_arn, historyFilter="LATEST_ONLY")["deployments"]
+        if not found:
+            return None
+        deployment_id = found[0]["deploymentId"]
+        with translated(f"reading deployment {deployment_id}"):
+            deployment: Mapping[str, Any] = self._client.get_deployment(deploymentId=deployment_id)
+        return deployment
+
+    def create(self, request: Mapping[str, Any]) -> str:
+        """Make a deployment from CreateDeployment's own request; returns its id."""
+        with translated(f"creating a deployment of {request['targetArn']}"):
+            deployment_id: str = self._client.create_deployment(**request)["deploymentId"]
+        return deployment_id
+
+    def effective(self, thing_name: str) -> Iterator[Mapping[str, Any]]:
+        """What a device says about the deployments it knows; nothing for a thing that is no core device yet."""
+        try:
+            with translated(f"reading the deployments of {thing_name}"):
+                pages = self._client.get_paginator("list_effective_deployments")
+                for page in pages.paginate(coreDeviceThingName=thing_name):
+                    yield from page["effectiveDeployments"]
+        except NotFoundError:
+            return
+
+    def nucleus(self, thing_name: str) -> str | None:
+        """``aws_nucleus_classic`` or ``aws_nucleus_lite``; ``None`` for a thing that is no core device (yet)."""
+        try:
+            with translated(f"reading core device {thing_name}"):
+                answer = self._client.get_core_device(coreDeviceThingName=thing_name)
+        except NotFoundError:
+            return None
+        runtime: str | None = answer.get("runtime")
+        return runtime
+
+
+class Arns:
+    """Component ARNs of this account; asks AWS once who we are."""
+
+    def __init__(self, session: AwsSession) -> None:
+        """Nothing is contacted until a method is called."""
+        self._sts = session.client("sts")
+        self._region: str = self._sts.meta.region_name
+        self._account = ""
+
+    def component(self, name: str, version: str | None = None) -> str:
+        """The ARN of a component, or of one of its versions."""
+        if not self._account:
+            with translated("asking AWS which account this is"):
+                self._account = self._sts.get_caller_identity()["Account"]
+        partition = "aws-cn" if self._region.startswith("cn-") else "aws"
+        arn = f"arn:{partition}:greengrass:{self._region}:{self._account}:components:{name}"
+        return f"{arn}:versions:{version}" if version else arn

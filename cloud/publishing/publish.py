@@ -1,0 +1,191 @@
+"""Publish a compiled model: one signed bundle per platform, one immutable component version.
+
+The failure this exists for: a publish that dies half-way and cannot be finished, or finishes with other bytes. The order
+is: read and check the folder; choose the version; check the recipe; write the publication record (release, times,
+signatures); upload; create the component version. Whatever the step it dies at, the same command completes it; the same
+version with other content is refused before anything is uploaded.
+
+Any number of publishers may run at once: a release number and a version are each claimed by an atomic write.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud.aws.s3 import S3Uri, file_sha256
+from cloud.compilation.result import Compilation
+from cloud.errors import NotFoundError
+from cloud.publishing.bundle import Bundle, Contents, Stamp, archive_name, make_bundle, read_contents, write_bundle
+from cloud.publishing.component_release import CONFLICT_REMEDY, ComponentRelease, Upload, release_component
+from cloud.publishing.errors import VersionConflictError
+from cloud.publishing.publication import Publication, PublishedBundle, PublishingPorts, PublishRequest
+from cloud.publishing.recipe import MODEL_TEMPLATE, ModelArtifacts, ModelRecipe, model_recipe
+from cloud.publishing.record import Layout, PublicationRecord
+from cloud.publishing.releases import claim_release
+from cloud.publishing.signing import key_hint, sign_files
+from cloud.publishing.versions import AUTO, check_version, highest_version, next_minor
+from edge_component.contracts.manifest import HANDOVER_FILE
+
+NO_DIGEST = "0" * 64
+"""Stands for an archive's digest where only the recipe's shape is checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A request, and what its folder holds."""
+
+    request: PublishRequest
+    compilation: Compilation
+    contents: tuple[Contents, ...]
+
+    @property
+    def name(self) -> str:
+        return self.compilation.component_name
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.request.bucket)
+
+    def bundles(self, version: str, stamp: Stamp) -> tuple[Bundle, ...]:
+        return tuple(make_bundle(self.compilation, contents, version, stamp) for contents in self.contents)
+
+
+def publish_model(request: PublishRequest, ports: PublishingPorts) -> Publication:
+    """Publish, or complete what an earlier run began.
+
+    Raises:
+        CompilationIncompleteError, SigningKeyError, StatementTooLargeError, RecipeInvalidError: nothing was uploaded.
+        VersionConflictError: the version exists with other content or another key; nothing was uploaded.
+        ComponentFailedError: everything is in place, but Greengrass will not deploy it.
+        UnavailableError: a service went away; running the same again completes it.
+    """
+    draft = _Draft(request, *read_contents(request.folder))
+    version = _choose_version(draft, ports)
+    record = _find_record(draft, version, ports) or _write_record(draft, version, ports)
+    bundles = draft.bundles(version, record.stamp)
+    _check_same(draft, record, bundles, ports)
+    with tempfile.TemporaryDirectory(prefix="edgewright-publish-") as scratch:
+        return _release(draft, record, bundles, Path(scratch), ports)
+
+
+def _choose_version(draft: _Draft, ports: PublishingPorts) -> str:
+    if draft.request.version != AUTO:
+        return check_version(draft.request.version)
+    listed = ports.artifacts.list(draft.layout.records(draft.name))
+    recorded = [version for uri in listed if (version := draft.layout.version_of(uri))]
+    latest = highest_version(recorded)
+    record = _find_record(draft, latest, ports) if latest else None
+    if record and dict(record.digests) == _digests(draft.bundles(record.version, record.stamp)):
+        return record.version
+    return next_minor([*recorded, *ports.catalog.versions(draft.name)])
+
+
+def _find_record(draft: _Draft, version: str, ports: PublishingPorts) -> PublicationRecord | None:
+    try:
+        data = ports.artifacts.get_bytes(draft.layout.record(draft.name, version))
+    except NotFoundError:
+        return None
+    return PublicationRecord.from_bytes(data)
+
+
+def _write_record(draft: _Draft, version: str, ports: PublishingPorts) -> PublicationRecord:
+    """Fix everything that varies by itself. If somebody was faster, theirs is returned, and compared by the caller."""
+    if ports.catalog.find(draft.name, version) is not None:
+        raise VersionConflictError(
+            f"{draft.name} {version} exists, but {draft.layout.record(draft.name, version)} does not", CONFLICT_REMEDY
+        )
+    _recipe(draft, version, {contents.variant.platform: NO_DIGEST for contents in draft.contents}, ports)
+    record = _signed_record(draft, version, ports)
+    uri = draft.layout.record(draft.name, version)
+    if ports.artifacts.put_new(uri, record.to_bytes()):
+        return record
+    return PublicationRecord.from_bytes(ports.artifacts.get_bytes(uri))
+
+
+def _signed_record(draft: _Draft, version: str, ports: PublishingPorts) -> PublicationRecord:
+    ports.report("signing", 0, 1)
+    public_key = ports.signer.public_key_pem()
+    created_at = ports.now()
+    release = claim_release(draft.layout, draft.name, version, ports.artifacts)
+    stamp = Stamp(release, created_at, created_at + draft.request.validity)
+    bundles = draft.bundles(version, stamp)
+    return PublicationRecord(
+        component_name=draft.name,
+        version=version,
+        stamp=stamp,
+        digests=_digests(bundles),
+        key_hint=key_hint(public_key),
+        signatures={
+            bundle.platform: sign_files(ports.signer, f"{draft.name}-{version}", bundle.digests).decode()
+            for bundle in bundles
+        },
+    )
+
+
+def _check_same(draft: _Draft, record: PublicationRecord, bundles: tuple[Bundle, ...], ports: PublishingPorts) -> None:
+    if dict(record.digests) != _digests(bundles):
+        raise VersionConflictError(f"{draft.name} {record.version} exists with other content", CONFLICT_REMEDY)
+    if record.key_hint != key_hint(ports.signer.public_key_pem()):
+        raise VersionConflictError(f"{draft.name} {record.version} is signed with another key", CONFLICT_REMEDY)
+
+
+def _release(
+    draft: _Draft,
+    record: PublicationRecord,
+    bundles: tuple[Bundle, ...],
+    scratch: Path,
+    ports: PublishingPorts,
+) -> Publication:
+    version = record.version
+    digests: dict[str, str] = {}
+    uploads = [Upload(_handover_uri(draft, ports), ports.handover)]
+    for bundle in bundles:
+        path = scratch / archive_name(draft.name, version, bundle.platform)
+        digest = write_bundle(bundle, record.signatures[bundle.platform].encode(), path)
+        digests[bundle.platform] = digest
+        uploads.append(Upload(draft.layout.artifact(draft.name, digest, path.name), path))
+    recipe = _recipe(draft, version, digests, ports)
+    release = ComponentRelease(draft.name, version, tuple(uploads), recipe)
+    component = release_component(release, ports.artifacts, ports.catalog, ports.report, ports.patience)
+    return Publication(
+        component_name=draft.name,
+        model_name=draft.compilation.model_name,
+        version=version,
+        release=record.stamp.release,
+        component_arn=component.arn,
+        record_uri=str(draft.layout.record(draft.name, version)),
+        expires_at=record.stamp.expires_at,
+        bundles=tuple(_published(draft, version, bundle, digests[bundle.platform]) for bundle in bundles),
+    )
+
+
+def _recipe(draft: _Draft, version: str, digests: dict[str, str], ports: PublishingPorts) -> bytes:
+    handover_uri = str(_handover_uri(draft, ports))
+    wanted = ModelRecipe(
+        component_name=draft.name,
+        version=version,
+        description=f"Edgewright model {draft.compilation.model_name}",
+        runtime_requirement=draft.request.runtime_requirement,
+        artifacts=tuple(
+            ModelArtifacts(platform, _archive_uri(draft, version, platform, digest), handover_uri)
+            for platform, digest in sorted(digests.items())
+        ),
+    )
+    return model_recipe((ports.recipes / MODEL_TEMPLATE).read_text(), wanted)
+
+
+def _published(draft: _Draft, version: str, bundle: Bundle, archive_sha256: str) -> PublishedBundle:
+    uri = _archive_uri(draft, version, bundle.platform, archive_sha256)
+    return PublishedBundle(bundle.platform, bundle.precision, bundle.digest, uri, archive_sha256)
+
+
+def _archive_uri(draft: _Draft, version: str, platform: str, digest: str) -> str:
+    return str(draft.layout.artifact(draft.name, digest, archive_name(draft.name, version, platform)))
+
+
+def _handover_uri(draft: _Draft, ports: PublishingPorts) -> S3Uri:
+    return draft.layout.artifact(draft.name, file_sha256(ports.handover), HANDOVER_FILE)
+
+
+def _digests(bundles: tuple[Bundle, ...]) -> dict[str, str]:
+    return {bundle.platform: bundle.digest for bundle in bundles}
