@@ -15,7 +15,7 @@ def check_version(text: str) -> str:
     Raises:
         InvalidInputError: it is not.
     """
-    if not VERSION_PATTERN.match(text):
+    if not VERSION_PATTERN.fullmatch(text):
         raise InvalidInputError(f"{text!r} is not a version", "Write three numbers, such as 1.2.0.")
     return text
 
@@ -34,7 +34,7 @@ def next_minor(existing: Iterable[str]) -> str:
 
 def highest_version(existing: Iterable[str]) -> str | None:
     """The highest of the texts that are versions; a release is above its own pre-releases."""
-    versions = [text for text in existing if VERSION_PATTERN.match(text)]
+    versions = [text for text in existing if VERSION_PATTERN.fullmatch(text)]
     return max(versions, key=lambda text: (numbers(text), "-" not in text, text), default=None)
 
 

@@ -1,0 +1,79 @@
+"""A compilation folder as the compile stage leaves it, and publishing's ports in memory."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from cloud.compilation.result import Compilation, Variant
+from cloud.publishing.memory import MemoryArtifacts, MemoryComponents
+from cloud.publishing.publication import PublishingPorts, PublishRequest
+from cloud.publishing.signing import PemSigner
+from edge_component.contracts.baseline import BIN_COUNT, Baseline, BaselineColumn
+from edge_component.contracts.manifest import Feature, GoldenTest, TensorSpec, WatchedOutput
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+PLATFORMS = ("linux/aarch64", "linux/x86_64")
+
+MakeFolder = Callable[..., Path]
+
+
+def linear_model(slope: float) -> onnx.ModelProto:
+    """y = slope · x over three features."""
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1])],
+        [helper.make_tensor("w", TensorProto.FLOAT, [3, 1], [slope] * 3)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> MakeFolder:
+    """A factory: ``make_folder(name, slope=…)`` writes a compilation folder and returns it."""
+
+    def make(name: str = "compilation", slope: float = 1.0, platforms: tuple[str, ...] = PLATFORMS) -> Path:
+        folder = tmp_path / name
+        samples = np.arange(12, dtype=np.float32).reshape(4, 1, 3)
+        variants = []
+        for platform in platforms:
+            path = folder / platform.replace("/", "-") / "model.onnx"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(linear_model(slope).SerializeToString(deterministic=True))
+            model_path = str(path.relative_to(folder))
+            variants.append(Variant(platform, "fp32", model_path, GoldenTest(1e-4, 1e-5), "int8 was not asked for"))
+        golden = {"input:x": samples, "output:y": samples.sum(axis=2, keepdims=True) * slope}
+        np.savez(folder / "golden.npz", **golden)  # type: ignore[arg-type]
+        column = BaselineColumn("wind", (0.0,) * (BIN_COUNT - 1), (1,) * BIN_COUNT, 0.0, 1.0)
+        (folder / "baseline.json").write_bytes(Baseline("linear", 64, (column,)).to_bytes())
+        Compilation(
+            model_name="linear",
+            component_name="com.edgewright.model.Linear",
+            opsets={"": 17},
+            inputs=(TensorSpec("x", "float32", (-1, 3)),),
+            outputs=(TensorSpec("y", "float32", (-1, 1)),),
+            variants=tuple(variants),
+            features=(Feature("wind", "x", 0),),
+            watched_outputs=(WatchedOutput("y", "y", 0, "value"),),
+            lineage={"training_job_arn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/linear-1"},
+        ).save(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def ports() -> PublishingPorts:
+    """Everything in memory, the clock stopped."""
+    return PublishingPorts(MemoryArtifacts(), MemoryComponents(), PemSigner.generate(), now=lambda: NOW)
+
+
+@pytest.fixture
+def request_of() -> Callable[[Path, str], PublishRequest]:
+    return lambda folder, version: PublishRequest(folder, version, "bucket")

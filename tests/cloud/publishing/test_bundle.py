@@ -1,0 +1,104 @@
+"""Compilation folders in, bundles out: what is missing is named, what is there gives the same bytes every time."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud.publishing.bundle import Stamp, archive_name, make_bundle, read_contents, write_bundle
+from cloud.publishing.errors import CompilationIncompleteError
+from edge_component.contracts.manifest import Manifest, bundle_digest
+from tests.cloud.publishing.conftest import NOW, MakeFolder
+
+STAMP = Stamp(3, NOW, NOW + timedelta(days=30))
+
+
+def test_a_bundle_is_the_same_whenever_it_is_made(make_folder: MakeFolder, tmp_path: Path) -> None:
+    archives = []
+    for name in ("one", "two"):
+        compilation, contents = read_contents(make_folder(name))
+        bundle = make_bundle(compilation, contents[0], "1.0.0", STAMP)
+        archives.append(write_bundle(bundle, b"signature", tmp_path / f"{name}.zip"))
+    assert archives[0] == archives[1]
+
+
+def test_the_manifest_names_every_file_and_carries_the_stamp(make_folder: MakeFolder) -> None:
+    compilation, contents = read_contents(make_folder())
+    bundle = make_bundle(compilation, contents[1], "1.0.0", STAMP)
+    manifest = Manifest.from_bytes(bundle.manifest)
+    assert set(manifest.files) == {"model.onnx", "golden.npz", "baseline.json"}
+    assert (manifest.release, manifest.expires_at) == (3, NOW + timedelta(days=30))
+    assert (manifest.platform, manifest.version) == ("linux/x86_64", "1.0.0")
+    assert bundle.digest == bundle_digest(bundle.manifest)
+    assert set(bundle.digests) == {*manifest.files, "manifest.json"}
+
+
+def test_an_archive_is_named_by_model_version_and_platform() -> None:
+    assert archive_name("com.edgewright.model.Weather", "1.2.0", "linux/x86_64") == "Weather-1.2.0-linux-x86_64.zip"
+
+
+def drop(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def edit(change: Callable[[dict[str, object]], None]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        path = folder / "compilation.json"
+        document = json.loads(path.read_bytes())
+        change(document)
+        path.write_text(json.dumps(document))
+
+    return apply
+
+
+def link_golden(folder: Path) -> None:
+    (folder / "golden.npz").rename(folder.parent / "elsewhere.npz")
+    (folder / "golden.npz").symlink_to(folder.parent / "elsewhere.npz")
+
+
+def golden_without_output(folder: Path) -> None:
+    np.savez(folder / "golden.npz", **{"input:x": np.zeros((1, 1, 3), np.float32)})  # type: ignore[arg-type]
+
+
+def golden_of_text(folder: Path) -> None:
+    (folder / "golden.npz").write_text("no zip")
+
+
+def climb(document: dict[str, object]) -> None:
+    variants = document["variants"]
+    assert isinstance(variants, list)
+    variants[0]["model_path"] = "../outside.onnx"
+
+
+def outside_model(folder: Path) -> None:
+    (folder.parent / "outside.onnx").write_bytes(b"x")
+    edit(climb)(folder)
+
+
+FLAWS: list[tuple[str, Callable[[Path], None], str]] = [
+    ("no compilation.json", drop("compilation.json"), "compilation.json cannot be read"),
+    ("no golden samples", drop("golden.npz"), "golden.npz is missing"),
+    ("golden samples without an output", golden_without_output, "lacks the golden array(s) output:y"),
+    ("golden samples that are no archive", golden_of_text, "is not an .npz file"),
+    ("a link", link_golden, "is a link"),
+    ("no model", drop("linux-x86_64/model.onnx"), "model.onnx is missing"),
+    ("a model outside of the folder", outside_model, "lies outside of"),
+    ("a broken baseline", lambda folder: (folder / "baseline.json").write_text("{}") and None, "schema: is missing"),
+    ("a field of the wrong type", edit(lambda document: document.update(opsets=[])), "opsets: must be an object"),
+    ("another component name", edit(lambda document: document.update(component_name="weather")), "component_name"),
+    ("no platform", edit(lambda document: document.update(variants=[])), "variants"),
+    ("another model's baseline", edit(lambda document: document.update(model_name="other")), "model_name: is 'linear'"),
+]
+
+
+@pytest.mark.parametrize(("break_it", "problem"), [flaw[1:] for flaw in FLAWS], ids=[flaw[0] for flaw in FLAWS])
+def test_what_is_missing_is_named(make_folder: MakeFolder, break_it: Callable[[Path], None], problem: str) -> None:
+    folder = make_folder()
+    break_it(folder)
+    with pytest.raises(CompilationIncompleteError) as caught:
+        read_contents(folder)
+    assert problem in str(caught.value)
+    assert caught.value.remedy
