@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from simulator.aws.bus import InMemoryBus, MessageBus
+from simulator.aws.event import EventSink, InMemoryEvents
 from simulator.aws.operations import Operations
 
 ACCOUNT_ID = "123456789012"
@@ -28,6 +29,7 @@ class Cloud:
         state_dir: folder for what must be on disk (jobs' working folders); exists.
         bus: how services speak with devices.
         clock: the current time; tests give their own.
+        events: where services emit their events, such as a job's change of state; EventBridge takes it over.
         operations: the register that services fill.
         url: where the local cloud answers; empty until it is bound, set before the ``on_start`` actions run.
         account_id: the one local account.
@@ -37,6 +39,7 @@ class Cloud:
     state_dir: Path
     bus: MessageBus = field(default_factory=InMemoryBus)
     clock: Callable[[], datetime] = utc_now
+    events: EventSink = field(default_factory=InMemoryEvents)
     operations: Operations = field(default_factory=Operations)
     url: str = ""
     account_id: str = ACCOUNT_ID

@@ -1,6 +1,8 @@
 """One local cloud for each test module (it starts in milliseconds, and each starts empty), with boto3 clients."""
 
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,3 +41,24 @@ def client(local_cloud: LocalCloud) -> Callable[[str], Any]:
         return made[service]
 
     return make
+
+
+@pytest.fixture
+def new_queue(client: Callable[[str], Any]) -> Callable[[], str]:
+    return lambda: client("sqs").create_queue(QueueName=f"q-{uuid.uuid4().hex}")["QueueUrl"]
+
+
+@pytest.fixture
+def drain(client: Callable[[str], Any]) -> Callable[..., list[str]]:
+    """Receive until there are ``count`` bodies."""
+
+    def receive(queue_url: str, count: int, timeout_s: float = 15.0) -> list[str]:
+        bodies: list[str] = []
+        deadline = time.monotonic() + timeout_s
+        while len(bodies) < count:
+            assert time.monotonic() < deadline, f"only {bodies}"
+            got = client("sqs").receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=1)
+            bodies += [message["Body"] for message in got.get("Messages", [])]
+        return bodies
+
+    return receive

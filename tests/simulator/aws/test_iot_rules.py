@@ -21,25 +21,6 @@ def bus(local_cloud):
 
 
 @pytest.fixture
-def new_queue(client):
-    return lambda: client("sqs").create_queue(QueueName=f"q-{uuid.uuid4().hex}")["QueueUrl"]
-
-
-@pytest.fixture
-def drain(client):
-    def receive(queue_url: str, count: int, timeout_s: float = 10.0) -> list[str]:
-        bodies: list[str] = []
-        deadline = time.monotonic() + timeout_s
-        while len(bodies) < count:
-            assert time.monotonic() < deadline, f"only {bodies}"
-            got = client("sqs").receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=1)
-            bodies += [message["Body"] for message in got.get("Messages", [])]
-        return bodies
-
-    return receive
-
-
-@pytest.fixture
 def make_rule(client):
     made = []
 
