@@ -3,6 +3,28 @@
 Foreign errors (ONNX Runtime, cryptography, awscrt, the file system) are wrapped once, at the port that meets them, with
 ``from``. Every leaf carries a stable ``code``, which crosses the admin socket and reaches the fleet manager, and a
 ``remedy``: what a person should do about it.
+
+::
+
+    DeviceError
+    ├── BundleError          what was handed over cannot be accepted; nothing was changed
+    │   ├── ArchiveError  ManifestError  UnsignedError  SignatureError  UntrustedKeyError  TamperedError
+    │   └── WrongComponentError  WrongVersionError  WrongPlatformError  ExpiredError  OlderReleaseError
+    ├── StoreError           the disk would not take or give it
+    │   └── StoreFullError  StoreDamagedError
+    ├── ModelError           the graph itself is unfit to serve
+    │   ├── UnloadableModelError  SignatureMismatchError  UnsupportedTensorError  GoldenUnusableError
+    │   ├── GoldenMismatchError  NotFiniteError
+    │   └── TrialCrashedError  TrialTimeoutError  TrialMemoryError
+    ├── ActivationError      a change of what is served could not be made
+    │   └── UnknownModelError  NothingToRevertError  ActivationDeadlineError  ProbationFailedError
+    │       TooManyStartsError  InterruptedActivationError
+    ├── RequestError         one prediction could not be answered; see each leaf for whose fault it is
+    │   └── InputNameError  InputTypeError  InputShapeError  InputNanError  RunFailedError  RunDeadlineError
+    │       OutputMismatchError  AnswerTooLargeError  StaleChannelError  UnknownChannelError  BusyError
+    │       ProtocolViolationError  UnsupportedProtocolError  ChannelLimitError
+    └── StartError           the runtime cannot start
+        └── AlreadyRunningError  NoTrustError  JournalDamagedError
 """
 
 from typing import ClassVar
@@ -17,8 +39,362 @@ class DeviceError(Exception):
     """
 
     code: ClassVar[str] = "device-error"
+    usual_remedy: ClassVar[str] = ""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         """Keep the sentence and its remedy apart, so that each door can show them in its own way."""
         super().__init__(message)
-        self.remedy = remedy
+        self.remedy = remedy or self.usual_remedy
+
+
+class BundleError(DeviceError):
+    """A handed-over bundle cannot be accepted; what served before serves on."""
+
+    code = "bundle-refused"
+
+
+class ArchiveError(BundleError):
+    """Not a zip, or one with links, escaping names, too many entries or more bytes than it may have."""
+
+    code = "bundle-archive"
+    usual_remedy = "Publish the bundle again with `edgewright publish`; do not build its zip by hand."
+
+
+class ManifestError(BundleError):
+    """``manifest.json`` is missing or does not follow its contract."""
+
+    code = "bundle-manifest"
+    usual_remedy = "Publish the bundle again with a matching version of Edgewright."
+
+
+class UnsignedError(BundleError):
+    """There is no ``model.sig``."""
+
+    code = "bundle-unsigned"
+    usual_remedy = "Sign the bundle: publish it with `edgewright publish`."
+
+
+class SignatureError(BundleError):
+    """``model.sig`` is not a valid OpenSSF Model Signing bundle, or its signature does not verify."""
+
+    code = "bundle-signature"
+    usual_remedy = "Publish the bundle again, signed by a key that this device trusts."
+
+
+class UntrustedKeyError(BundleError):
+    """Signed, but by no key in the runtime's trust folder."""
+
+    code = "bundle-untrusted-key"
+    usual_remedy = "Sign with a trusted key, or ship the new public key with a new version of the runtime component."
+
+
+class TamperedError(BundleError):
+    """A file differs from what was signed, or is missing, or was added."""
+
+    code = "bundle-tampered"
+    usual_remedy = "Publish the bundle again and find out who changed it on the way."
+
+
+class WrongComponentError(BundleError):
+    """A bundle of another component than the one whose script handed it over."""
+
+    code = "bundle-wrong-component"
+    usual_remedy = "Deploy the component with the artifacts it was published with."
+
+
+class WrongVersionError(BundleError):
+    """A bundle of another version than the one whose script handed it over."""
+
+    code = "bundle-wrong-version"
+    usual_remedy = "Deploy the component with the artifacts it was published with."
+
+
+class WrongPlatformError(BundleError):
+    """Compiled for another operating system or processor."""
+
+    code = "bundle-wrong-platform"
+    usual_remedy = "Compile and publish the model for this device's platform."
+
+
+class ExpiredError(BundleError):
+    """Past its ``expires_at``: it may go on serving where it serves, but is not activated any more."""
+
+    code = "bundle-expired"
+    usual_remedy = "Publish the model again: that renews its expiry."
+
+
+class OlderReleaseError(BundleError):
+    """Its release number is below the highest that this device has committed, or equal with other bytes."""
+
+    code = "bundle-older-release"
+    usual_remedy = "Publish what should serve as a new version: a release number never goes back."
+
+
+class StoreError(DeviceError):
+    """The file system refused; what served before serves on."""
+
+    code = "store-failed"
+    usual_remedy = "Check the device's disk (`edgewright-edge doctor`)."
+
+
+class StoreFullError(StoreError):
+    """No room for the bundle; nothing of it was kept."""
+
+    code = "store-full"
+    usual_remedy = "Free disk space on the device, then deploy again."
+
+
+class StoreDamagedError(StoreError):
+    """A stored bundle is gone or no longer has the bytes that were verified."""
+
+    code = "store-damaged"
+    usual_remedy = "Deploy the model again, and check the device's disk."
+
+
+class ModelError(DeviceError):
+    """The graph is unfit to serve."""
+
+    code = "model-unfit"
+
+
+class UnloadableModelError(ModelError):
+    """ONNX Runtime refuses the file: not ONNX, or operators and opsets that it does not have."""
+
+    code = "model-unloadable"
+    usual_remedy = "Compile the model again; its gates load it with ONNX Runtime before it is published."
+
+
+class SignatureMismatchError(ModelError):
+    """The graph's inputs or outputs are not what the manifest says."""
+
+    code = "model-signature-mismatch"
+    usual_remedy = "Publish the model again from its own compilation."
+
+
+class UnsupportedTensorError(ModelError):
+    """A tensor type that this runtime cannot serve yet (strings, bfloat16)."""
+
+    code = "model-unsupported-tensor"
+    usual_remedy = "Export the model with numeric inputs and outputs."
+
+
+class GoldenUnusableError(ModelError):
+    """``golden.npz`` is missing, unreadable, or lacks a tensor."""
+
+    code = "golden-unusable"
+    usual_remedy = "Publish the model again with golden samples for every input and output."
+
+
+class GoldenMismatchError(ModelError):
+    """The outputs on this device differ from the expected ones by more than the manifest allows."""
+
+    code = "golden-mismatch"
+    usual_remedy = "Compile for this platform again; if it persists, keep this variant off the device."
+
+
+class NotFiniteError(ModelError):
+    """An output is NaN or infinite where the golden samples expect a number."""
+
+    code = "golden-not-finite"
+    usual_remedy = "Train or quantise the model again: it answers NaN or infinity on ordinary input."
+
+
+class TrialCrashedError(ModelError):
+    """The child process that loaded the model first died."""
+
+    code = "trial-crashed"
+    usual_remedy = "Keep this variant off the device and report the model file."
+
+
+class TrialTimeoutError(ModelError):
+    """Loading or answering the golden samples took longer than allowed; the child was killed."""
+
+    code = "trial-timeout"
+    usual_remedy = "Use a smaller model, or raise caps.load_timeout_ms when publishing."
+
+
+class TrialMemoryError(ModelError):
+    """Loading or answering the golden samples needed more memory than allowed."""
+
+    code = "trial-out-of-memory"
+    usual_remedy = "Use a smaller model, or raise caps.memory_bytes_max when publishing."
+
+
+class ActivationError(DeviceError):
+    """What is served could not be changed as asked."""
+
+    code = "activation-failed"
+
+
+class UnknownModelError(ActivationError):
+    """No model of that name serves here."""
+
+    code = "unknown-model"
+    usual_remedy = "See what serves with `edgewright-edge models`, or deploy the model's component."
+
+
+class NothingToRevertError(ActivationError):
+    """There is no previous version on this device."""
+
+    code = "nothing-to-revert"
+    usual_remedy = "Deploy the version that should serve."
+
+
+class ActivationDeadlineError(ActivationError):
+    """The command's deadline passed before the new model could be switched to; nothing changed."""
+
+    code = "activation-deadline"
+    usual_remedy = "Try again; raise the hand-over's timeout if the model is large."
+
+
+class ProbationFailedError(ActivationError):
+    """The new model failed too many requests after the switch; the old one was brought back."""
+
+    code = "probation-failed"
+    usual_remedy = "Look at the failures in the telemetry of that version; fix the model and publish it anew."
+
+
+class TooManyStartsError(ActivationError):
+    """The runtime was started too often while the new model was on probation; the old one was brought back."""
+
+    code = "probation-restarts"
+    usual_remedy = "The new version may be what kills the runtime: test it on one device."
+
+
+class InterruptedActivationError(ActivationError):
+    """The runtime died while the candidate was on trial; the old model serves on."""
+
+    code = "activation-interrupted"
+    usual_remedy = "Deploy again; if it dies again, the candidate is the likely cause."
+
+
+class RequestError(DeviceError):
+    """One prediction could not be answered."""
+
+    code = "request-failed"
+
+
+class InputNameError(RequestError):
+    """An input is missing, or the model has none of that name."""
+
+    code = "input-name"
+    usual_remedy = "Give exactly the inputs that `edgewright-edge models` lists."
+
+
+class InputTypeError(RequestError):
+    """An input has another dtype than the model's; nothing is cast silently."""
+
+    code = "input-dtype"
+    usual_remedy = "Convert the array with .astype(...)."
+
+
+class InputShapeError(RequestError):
+    """An input's shape does not fit the model's."""
+
+    code = "input-shape"
+    usual_remedy = "Give the shape that `edgewright-edge models` lists; -1 is any size."
+
+
+class InputNanError(RequestError):
+    """An input holds NaN, and the model's manifest says that such input is refused."""
+
+    code = "input-nan"
+    usual_remedy = "Fill or drop missing values before asking, or publish the model with nan_policy: accept."
+
+
+class RunFailedError(RequestError):
+    """ONNX Runtime failed in mid-run: the model's fault."""
+
+    code = "run-failed"
+    usual_remedy = "The input is of the right form but the graph cannot compute it; check its values."
+
+
+class RunDeadlineError(RequestError):
+    """The deadline passed; the run was stopped."""
+
+    code = "deadline-exceeded"
+    usual_remedy = "Allow more time, or use a smaller model."
+
+
+class OutputMismatchError(RequestError):
+    """An output has another type or rank than the manifest says: the model's fault."""
+
+    code = "output-mismatch"
+    usual_remedy = "Publish the model again from its own compilation."
+
+
+class AnswerTooLargeError(RequestError):
+    """An output does not fit the channel's shared memory; open a channel with ``needed_bytes`` for each output."""
+
+    code = "answer-too-large"
+
+    def __init__(self, message: str, needed_bytes: int) -> None:
+        """Say how much room the largest output needs."""
+        super().__init__(message)
+        self.needed_bytes = needed_bytes
+
+
+class StaleChannelError(RequestError):
+    """The model that serves now has other inputs or outputs than the channel was opened for; open a new one."""
+
+    code = "stale-channel"
+
+
+class UnknownChannelError(RequestError):
+    """A request for a channel that this connection has not opened."""
+
+    code = "unknown-channel"
+
+
+class ChannelLimitError(RequestError):
+    """More channels, or a larger one, than one connection may have."""
+
+    code = "channel-limit"
+    usual_remedy = "Split the batch, or raise channel_bytes_max in the component's configuration."
+
+
+class BusyError(RequestError):
+    """As many connections as the runtime serves are open."""
+
+    code = "busy"
+    usual_remedy = "Use one connection per thread, or raise connections_max in the component's configuration."
+
+
+class ProtocolViolationError(RequestError):
+    """A message that the protocol does not allow here; the connection is closed."""
+
+    code = "protocol-violation"
+
+
+class UnsupportedProtocolError(RequestError):
+    """Client and runtime have no protocol version in common."""
+
+    code = "unsupported-protocol"
+    usual_remedy = "Use the client that came with this runtime's version, or a later runtime."
+
+
+class StartError(DeviceError):
+    """The runtime cannot start."""
+
+    code = "start-failed"
+
+
+class AlreadyRunningError(StartError):
+    """Another process serves from this work folder."""
+
+    code = "already-running"
+    usual_remedy = "Stop it first, or give this one its own --work folder."
+
+
+class NoTrustError(StartError):
+    """The trust folder holds no usable public key, so that no bundle could ever be accepted."""
+
+    code = "no-trust"
+    usual_remedy = "Put the P-256 public key of your signing key there as a .pem file."
+
+
+class JournalDamagedError(StartError):
+    """``activation.json`` cannot be read; it was set aside."""
+
+    code = "journal-damaged"
+    usual_remedy = "Deploy the models again, and check the device's disk."

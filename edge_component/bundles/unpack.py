@@ -1,0 +1,158 @@
+"""Unpack a handed-over zip into a staging folder, trusting nothing in it.
+
+The failures this exists for: names that climb out of the folder, links, a bomb of a few kilobytes that fills the disk, a
+thousand entries, a name given twice (one verified, the other loaded), headers that lie about sizes. So names must be
+plain relative paths, entries plain files, and every byte is counted as it is written, whatever the headers say.
+
+Every file is fsynced before this returns; digests are taken from the bytes as they are written, so that nothing is read
+twice. The staging folder is the caller's, and the caller removes it when this raises.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from edge_component.bundles.verification import FoundFile
+from edge_component.contracts.limits import LIMITS
+from edge_component.durable import FILE_MODE, sync_directory
+from edge_component.errors import ActivationDeadlineError, ArchiveError, StoreError, StoreFullError
+
+CHUNK_BYTES = 1_048_576
+NAME_CHARS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackLimits:
+    """Caps on what an archive may hold.
+
+    Attributes:
+        entries_max: files, the manifest and the signature included.
+        bytes_max: sum of the unpacked sizes.
+        ratio_max: unpacked over packed size of one entry.
+    """
+
+    entries_max: int = LIMITS.bundle_files_max + 2
+    bytes_max: int = LIMITS.bundle_bytes_max
+    ratio_max: int = 200
+
+
+def unpack(
+    archive: Path,
+    folder: Path,
+    limits: UnpackLimits | None = None,
+    in_time: Callable[[], bool] = lambda: True,
+) -> dict[str, FoundFile]:
+    """Write the archive's files beneath ``folder``; returns digest and size by path.
+
+    Args:
+        archive: the zip.
+        folder: exists and is empty.
+        limits: caps; the defaults are the contract's.
+        in_time: asked between chunks; unpacking ends when it says no.
+
+    Raises:
+        ArchiveError: not a zip, or one that breaks a rule; the message names the entry.
+        ActivationDeadlineError: ``in_time`` said no.
+        StoreFullError, StoreError: the disk refused.
+    """
+    caps = limits or UnpackLimits()
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            entries = _plain_files(opened, caps)
+            found = _Unpacking(opened, folder, caps, in_time).write_all(entries)
+        sync_directory(folder)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise ArchiveError(f"{archive.name}: {str(error) or 'it ends too early'}") from error
+    except FileNotFoundError as error:
+        raise ArchiveError(f"there is no {archive}", "Hand over the path of the bundle's zip.") from error
+    except OSError as error:
+        raise store_error(error, f"unpacking {archive.name}") from error
+    return found
+
+
+def store_error(error: OSError, doing: str) -> StoreError:
+    """The typed form of a disk's refusal."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFullError(f"no room left while {doing}")
+    return StoreError(f"{doing} failed: {error.strerror or error}")
+
+
+def _plain_files(opened: zipfile.ZipFile, caps: UnpackLimits) -> list[zipfile.ZipInfo]:
+    entries = [entry for entry in opened.infolist() if not entry.is_dir()]
+    if len(opened.infolist()) > caps.entries_max:
+        raise ArchiveError(f"{len(opened.infolist())} entries; at most {caps.entries_max} are allowed")
+    for entry in opened.infolist():
+        _check_name(entry.filename)
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise ArchiveError(f"{entry.filename} is not a plain file")
+    names = [entry.filename for entry in entries]
+    if len(set(names)) != len(names):
+        raise ArchiveError("a name is given twice")
+    if sum(entry.file_size for entry in entries) > caps.bytes_max:
+        raise ArchiveError(f"more than {caps.bytes_max} bytes")
+    return entries
+
+
+def _check_name(name: str) -> None:
+    path = PurePosixPath(name)
+    plain = not path.is_absolute() and ".." not in path.parts and str(path) == name.rstrip("/")
+    if not plain or name in ("", ".") or "\\" in name or "\0" in name or len(name) > NAME_CHARS_MAX:
+        raise ArchiveError(f"the name {name[:80]!r} is not a plain relative path")
+
+
+class _Unpacking:
+    """One archive being written; counts the bytes of all its entries together."""
+
+    def __init__(self, opened: zipfile.ZipFile, folder: Path, caps: UnpackLimits, in_time: Callable[[], bool]) -> None:
+        self._opened = opened
+        self._folder = folder
+        self._caps = caps
+        self._in_time = in_time
+        self._left_bytes = caps.bytes_max
+
+    def write_all(self, entries: list[zipfile.ZipInfo]) -> dict[str, FoundFile]:
+        return {entry.filename: self._write(entry) for entry in entries}
+
+    def _write(self, entry: zipfile.ZipInfo) -> FoundFile:
+        path = self._folder / entry.filename
+        if not path.resolve().is_relative_to(self._folder.resolve()):
+            raise ArchiveError(f"{entry.filename} would leave the bundle")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with (
+            os.fdopen(os.open(path, flags, FILE_MODE), "wb", buffering=0) as target,
+            self._opened.open(entry) as source,
+        ):
+            found = self._copy(entry, source, target)
+            os.fsync(target.fileno())
+        return found
+
+    def _copy(self, entry: zipfile.ZipInfo, source: IO[bytes], target: IO[bytes]) -> FoundFile:
+        digest = hashlib.sha256()
+        size_bytes = 0
+        while chunk := source.read(CHUNK_BYTES):
+            size_bytes += len(chunk)
+            self._left_bytes -= len(chunk)
+            if self._left_bytes < 0:
+                raise ArchiveError(f"more than {self._caps.bytes_max} bytes")
+            if size_bytes > max(entry.compress_size, 1) * self._caps.ratio_max:
+                raise ArchiveError(f"{entry.filename} grows more than {self._caps.ratio_max}-fold: a bomb")
+            if not self._in_time():
+                raise ActivationDeadlineError("the deadline passed while the bundle was unpacked")
+            digest.update(chunk)
+            _write_whole(target, chunk)
+        return FoundFile(digest.hexdigest(), size_bytes)
+
+
+def _write_whole(target: IO[bytes], chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[target.write(view) :]

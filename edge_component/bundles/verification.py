@@ -1,0 +1,179 @@
+"""Decide whether a bundle may be activated on this device, now. Pure: values in, a manifest or a typed refusal out.
+
+The failure this exists for: a perfectly signed bundle that is the wrong one. A signature does not protect against
+rollback, freeze and mix-and-match; these rules, in this order, do:
+
+1. the files in the bundle are exactly the signed ones, with the signed digests (``model.sig`` itself aside);
+2. ``manifest.json`` follows its contract, and lists the same files with the same digests and sizes;
+3. component and version are those of the Greengrass component that handed it over;
+4. the platform is this device's;
+5. it has not expired, at the later of the device's clock and the latest time that a trusted signer has ever named: a
+   clock set back revives nothing. (A clock that is *ahead* can refuse, but never poisons that floor.)
+6. its release is not below the highest that this device has committed for the component, and if equal, it is the same
+   bundle.
+
+It does not read files, verify signatures (signature.py) or load the model (inference/trial.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from edge_component.bundles.signature import SignedFiles
+from edge_component.contracts.codec import format_moment
+from edge_component.contracts.errors import ContractError
+from edge_component.contracts.manifest import (
+    GOLDEN_FILE,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    SIGNATURE_FILE,
+    Manifest,
+    bundle_digest,
+)
+from edge_component.errors import (
+    ExpiredError,
+    ManifestError,
+    OlderReleaseError,
+    TamperedError,
+    WrongComponentError,
+    WrongPlatformError,
+    WrongVersionError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file as it lies in the unpacked bundle."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The highest release that was committed for a component, and of which bundle."""
+
+    number: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the hand-over says it brings."""
+
+    component_name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """This device, now.
+
+    Attributes:
+        platform: such as ``linux/x86_64``.
+        now: the device's clock.
+        trusted_at: the latest ``created_at`` of any bundle whose signature was valid; ``None`` before the first.
+        floor: for the component asked for; ``None`` if it never had a committed release.
+    """
+
+    platform: str
+    now: datetime
+    trusted_at: datetime | None
+    floor: Release | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A bundle that may be tried; ``digest`` is its identity."""
+
+    manifest: Manifest
+    digest: str
+
+
+def verify(
+    found: Mapping[str, FoundFile],
+    manifest_bytes: bytes,
+    signed: SignedFiles,
+    asked: Asked,
+    circumstances: Circumstances,
+) -> Verified:
+    """Apply the rules above.
+
+    Args:
+        found: every file of the unpacked bundle by its path, ``manifest.json`` and ``model.sig`` included.
+        manifest_bytes: of the very ``manifest.json`` that ``found`` describes.
+        signed: what the valid signature vouches for.
+        asked: by whom it was handed over.
+        circumstances: of the device.
+
+    Raises:
+        TamperedError, ManifestError, WrongComponentError, WrongVersionError, WrongPlatformError, ExpiredError,
+        OlderReleaseError: the first rule that refuses.
+    """
+    _check_signed(found, signed)
+    manifest = read_manifest(manifest_bytes)
+    _check_listed(found, manifest)
+    _check_asked(manifest, asked)
+    if manifest.platform != circumstances.platform:
+        raise WrongPlatformError(f"made for {manifest.platform}; this device is {circumstances.platform}")
+    _check_expiry(manifest, circumstances)
+    digest = bundle_digest(manifest_bytes)
+    _check_release(manifest, digest, circumstances.floor)
+    return Verified(manifest, digest)
+
+
+def read_manifest(manifest_bytes: bytes) -> Manifest:
+    """Decode ``manifest.json``.
+
+    Raises:
+        ManifestError: naming the field.
+    """
+    try:
+        return Manifest.from_bytes(manifest_bytes)
+    except ContractError as error:
+        raise ManifestError(f"{MANIFEST_FILE}: {error}") from error
+
+
+def _check_signed(found: Mapping[str, FoundFile], signed: SignedFiles) -> None:
+    present = set(found) - {SIGNATURE_FILE}
+    if missing := sorted(set(signed.digests) - present):
+        raise TamperedError(f"signed but missing: {', '.join(missing)}")
+    if added := sorted(present - set(signed.digests)):
+        raise TamperedError(f"not signed: {', '.join(added)}")
+    for path, digest in signed.digests.items():
+        if found[path].sha256 != digest:
+            raise TamperedError(f"{path} is not the file that was signed (SHA-256 {found[path].sha256[:12]}…)")
+    if MANIFEST_FILE not in present:
+        raise ManifestError(f"there is no {MANIFEST_FILE}")
+
+
+def _check_listed(found: Mapping[str, FoundFile], manifest: Manifest) -> None:
+    listed = {path: FoundFile(file.sha256, file.size_bytes) for path, file in manifest.files.items()}
+    present = {path: file for path, file in found.items() if path not in (MANIFEST_FILE, SIGNATURE_FILE)}
+    if listed != present:
+        differing = sorted(path for path in {*listed, *present} if listed.get(path) != present.get(path))
+        raise ManifestError(f"{MANIFEST_FILE} does not list the bundle's files as they are: {', '.join(differing)}")
+    if absent := [path for path in (MODEL_FILE, GOLDEN_FILE) if path not in listed]:
+        raise ManifestError(f"a bundle needs {' and '.join(absent)}")
+
+
+def _check_asked(manifest: Manifest, asked: Asked) -> None:
+    if manifest.component_name != asked.component_name:
+        raise WrongComponentError(f"it is {manifest.component_name}, handed over by {asked.component_name}")
+    if manifest.version != asked.version:
+        raise WrongVersionError(f"it is version {manifest.version}, handed over as {asked.version}")
+
+
+def _check_expiry(manifest: Manifest, circumstances: Circumstances) -> None:
+    now = max(circumstances.now, circumstances.trusted_at or circumstances.now)
+    if now >= manifest.expires_at:
+        raise ExpiredError(f"expired at {format_moment(manifest.expires_at)}; it is {format_moment(now)}")
+
+
+def _check_release(manifest: Manifest, digest: str, floor: Release | None) -> None:
+    if floor is None or manifest.release > floor.number:
+        return
+    if manifest.release < floor.number:
+        raise OlderReleaseError(f"release {manifest.release}; this device has committed release {floor.number}")
+    if digest != floor.digest:
+        raise OlderReleaseError(f"another bundle was committed as release {floor.number} (digest {floor.digest[:12]}…)")

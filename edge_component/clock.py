@@ -1,0 +1,53 @@
+"""Time as a parameter: wall time for what people and signatures see, monotonic time for every duration.
+
+The failure this exists for: a device whose clock starts in 1970, or jumps when it is set, and with it every timeout.
+So nothing else in this package calls ``time`` or ``datetime.now`` for a decision.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where a decision takes its time from."""
+
+    def now(self) -> datetime:
+        """Wall time, UTC-aware; may jump."""
+
+    def monotonic_s(self) -> float:
+        """Seconds since an arbitrary moment; never goes back."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> datetime:
+        """See :class:`Clock`."""
+        return datetime.now(UTC)
+
+    def monotonic_s(self) -> float:
+        """See :class:`Clock`."""
+        return time.monotonic()
+
+
+@dataclass(slots=True)
+class ManualClock:
+    """A clock that a test moves; set the fields as you like."""
+
+    wall: datetime
+    elapsed_s: float = 0.0
+
+    def now(self) -> datetime:
+        """See :class:`Clock`."""
+        return self.wall
+
+    def monotonic_s(self) -> float:
+        """See :class:`Clock`."""
+        return self.elapsed_s
+
+    def advance(self, duration_s: float) -> None:
+        """Let time pass on both clocks."""
+        self.wall += timedelta(seconds=duration_s)
+        self.elapsed_s += duration_s

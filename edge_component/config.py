@@ -1,0 +1,105 @@
+"""Every limit of the runtime, named with its unit, and how a component's configuration becomes one.
+
+The failure this exists for: scalars of a YAML recipe arrive as strings on Greengrass Lite (``batch: 8`` becomes
+``"8"``), so values are coerced; and a typing mistake in one field must not take the device down, so a field that cannot
+be read keeps its default and is reported in the heartbeat as a reason for ``degraded``.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from edge_component.contracts.topics import DEFAULT_RULE
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeConfig:
+    """What an operator may set in the component ``com.edgewright.Runtime``; defaults suit a small device.
+
+    Attributes:
+        heartbeat_s: between two heartbeats.
+        window_s: length of a telemetry window.
+        ingest_rule: IoT topic rule that receives what the device sends.
+        outbox_bytes_max: disk the outbox may use; the oldest messages go first, counted.
+        probation_s: how long a new model is watched before it is committed; 0 commits at once.
+        probation_failed_ratio_max: share of requests the model may fail on probation before it is reverted.
+        probation_requests_min: requests before that share means anything.
+        pending_starts_max: starts of the runtime that a model on probation may see before it is reverted.
+        retained_versions_count: versions kept on disk for each model, the active one included; at least 2.
+        intra_op_threads: of each ONNX Runtime session.
+        connections_max: client connections at once.
+        channels_max: open channels of one connection.
+        channel_bytes_max: shared memory of one channel.
+        run_s_max: after which a run without a deadline of its own is stopped.
+        fault_deadline_s: a run stopped by a deadline of at least this counts against the model on probation.
+        stop_s: how long requests in flight may take to finish when the runtime is stopped.
+    """
+
+    heartbeat_s: float = 60.0
+    window_s: float = 300.0
+    ingest_rule: str = DEFAULT_RULE
+    outbox_bytes_max: int = 16_000_000
+    probation_s: float = 30.0
+    probation_failed_ratio_max: float = 0.05
+    probation_requests_min: int = 20
+    pending_starts_max: int = 3
+    retained_versions_count: int = 2
+    intra_op_threads: int = 1
+    connections_max: int = 64
+    channels_max: int = 16
+    channel_bytes_max: int = 256_000_000
+    run_s_max: float = 60.0
+    fault_deadline_s: float = 1.0
+    stop_s: float = 5.0
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> tuple[Self, tuple[str, ...]]:
+        """Coerce a component's configuration; returns it with one sentence for each field that kept its default.
+
+        Unknown fields are not problems: a newer recipe may carry them.
+        """
+        chosen: dict[str, Any] = {}
+        problems: list[str] = []
+        for field in fields(cls):
+            if field.name not in document:
+                continue
+            try:
+                chosen[field.name] = _coerce(field.name, document[field.name], field.default)
+            except ValueError as error:
+                problems.append(f"configuration field {field.name}: {error}; using {field.default}")
+        return cls(**chosen), tuple(problems)
+
+
+MINIMA: Mapping[str, float] = {
+    "heartbeat_s": 1, "window_s": 1, "outbox_bytes_max": 65_536, "pending_starts_max": 1, "retained_versions_count": 2,
+    "intra_op_threads": 1, "connections_max": 1, "channels_max": 1, "channel_bytes_max": 65_536, "run_s_max": 0.001,
+}  # fmt: skip
+"""Inclusive; 0 for every number not listed."""
+
+
+def _coerce(name: str, value: object, default: object) -> object:
+    if isinstance(default, str):
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"must be a non-empty string, not {value!r}")
+        return value
+    number = _number(value)
+    if isinstance(default, int):
+        if number != int(number):
+            raise ValueError(f"must be a whole number, not {value!r}")
+        number = int(number)
+    if number < MINIMA.get(name, 0):
+        raise ValueError(f"must be at least {MINIMA.get(name, 0)}, not {value!r}")
+    return number
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"must be a number, not {value!r}")  # noqa: TRY004 - one kind of problem for the caller
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError(f"must be a number, not {value!r}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"must be finite, not {value!r}")
+    return number

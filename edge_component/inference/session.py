@@ -1,0 +1,190 @@
+"""One ONNX Runtime session, held to what its manifest promises.
+
+The failures this exists for: a graph whose tensors are not what the manifest says; a session that burns a core while
+idle (spinning is off: 3 % instead of 103 % for two threads at 50 Hz, measured); a runtime that phones home
+(``ORT_DISABLE_TELEMETRY`` must be set *before* the import: ORT 1.29 and later write to the home folder otherwise); and
+big-endian arrays, which ORT reads as garbage without a word.
+
+It runs what it is given; which session serves is the router's business, shared memory that of serving/. Sessions may be
+run from any number of threads at once (measured: 0 mismatches over 4 threads).
+"""
+
+import os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+os.environ.pop("ORT_LOAD_CONFIG_FROM_MODEL", None)
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from edge_component.contracts.fastpath import shape_problem
+from edge_component.contracts.manifest import Manifest, TensorSpec
+from edge_component.errors import (
+    InputNameError,
+    InputNanError,
+    InputShapeError,
+    InputTypeError,
+    OutputMismatchError,
+    RunFailedError,
+    SignatureMismatchError,
+    UnloadableModelError,
+    UnsupportedTensorError,
+)
+
+Array = NDArray[np.generic]
+Tensors = Mapping[str, Array]
+
+_ORT_DTYPES: Mapping[str, str] = {
+    "tensor(float16)": "float16", "tensor(float)": "float32", "tensor(double)": "float64", "tensor(bool)": "bool",
+    "tensor(bfloat16)": "bfloat16", "tensor(string)": "string",
+    "tensor(int8)": "int8", "tensor(int16)": "int16", "tensor(int32)": "int32", "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
+}  # fmt: skip
+_UNSUPPORTED = ("string", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """How a session computes. ``intra_op_threads``: one is right for small models on a device that does other things."""
+
+    intra_op_threads: int = 1
+
+
+class Session:
+    """A loaded graph with the inputs and outputs of its manifest.
+
+    Attributes:
+        inputs, outputs: as the manifest lists them.
+        nan_policy: ``accept`` or ``refuse``.
+        ort_session: ONNX Runtime's own, for bindings.
+    """
+
+    def __init__(self, ort_session: Any, manifest: Manifest) -> None:  # noqa: ANN401 - onnxruntime ships no types
+        """Use :meth:`load`."""
+        self.ort_session = ort_session
+        self.inputs = manifest.inputs
+        self.outputs = manifest.outputs
+        self.nan_policy = manifest.nan_policy
+        self._dtypes = {spec.name: np.dtype(spec.dtype) for spec in manifest.inputs}
+        self._output_names = [spec.name for spec in manifest.outputs]
+
+    @classmethod
+    def load(cls, model_path: Path, manifest: Manifest, options: SessionOptions | None = None) -> Self:
+        """Load by path and compare with the manifest.
+
+        Raises:
+            UnloadableModelError: ONNX Runtime refuses the file.
+            SignatureMismatchError: other inputs or outputs than the manifest says.
+            UnsupportedTensorError: strings or bfloat16.
+        """
+        for spec in (*manifest.inputs, *manifest.outputs):
+            if spec.dtype in _UNSUPPORTED:
+                raise UnsupportedTensorError(f"{spec.name} is of type {spec.dtype}, which this runtime cannot serve")
+        try:
+            loaded = ort.InferenceSession(
+                str(model_path), _ort_options(options or SessionOptions()), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises a dozen unrelated classes from C++
+            raise UnloadableModelError(f"ONNX Runtime {ort.__version__} refuses it: {_first_line(error)}") from error
+        _check_signature(manifest.inputs, loaded.get_inputs(), "input")
+        _check_signature(manifest.outputs, loaded.get_outputs(), "output")
+        return cls(loaded, manifest)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Check the inputs and compute; outputs by name.
+
+        Raises:
+            RequestError: the leaf says whose fault it is and names the tensor.
+        """
+        feed = self.checked(inputs)
+        try:
+            arrays = self.ort_session.run(self._output_names, feed)
+        except Exception as error:  # as in load
+            raise RunFailedError(f"ONNX Runtime failed in mid-run: {_first_line(error)}") from error
+        outputs = dict(zip(self._output_names, arrays, strict=True))
+        check_outputs(self.outputs, outputs)
+        return outputs
+
+    def checked(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The inputs as ORT may see them: exactly the model's names, dtypes and shapes, native byte order.
+
+        Raises:
+            InputNameError, InputTypeError, InputShapeError, InputNanError: naming the tensor.
+        """
+        if inputs.keys() != self._dtypes.keys():
+            raise InputNameError(f"the model takes {sorted(self._dtypes)}, not {sorted(inputs)}")
+        return {spec.name: self._checked_one(spec, inputs[spec.name]) for spec in self.inputs}
+
+    def _checked_one(self, spec: TensorSpec, array: Array) -> Array:
+        dtype = self._dtypes[spec.name]
+        if array.dtype.newbyteorder("=") != dtype:
+            raise InputTypeError(f"{spec.name} has dtype {array.dtype}, the model takes {dtype}")
+        problem = shape_problem(spec, array.shape)
+        if problem:
+            raise InputShapeError(problem)
+        native: Array = np.ascontiguousarray(array, dtype).reshape(array.shape)
+        if self.nan_policy == "refuse":
+            refuse_nan(spec, native)
+        return native
+
+
+def refuse_nan(spec: TensorSpec, array: Array) -> None:
+    """Raise InputNanError if a float tensor holds NaN."""
+    if array.dtype.kind == "f" and bool(np.isnan(array).any()):
+        raise InputNanError(f"{spec.name} holds NaN, which this model refuses")
+
+
+def check_outputs(specs: Sequence[TensorSpec], outputs: Mapping[str, object]) -> None:
+    """Raise OutputMismatchError if an output is not of the dtype and shape that the manifest promises."""
+    for spec in specs:
+        array = outputs[spec.name]
+        if not isinstance(array, np.ndarray) or array.dtype != np.dtype(spec.dtype) or shape_problem(spec, array.shape):
+            found = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise OutputMismatchError(
+                f"output {spec.name} came out as {found}, the manifest promises {spec.dtype}{list(spec.shape)}"
+            )
+
+
+def _ort_options(options: SessionOptions) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    chosen = ort.SessionOptions()
+    chosen.intra_op_num_threads = options.intra_op_threads
+    chosen.inter_op_num_threads = 1
+    chosen.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    chosen.log_severity_level = 4  # its printing goes past our log, partly to standard output
+    chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    chosen.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return chosen
+
+
+def _check_signature(promised: Sequence[TensorSpec], found: Sequence[Any], role: str) -> None:
+    if [spec.name for spec in promised] != [node.name for node in found]:
+        raise SignatureMismatchError(
+            f"the graph's {role}s are {[node.name for node in found]}, "
+            f"the manifest promises {[spec.name for spec in promised]}"
+        )
+    for spec, node in zip(promised, found, strict=True):
+        dtype = _ORT_DTYPES.get(node.type, node.type)
+        if dtype != spec.dtype or not _shapes_agree(spec.shape, node.shape):
+            raise SignatureMismatchError(
+                f"{role} {spec.name} is {dtype}{node.shape} in the graph, "
+                f"the manifest promises {spec.dtype}{list(spec.shape)}"
+            )
+
+
+def _shapes_agree(promised: Sequence[int], found: Sequence[int | str | None] | None) -> bool:
+    """A dimension that the graph fixes must be promised; where it is symbolic or unknown, the promise may be either."""
+    if found is None:
+        return True
+    return len(promised) == len(found) and all(
+        not isinstance(actual, int) or wanted == actual for wanted, actual in zip(promised, found, strict=True)
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0][:300] or type(error).__name__

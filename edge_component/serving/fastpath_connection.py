@@ -1,0 +1,247 @@
+"""One client's connection on the fast path: the conversation, from hello to hang-up, on one thread.
+
+A request touches no lock that a swap holds, no file and no policy: it reads the route's active model once, binds if it
+must, runs, answers, and then tells telemetry. With one slot the order is telemetry first, since the client may overwrite
+its input as soon as it has the answer.
+
+Whatever a client sends is answered with a typed error or ends its own connection; it cannot reach another's.
+"""
+
+import logging
+import os
+import socket
+import time
+from dataclasses import dataclass
+
+from edge_component.config import RuntimeConfig
+from edge_component.contracts.codec import Fields, to_bytes
+from edge_component.contracts.errors import ContractError
+from edge_component.contracts.fastpath import (
+    ANSWER_HEAD,
+    MESSAGE_BYTES_MAX,
+    MODEL_NAMED,
+    REQUEST_HEAD,
+    VERSIONS,
+    Failure,
+    Hello,
+    Kind,
+    Open,
+    Welcome,
+    pack_control,
+    pack_failed,
+    unpack_control,
+)
+from edge_component.errors import (
+    AnswerTooLargeError,
+    ChannelLimitError,
+    DeviceError,
+    OutputMismatchError,
+    ProtocolViolationError,
+    RunDeadlineError,
+    RunFailedError,
+    UnknownChannelError,
+    UnknownModelError,
+    UnsupportedProtocolError,
+)
+from edge_component.inference.deadline import DeadlineWatch
+from edge_component.inference.router import ActiveModel, Router
+from edge_component.serving.channel import Channel
+from edge_component.serving.layout import Layout, plan_layout
+from edge_component.telemetry_sink import TelemetrySink, Tensors
+
+log = logging.getLogger(__name__)
+
+NO_TENSORS: Tensors = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What every connection needs."""
+
+    router: Router
+    sink: TelemetrySink
+    watch: DeadlineWatch
+    config: RuntimeConfig
+    runtime_version: str
+
+
+class FastpathConnection:
+    """Serves one accepted socket until the client hangs up; see :meth:`serve`."""
+
+    def __init__(self, connection: socket.socket, serving: Serving) -> None:
+        """Take over the socket."""
+        self._socket = connection
+        self._serving = serving
+        self._leash = serving.watch.leash()
+        self._channels: dict[int, Channel] = {}
+        self._opened_count = 0
+        self._buffer = bytearray(MESSAGE_BYTES_MAX + 1)
+        self._sink_failed = False
+
+    def serve(self) -> None:
+        """Greet, then answer until the client hangs up or breaks the protocol."""
+        try:
+            if self._greet():
+                while self._next():
+                    pass
+        except OSError as error:
+            log.debug("a fast-path client went away: %s", error)
+        finally:
+            for channel in self._channels.values():
+                channel.close()
+            self._channels.clear()
+            self._socket.close()
+
+    def _greet(self) -> bool:
+        try:
+            _, document = unpack_control(self._receive(), Kind.HELLO)
+            hello = Hello.read(document)
+        except (ContractError, ProtocolViolationError) as error:
+            return self._refuse(ProtocolViolationError(f"the first message must be a hello: {error}"))
+        shared = set(hello.versions) & set(VERSIONS)
+        if not shared:
+            return self._refuse(
+                UnsupportedProtocolError(f"the client speaks {list(hello.versions)}, the runtime {list(VERSIONS)}")
+            )
+        welcome = Welcome(max(shared), self._serving.runtime_version, os.getpid())
+        self._socket.send(pack_control(Kind.WELCOME, welcome.to_document()))
+        return True
+
+    def _receive(self) -> memoryview:
+        size = self._socket.recv_into(self._buffer)
+        if size > MESSAGE_BYTES_MAX:
+            raise ProtocolViolationError(f"a message of more than {MESSAGE_BYTES_MAX} bytes")
+        return memoryview(self._buffer)[:size]
+
+    def _next(self) -> bool:
+        """Answer one message; whether the conversation goes on."""
+        size = self._socket.recv_into(self._buffer)
+        if not size:
+            return False
+        if size > MESSAGE_BYTES_MAX:
+            return self._refuse(ProtocolViolationError(f"a message of more than {MESSAGE_BYTES_MAX} bytes"))
+        if self._buffer[0] == Kind.REQUEST and size >= REQUEST_HEAD.size:
+            self._answer(size)
+            return True
+        return self._control(size)
+
+    def _answer(self, size: int) -> None:
+        started_ns = time.perf_counter_ns()
+        _, slot, number, sequence, deadline_us = REQUEST_HEAD.unpack_from(self._buffer)
+        channel = self._channels.get(number)
+        if channel is None:
+            error = UnknownChannelError(f"channel {number} is not open")
+            self._socket.send(pack_failed(number, sequence, failure_of(error)))
+            return
+        active = channel.route.active
+        inputs = outputs = NO_TENSORS
+        code: str | None = None
+        try:
+            if active is None:
+                raise UnknownModelError(f"no model named {channel.route.name!r} serves here any more")
+            binding = channel.binding(active, slot, bytes(self._buffer[REQUEST_HEAD.size : size]))
+            inputs = binding.inputs
+            outputs, dimensions = binding.run(self._leash, self._allowed_s(deadline_us), channel)
+            run_us = (time.perf_counter_ns() - started_ns) // 1000
+            reply = self._reply(channel, active, sequence, run_us, dimensions)
+            channel.tally.answered_count += 1
+        except DeviceError as failure:
+            run_us = (time.perf_counter_ns() - started_ns) // 1000
+            code = failure.code
+            reply = pack_failed(number, sequence, failure_of(failure))
+            if self._speaks_against_the_model(failure, deadline_us):
+                channel.tally.failed_count += 1
+        if channel.layout.slot_count > 1:
+            self._socket.send(reply)
+            self._record(active, inputs, outputs, run_us, code)
+        else:
+            self._record(active, inputs, outputs, run_us, code)
+            self._socket.send(reply)
+
+    def _reply(self, channel: Channel, active: ActiveModel, sequence: int, run_us: int, dimensions: bytes) -> bytes:
+        if channel.named_generation == active.generation:
+            return ANSWER_HEAD.pack(Kind.ANSWER, 0, channel.number, sequence, active.generation, run_us) + dimensions
+        channel.named_generation = active.generation
+        head = ANSWER_HEAD.pack(Kind.ANSWER, MODEL_NAMED, channel.number, sequence, active.generation, run_us)
+        return head + dimensions + to_bytes(active.ref.to_document())
+
+    def _allowed_s(self, deadline_us: int) -> float:
+        longest_s = self._serving.config.run_s_max
+        return min(deadline_us / 1_000_000, longest_s) if deadline_us else longest_s
+
+    def _speaks_against_the_model(self, failure: DeviceError, deadline_us: int) -> bool:
+        """Such failures count on probation; the others are the caller's, a deadline too short for any model included."""
+        if isinstance(failure, RunDeadlineError):
+            return self._allowed_s(deadline_us) >= self._serving.config.fault_deadline_s
+        return isinstance(failure, RunFailedError | OutputMismatchError)
+
+    def _record(
+        self, active: ActiveModel | None, inputs: Tensors, outputs: Tensors, run_us: int, code: str | None
+    ) -> None:
+        if active is None:
+            return
+        try:
+            self._serving.sink.record(active.ref, inputs, outputs, run_us, code)
+        except Exception:  # telemetry must never cost an answer, whatever is wrong with it
+            if not self._sink_failed:
+                log.exception("telemetry failed; serving goes on, and this connection will not say so again")
+            self._sink_failed = True
+
+    def _control(self, size: int) -> bool:
+        try:
+            kind, document = unpack_control(memoryview(self._buffer)[:size], Kind.OPEN, Kind.CLOSE)
+            if kind is Kind.OPEN:
+                self._open(Open.read(document))
+            else:
+                self._close(Fields(document).integer("channel"))
+        except ContractError as error:
+            return self._refuse(ProtocolViolationError(str(error)))
+        except ProtocolViolationError as error:
+            return self._refuse(error)
+        except (UnknownModelError, UnknownChannelError, ChannelLimitError) as error:
+            self._refuse(error)
+        return True
+
+    def _open(self, asked: Open) -> None:
+        config = self._serving.config
+        if len(self._channels) >= config.channels_max:
+            raise ChannelLimitError(f"{config.channels_max} channels are open on this connection")
+        route = self._serving.router.route(asked.model)
+        active = route.active
+        if active is None:
+            raise UnknownModelError(f"no model named {asked.model!r} serves here any more")
+        layout = plan_layout(active.session.inputs, active.session.outputs, asked, config.channel_bytes_max)
+        channel = self._new_channel(layout, active)
+        try:
+            message = pack_control(Kind.OPENED, channel.describe(active).to_document())
+            socket.send_fds(self._socket, [message], [channel.descriptor])
+        finally:
+            os.close(channel.descriptor)
+        self._channels[channel.number] = channel
+
+    def _new_channel(self, layout: Layout, active: ActiveModel) -> Channel:
+        while (number := self._opened_count & 0xFFFF) in self._channels:
+            self._opened_count += 1
+        self._opened_count += 1
+        router = self._serving.router
+        try:
+            return Channel(number, router.route(active.ref.name), router, active, layout)
+        except OSError as error:
+            raise ChannelLimitError(f"no shared memory: {error}") from error
+
+    def _close(self, number: int) -> None:
+        channel = self._channels.pop(number, None)
+        if channel is None:
+            raise UnknownChannelError(f"channel {number} is not open")
+        channel.close()
+        self._socket.send(pack_control(Kind.CLOSED, {"channel": number}))
+
+    def _refuse(self, error: DeviceError) -> bool:
+        self._socket.send(pack_control(Kind.REFUSED, failure_of(error).to_document()))
+        return False
+
+
+def failure_of(error: DeviceError) -> Failure:
+    """The wire form of a device's error."""
+    needed_bytes = error.needed_bytes if isinstance(error, AnswerTooLargeError) else None
+    return Failure(error.code, str(error), error.remedy, needed_bytes)

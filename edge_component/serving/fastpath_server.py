@@ -1,0 +1,26 @@
+"""The fast path's door: ``infer.sock``. See fastpath_connection.py for what is said behind it."""
+
+import socket
+from pathlib import Path
+
+from edge_component.contracts.fastpath import SOCKET_NAME, Kind, pack_control
+from edge_component.errors import BusyError
+from edge_component.serving.fastpath_connection import FastpathConnection, Serving, failure_of
+from edge_component.serving.listener import Door, Listener
+
+SOCKET_MODE = 0o660
+"""The component's user and group may ask for predictions."""
+
+
+def fastpath_listener(work_path: Path, serving: Serving) -> Listener:
+    """The door, closed; ``open`` it once every model has been restored."""
+    limit = serving.config.connections_max
+
+    def serve(connection: socket.socket) -> None:
+        FastpathConnection(connection, serving).serve()
+
+    def refuse(connection: socket.socket) -> None:
+        error = BusyError(f"{limit} connections are open already")
+        connection.send(pack_control(Kind.REFUSED, failure_of(error).to_document()))
+
+    return Listener(Door(work_path / SOCKET_NAME, socket.SOCK_SEQPACKET, SOCKET_MODE, limit), serve, refuse)

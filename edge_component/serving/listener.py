@@ -1,0 +1,159 @@
+"""A Unix socket that listens, accepts and counts: what both doors have in common.
+
+The failures this exists for: a stale socket file of a killed runtime; a socket that exists before anybody listens or
+with the wrong mode; and a connection flood. The socket is bound under another name, given its mode, made to listen and
+only then renamed to its own: whoever finds it can connect, and whatever lay there before is replaced. On the way out the
+name is only removed if it is still ours: a successor may have taken it.
+
+One thread accepts; each connection has a thread of its own.
+"""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_component.contracts.unix_address import unix_address
+
+log = logging.getLogger(__name__)
+
+Serve = Callable[[socket.socket], None]
+"""Serves one accepted socket to its end and closes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """How a door is made.
+
+    Attributes:
+        path: of the socket.
+        kind: ``SOCK_SEQPACKET`` or ``SOCK_STREAM``.
+        mode: of the socket's file; who may write may connect.
+        connections_max: served at once; ``refuse`` gets those beyond.
+    """
+
+    path: Path
+    kind: socket.SocketKind
+    mode: int
+    connections_max: int
+
+
+class Listener:
+    """Accepts on one door."""
+
+    def __init__(self, door: Door, serve: Serve, refuse: Serve) -> None:
+        """Not yet open; see :meth:`open`."""
+        self._door = door
+        self._serve = serve
+        self._refuse = refuse
+        self._socket: socket.socket | None = None
+        self._inode = 0
+        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._accept, name=f"accept-{door.path.name}", daemon=True)
+
+    def open(self) -> None:
+        """Listen from now on.
+
+        Raises:
+            OSError: the folder is not there or may not be written.
+        """
+        path = self._door.path
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside.unlink(missing_ok=True)
+        listening = socket.socket(socket.AF_UNIX, self._door.kind)
+        try:
+            with unix_address(beside) as address:
+                listening.bind(address)
+            beside.chmod(self._door.mode)
+            listening.listen(self._door.connections_max + 16)
+            self._inode = beside.stat().st_ino
+            beside.replace(path)
+        except OSError:
+            listening.close()
+            beside.unlink(missing_ok=True)
+            raise
+        self._socket = listening
+        self._thread.start()
+
+    def stop(self, wait_s: float) -> None:
+        """Accept no more; let requests in flight finish for up to ``wait_s``, then hang up."""
+        self._stopping = True
+        if self._socket is None:
+            return
+        self._remove_name()
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+        for connection, thread in self._snapshot():
+            _shut(connection, socket.SHUT_RD)  # the thread sees the end of input after what it is answering
+            thread.join(wait_s)
+            _shut(connection, socket.SHUT_RDWR)
+
+    def connections_count(self) -> int:
+        """Connections being served."""
+        return len(self._connections)
+
+    def _accept(self) -> None:
+        assert self._socket is not None
+        while not self._stopping:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError as error:
+                if not self._stopping:
+                    log.warning("accepting on %s failed: %s", self._door.path, error)
+                    threading.Event().wait(0.1)  # out of descriptors: others must hang up first
+                continue
+            self._take(connection)
+
+    def _take(self, connection: socket.socket) -> None:
+        with self._lock:
+            full = len(self._connections) >= self._door.connections_max
+            if not full:
+                thread = threading.Thread(target=self._run, args=(connection,), name=self._door.path.name, daemon=True)
+                self._connections[connection] = thread
+        if full:
+            self._turn_away(connection)
+            return
+        thread.start()
+
+    def _turn_away(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        try:
+            self._refuse(connection)
+        except OSError as error:
+            log.debug("a client that was turned away did not listen: %s", error)
+        finally:
+            connection.close()
+
+    def _run(self, connection: socket.socket) -> None:
+        try:
+            self._serve(connection)
+        except Exception:  # a defect of ours must cost this connection only
+            log.exception("a connection on %s ended in an unforeseen error", self._door.path)
+        finally:
+            with self._lock:
+                self._connections.pop(connection, None)
+            connection.close()
+
+    def _snapshot(self) -> list[tuple[socket.socket, threading.Thread]]:
+        with self._lock:
+            return list(self._connections.items())
+
+    def _remove_name(self) -> None:
+        try:
+            if self._door.path.stat().st_ino == self._inode:
+                self._door.path.unlink()
+        except OSError as error:
+            log.debug("the socket's name was gone already: %s", error)
+
+
+def _shut(connection: socket.socket, how: int) -> None:
+    try:
+        connection.shutdown(how)
+    except OSError:
+        return  # already gone

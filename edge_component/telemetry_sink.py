@@ -1,0 +1,64 @@
+"""What the runtime tells telemetry, as a port of five methods, and the sink that forgets it all.
+
+The failure this exists for: serving that depends on telemetry. The runtime is whole without it; ``telemetry/``
+implements this port, and nothing behind it may delay or fail a request: :meth:`TelemetrySink.record` is called by the
+connections' threads, after the answer has left wherever that is possible.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_component.contracts.activation import ActivationEvent
+from edge_component.contracts.heartbeat import ModelRef
+from edge_component.contracts.manifest import Manifest
+
+Tensors = Mapping[str, NDArray[np.generic]]
+
+
+class TelemetrySink(Protocol):
+    """Called from many threads at once."""
+
+    def record(
+        self, model: ModelRef, inputs: Tensors, outputs: Tensors, latency_us: int, error_code: str | None
+    ) -> None:
+        """One request was answered (``error_code`` is ``None``) or failed.
+
+        The arrays are views on memory that the client will overwrite: copy what is kept before returning.
+        """
+
+    def model_switched(self, model: ModelRef, baseline: bytes | None, manifest: Manifest) -> None:
+        """From now on this model answers for its name; ``baseline`` is its ``baseline.json``, if it has one."""
+
+    def activation(self, event: ActivationEvent) -> None:
+        """An attempt to change what is served has ended; keep the event durably."""
+
+    def flush(self) -> int:
+        """Close the current windows and queue them, and a heartbeat; returns how many windows."""
+
+    def stop(self) -> None:
+        """The runtime is stopping: keep what has not been kept, let go of files and threads."""
+
+
+class NullSink:
+    """Telemetry that is switched off."""
+
+    def record(
+        self, model: ModelRef, inputs: Tensors, outputs: Tensors, latency_us: int, error_code: str | None
+    ) -> None:
+        """Forget it."""
+
+    def model_switched(self, model: ModelRef, baseline: bytes | None, manifest: Manifest) -> None:
+        """Forget it."""
+
+    def activation(self, event: ActivationEvent) -> None:
+        """Forget it."""
+
+    def flush(self) -> int:
+        """Nothing was kept."""
+        return 0
+
+    def stop(self) -> None:
+        """Nothing to let go of."""
