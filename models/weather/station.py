@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 import data
 import numpy as np
+
 from edge_component.client import Client, ClientError
 
 INPUT, OUTPUT, LOW = "input", "probabilities", 1

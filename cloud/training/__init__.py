@@ -1,0 +1,1 @@
+"""From ``model.toml`` to a finished SageMaker training job."""
