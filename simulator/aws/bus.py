@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from simulator.mqtt.topics import matches
+
 Listener = Callable[[str, bytes], None]
 """Called with the topic and the payload. It must not block for long."""
 
@@ -19,23 +21,14 @@ class MessageBus(Protocol):
     """Publishes and subscribes with MQTT topics, ``$aws/…`` included, as AWS IoT spells them."""
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Send to everyone whose filter matches, at least once."""
+        """Send to everyone whose filter matches, at least once.
+
+        Raises:
+            MqttError: the broker is away or refuses the payload; nothing was delivered for sure.
+        """
 
     def subscribe(self, topic_filter: str, listener: Listener) -> None:
         """Call the listener for every message that matches, for as long as the bus lives."""
-
-
-def topic_matches(topic_filter: str, topic: str) -> bool:
-    """MQTT 3.1.1, section 4.7: ``+`` is one level, ``#`` the rest; neither covers a leading ``$``."""
-    wanted, given = topic_filter.split("/"), topic.split("/")
-    if topic.startswith("$") and wanted[0] in {"+", "#"}:
-        return False
-    for index, level in enumerate(wanted):
-        if level == "#":
-            return True
-        if index >= len(given) or level not in {"+", given[index]}:
-            return False
-    return len(wanted) == len(given)
 
 
 class InMemoryBus:
@@ -55,7 +48,7 @@ class InMemoryBus:
         """Deliver before returning."""
         with self._lock:
             self.published.append((topic, payload))
-            listeners = [listener for wanted, listener in self._listeners if topic_matches(wanted, topic)]
+            listeners = [listener for wanted, listener in self._listeners if matches(wanted, topic)]
         for listener in listeners:
             listener(topic, payload)
 

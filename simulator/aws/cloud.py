@@ -32,6 +32,7 @@ class Cloud:
         events: where services emit their events, such as a job's change of state; EventBridge takes it over.
         operations: the register that services fill.
         url: where the local cloud answers; empty until it is bound, set before the ``on_start`` actions run.
+        broker_endpoint: ``host:port`` of the MQTT broker; empty where there is none.
         account_id: the one local account.
         region: region of everything that the cloud does by itself.
     """
@@ -42,6 +43,7 @@ class Cloud:
     events: EventSink = field(default_factory=InMemoryEvents)
     operations: Operations = field(default_factory=Operations)
     url: str = ""
+    broker_endpoint: str = ""
     account_id: str = ACCOUNT_ID
     region: str = REGION
     _start_actions: list[Callable[[], None]] = field(default_factory=list)

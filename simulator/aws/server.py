@@ -22,10 +22,13 @@ from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from simulator.aws import events, iot_rules, unreal
+from simulator.aws import events, iot, iot_rules, unreal
 from simulator.aws.cloud import Cloud
 from simulator.aws.errors import LocalCloudError
 from simulator.aws.front import Front
+from simulator.aws.mqtt_bus import MqttBus
+from simulator.errors import SimulatorError
+from simulator.mqtt import BrokerAddress
 
 HOST = "127.0.0.1"
 
@@ -33,6 +36,7 @@ log = logging.getLogger(__name__)
 
 SERVICES: tuple[Callable[[Cloud], None], ...] = (
     unreal.install,
+    iot.install,
     events.install,
     iot_rules.install,
 )
@@ -48,10 +52,12 @@ class CloudOptions:
     Attributes:
         state_dir: folder for jobs' working folders; made if missing.
         port: TCP port on 127.0.0.1; 0 takes a free one.
+        broker: the MQTT broker that devices use; ``None`` keeps messages inside this process.
     """
 
     state_dir: Path
     port: int = 0
+    broker: BrokerAddress | None = None
 
 
 class LocalCloud:
@@ -64,7 +70,7 @@ class LocalCloud:
         self._front: Front | None = None
         self._thread: threading.Thread | None = None
         options.state_dir.mkdir(parents=True, exist_ok=True)
-        self.cloud = Cloud(options.state_dir)
+        self.cloud = _new_cloud(options)
 
     @property
     def url(self) -> str:
@@ -125,6 +131,16 @@ class LocalCloud:
             ) from error
 
 
+def _new_cloud(options: CloudOptions) -> Cloud:
+    if options.broker is None:
+        return Cloud(options.state_dir)
+    bus = MqttBus(options.broker)
+    cloud = Cloud(options.state_dir, bus, broker_endpoint=f"{options.broker.host}:{options.broker.port}")
+    cloud.on_start(bus.connect)
+    cloud.on_stop(bus.close)
+    return cloud
+
+
 class _RequestHandler(MotoRequestHandler):
     """moto's, which keeps underscores in headers; requests are logged at debug level only."""
 
@@ -140,15 +156,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m simulator.aws.server", description="Edgewright's local cloud")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--broker", type=Path, help="the broker's address file")
     chosen = parser.parse_args(arguments)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     try:
-        with LocalCloud(CloudOptions(chosen.state_dir, chosen.port)) as local:
+        broker = BrokerAddress.read(chosen.broker) if chosen.broker else None
+        with LocalCloud(CloudOptions(chosen.state_dir, chosen.port, broker)) as local:
             print(json.dumps({"url": local.url}), flush=True)
             ended.wait()
-    except LocalCloudError as error:
+    except SimulatorError as error:
         print(f"{error} {error.remedy}", file=sys.stderr)
         return 1
     return 0
