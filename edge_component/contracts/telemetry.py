@@ -127,7 +127,7 @@ class TelemetryWindow:
         record_count: predictions summarised, the same in all parts.
         features, outputs: columns by name.
         service: in part 0; ``None`` in the others.
-        lost_count: records that the recorder could not summarise (ring overrun).
+        lost_count: records that the recorder could not summarise (ring overrun); in part 0, zero in the others.
     """
 
     model: ModelRef

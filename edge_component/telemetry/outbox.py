@@ -1,0 +1,145 @@
+"""The outbox: messages of contract form, kept on disk until the cloud's door has taken them.
+
+The failure this exists for: a device that is offline for a night and forgets it. A message is durable before
+:meth:`Outbox.append` returns; the outbox is bounded and gives up its oldest messages, every one of them counted; delivery
+is at least once, and ``(thing name, epoch, sequence)`` lets the cloud tell a repetition.
+
+It makes envelopes and knows sizes; the disk is ``segment_log``'s and the network ``uplink``'s. Any thread may call
+anything.
+"""
+
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edge_component.clock import Clock
+from edge_component.contracts.codec import Document, to_bytes
+from edge_component.contracts.envelope import Envelope
+from edge_component.contracts.heartbeat import OutboxState
+from edge_component.contracts.limits import LIMITS
+from edge_component.telemetry.segment_log import Entry, LogLimits, LogState, SegmentLog
+
+SEQUENCE_MAX = 2**63 - 1
+LONGEST_KIND = "activation"
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A message that waits to be sent: ``payload`` is an envelope's bytes, ready to publish."""
+
+    entry: Entry
+
+    @property
+    def payload(self) -> bytes:
+        """What is published."""
+        return self.entry.payload
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment in an outbox's life."""
+
+    arrivals_count: int
+    wakes_count: int
+
+
+class Outbox:
+    """A folder of waiting messages of one thing."""
+
+    def __init__(
+        self,
+        directory: Path,
+        thing_name: str,
+        clock: Clock,
+        limits: LogLimits | None = None,
+        new_epoch: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> None:
+        """Open it, and recover what waits there.
+
+        Raises:
+            OutboxDiskError: the file system refused.
+        """
+        self._thing_name = thing_name
+        self._clock = clock
+        self._log = SegmentLog(directory, limits or LogLimits(), new_epoch)
+        self._arrived = threading.Condition()
+        self._mark = Mark(0, 0)
+
+    @property
+    def body_bytes_max(self) -> int:
+        """How large a body's canonical JSON may be, so that its envelope fits a publish whatever its numbers."""
+        return body_bytes_max(self._thing_name, self._log.state().epoch, self._clock)
+
+    def append(self, kind: str, body: Document) -> int:
+        """Keep a message; returns its sequence number once it is durable.
+
+        Raises:
+            TooLargeError: the envelope does not fit a publish; nothing was kept.
+            OutboxDiskError: the disk refused, even after older messages were given up; nothing was kept.
+            OutboxClosedError: the outbox is closed.
+        """
+        recorded_at = self._clock.now()
+
+        def encode(epoch: str, sequence: int) -> bytes:
+            return Envelope(kind, self._thing_name, epoch, sequence, recorded_at, body).to_bytes()
+
+        sequence = self._log.append(encode)
+        with self._arrived:
+            self._mark = replace(self._mark, arrivals_count=self._mark.arrivals_count + 1)
+            self._arrived.notify_all()
+        return sequence
+
+    def oldest(self, count: int) -> tuple[Queued, ...]:
+        """Up to ``count`` of the oldest messages, in the order in which they are to be sent."""
+        return tuple(Queued(entry) for entry in self._log.peek(count))
+
+    def acknowledge(self, last: Queued) -> None:
+        """The door has taken every message up to and including ``last``: durably forget them.
+
+        Raises:
+            OutboxDiskError: that could not be made durable; after a crash they will be sent again.
+        """
+        self._log.acknowledge(last.entry)
+
+    def mark(self) -> Mark:
+        """Where the waits below count from, so that nothing which happens before the wait begins is missed."""
+        with self._arrived:
+            return self._mark
+
+    def wait_for_arrival(self, since: Mark, timeout_s: float) -> None:
+        """Return when a message has arrived or :meth:`wake` was called since the mark, or in ``timeout_s``."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._mark != since, timeout_s)
+
+    def wait_for_wake(self, since: Mark, timeout_s: float) -> None:
+        """Return when :meth:`wake` was called since the mark, or in ``timeout_s``; arrivals do not matter."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._mark.wakes_count != since.wakes_count, timeout_s)
+
+    def wake(self) -> None:
+        """Let everyone who waits go on."""
+        with self._arrived:
+            self._mark = replace(self._mark, wakes_count=self._mark.wakes_count + 1)
+            self._arrived.notify_all()
+
+    def state(self) -> OutboxState:
+        """As the heartbeat reports it."""
+        state = self._log.state()
+        return OutboxState(state.queued_count, state.queued_bytes, state.dropped_count)
+
+    def log_state(self) -> LogState:
+        """The same with what a person wants to know beside it: the epoch, and damage found when it was opened."""
+        return self._log.state()
+
+    def close(self) -> None:
+        """Close the files; idempotent."""
+        self._log.close()
+        self.wake()
+
+
+def body_bytes_max(thing_name: str, epoch: str, clock: Clock) -> int:
+    """See :attr:`Outbox.body_bytes_max`. Canonical JSON has no context: an envelope is its frame plus its body."""
+    frame = Envelope(LONGEST_KIND, thing_name, epoch, SEQUENCE_MAX, clock.now(), {})
+    return LIMITS.publish_bytes_max - len(to_bytes(frame.to_document())) + len(b"{}")

@@ -1,0 +1,320 @@
+"""The recorder: what a request costs for being counted, and the thread that counts it.
+
+The failure this exists for: observability that is felt. A request's thread copies the few watched tensors and appends one
+tuple under a lock that is held for nothing else; a worker counts in batches. When the worker cannot keep up, records are
+lost and counted as lost; a request never waits, and a model switch does not either.
+
+A window of one exact model opens with its first record. It is closed on the interval, on :meth:`Recorder.flush` and on
+:meth:`Recorder.model_switched`, split into parts that fit a publish, and given to the sink. A sink that fails (a full
+disk) is given the same parts again later; what does not fit the bounded memory is counted as lost in the next window.
+
+Counting itself is ``columns`` and ``histogram``, closing is ``window``. Any thread may call anything.
+"""
+
+import logging
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from edge_component.clock import Clock
+from edge_component.contracts.codec import Document
+from edge_component.contracts.errors import ContractError
+from edge_component.contracts.heartbeat import ModelRef
+from edge_component.contracts.telemetry import TelemetryWindow
+from edge_component.telemetry.columns import Tensors, WatchPlan, count_columns, join_captures, sample_count
+from edge_component.telemetry.errors import TelemetryError
+from edge_component.telemetry.window import Span, WindowCounts, close_window, count_service, split_window
+
+logger = logging.getLogger(__name__)
+
+Sink = Callable[[str, Document], object]
+"""``Outbox.append``: takes a kind and a body, durably, or raises a ``TelemetryError``."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderLimits:
+    """Bounds of the recorder's memory and of its attention.
+
+    Attributes:
+        window_s: after which a window is closed.
+        ring_records_max, ring_bytes_max: what may wait to be counted; beyond either, records are lost.
+        wake_records_count: how many waiting records wake the worker before its time.
+        tick_s: how often the worker looks on its own.
+        unsent_parts_max: parts of closed windows kept in memory while the sink fails.
+    """
+
+    window_s: float = 300.0
+    ring_records_max: int = 16_384
+    ring_bytes_max: int = 16_000_000
+    wake_records_count: int = 1_024
+    tick_s: float = 0.5
+    unsent_parts_max: int = 64
+
+
+class _Record(NamedTuple):
+    """One request. ``captured`` is ``None`` where tensors should have been kept and could not be."""
+
+    model: ModelRef
+    captured: list[NDArray[Any]] | None
+    latency_us: float
+    error_code: str
+
+
+@dataclass(slots=True)
+class _Ring:
+    """What waits to be counted, in order; a plan among the records is a switch to its model."""
+
+    entries: list[tuple[Any, ...] | WatchPlan] = field(default_factory=list)
+    size_bytes: int = 0
+    lost: dict[ModelRef, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _OpenWindow:
+    """A window under way; guarded by the counting lock."""
+
+    plan: WatchPlan
+    starts_at: datetime
+    started_s: float
+    counts: WindowCounts = field(default_factory=WindowCounts)
+
+
+class Recorder:
+    """See the module's docstring. :meth:`start` runs the worker; without it, :meth:`flush` counts in its caller."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        clock: Clock,
+        body_bytes_max: int,
+        limits: RecorderLimits | None = None,
+        new_window_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> None:
+        """``body_bytes_max`` is how large a window's document may be: ``Outbox.body_bytes_max``."""
+        self._sink = sink
+        self._clock = clock
+        self._body_bytes_max = body_bytes_max
+        self._limits = limits or RecorderLimits()
+        self._new_window_id = new_window_id
+        self._ring_lock = threading.Lock()
+        self._ring = _Ring()
+        self._plans: Mapping[str, WatchPlan] = {}
+        self._counting = threading.Lock()
+        self._windows: dict[str, _OpenWindow] = {}
+        self._unsent: deque[TelemetryWindow] = deque()
+        self._is_sink_failing = False
+        self._counted_at, self._counted_s = clock.now(), clock.monotonic_s()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._worker = threading.Thread(target=self._run, name="recorder", daemon=True)
+
+    # -- the hot path --------------------------------------------------------------------------------------------------
+
+    def record(
+        self, model: ModelRef, inputs: Tensors, outputs: Tensors, latency_us: float, error_code: str | None = None
+    ) -> None:
+        """Keep one request for counting; the watched arrays are copied before this returns.
+
+        ``error_code`` is the stable code of a request that failed; its tensors are not looked at. Never raises, never
+        waits for anything but another thread's append.
+        """
+        plan = self._plans.get(model.digest)
+        captured: list[NDArray[Any]] | None = []
+        size_bytes = 0
+        if plan is not None and not error_code:
+            try:
+                captured = plan.capture(inputs, outputs)
+                for array in captured:
+                    size_bytes += array.nbytes
+            except Exception:  # noqa: BLE001 - whatever a tensor may be: no request fails for being counted
+                captured = None
+        with self._ring_lock:
+            ring = self._ring
+            count = len(ring.entries)
+            if count >= self._limits.ring_records_max or ring.size_bytes + size_bytes > self._limits.ring_bytes_max:
+                ring.lost[model] = ring.lost.get(model, 0) + 1
+                return
+            ring.entries.append((model, captured, latency_us, error_code or ""))
+            ring.size_bytes += size_bytes
+        if count == self._limits.wake_records_count:
+            self._wake.set()
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to count in the background."""
+        self._worker.start()
+
+    def model_switched(self, plan: WatchPlan) -> None:
+        """From now on ``plan.model`` answers for its name; the window of the version before it is closed.
+
+        Requests of that version which are still under way are counted in one more window of its own.
+        """
+        if plan.left_out:
+            logger.warning("recorder: %s is not watched in full: %s", plan.model.name, "; ".join(plan.left_out))
+        with self._ring_lock:
+            others = {digest: known for digest, known in self._plans.items() if known.model.name != plan.model.name}
+            before = [known for known in self._plans.values() if known.model.name == plan.model.name][-1:]
+            self._plans = {**others, **{known.model.digest: known for known in before}, plan.model.digest: plan}
+            self._ring.entries.append(plan)
+        self._wake.set()
+
+    def set_window_s(self, window_s: float) -> None:
+        """Another interval from now on; open windows are closed by it too."""
+        self._limits = replace(self._limits, window_s=window_s)
+
+    def flush(self) -> int:
+        """Count what waits, close every window and give it to the sink; returns how many windows were closed."""
+        with self._counting:
+            closed_count = self._count_waiting()
+            closed_count += sum(self._close(digest) for digest in list(self._windows))
+            self._deliver()
+            return closed_count
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Stop the worker, then flush."""
+        self._stopping.set()
+        self._wake.set()
+        if self._worker.is_alive():
+            self._worker.join(timeout_s)
+        self.flush()
+
+    @property
+    def unsent_parts_count(self) -> int:
+        """Parts of closed windows that the sink has not taken yet."""
+        return len(self._unsent)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.wait(self._limits.tick_s)
+            self._wake.clear()
+            try:
+                self._tick()
+            except Exception:  # the last line: telemetry may fail, the worker may not die
+                logger.exception("recorder: a window could not be counted")
+
+    def _tick(self) -> None:
+        with self._counting:
+            self._count_waiting()
+            due_s = self._clock.monotonic_s() - self._limits.window_s
+            for digest in [digest for digest, window in self._windows.items() if window.started_s <= due_s]:
+                self._close(digest)
+            self._deliver()
+
+    # -- under the counting lock ---------------------------------------------------------------------------------------
+
+    def _count_waiting(self) -> int:
+        """Count what waits in the ring; returns how many windows a switch has closed on the way."""
+        with self._ring_lock:
+            ring, self._ring = self._ring, _Ring()
+        closed_count = 0
+        waiting: dict[str, list[_Record]] = {}
+        for entry in ring.entries:
+            if isinstance(entry, WatchPlan):
+                self._count_groups(waiting)
+                waiting = {}
+                closed_count += self._switch(entry)
+            else:
+                record = _Record._make(entry)
+                waiting.setdefault(record.model.digest, []).append(record)
+        self._count_groups(waiting)
+        for model, lost_count in ring.lost.items():
+            self._add(model, WindowCounts(lost_count=lost_count))
+        self._counted_at, self._counted_s = self._clock.now(), self._clock.monotonic_s()
+        return closed_count
+
+    def _count_groups(self, groups: Mapping[str, Sequence[_Record]]) -> None:
+        for records in groups.values():
+            model = records[0].model
+            service = count_service(
+                [record.latency_us for record in records], [record.error_code for record in records]
+            )
+            kept = [record.captured for record in records if record.captured and not record.error_code]
+            lost_count = sum(record.captured is None for record in records)
+            self._add(model, WindowCounts(service=service, lost_count=lost_count))
+            self._add(model, _count_captures(self._window(model).plan, kept))
+
+    def _switch(self, plan: WatchPlan) -> int:
+        gone = [
+            digest
+            for digest, window in self._windows.items()
+            if window.plan.model.name == plan.model.name and digest != plan.model.digest
+        ]
+        return sum(self._close(digest) for digest in gone)
+
+    def _window(self, model: ModelRef) -> _OpenWindow:
+        window = self._windows.get(model.digest)
+        if window is None:
+            plan = self._plans.get(model.digest, WatchPlan(model))
+            window = self._windows[model.digest] = _OpenWindow(plan, self._counted_at, self._counted_s)
+        return window
+
+    def _add(self, model: ModelRef, counts: WindowCounts) -> None:
+        window = self._window(model)
+        window.counts += counts
+
+    def _close(self, digest: str) -> bool:
+        window = self._windows.pop(digest)
+        if window.counts.is_empty:
+            return False
+        duration_ms = max(round((self._clock.monotonic_s() - window.started_s) * 1000), 0)
+        span = Span(window.starts_at, self._clock.now(), duration_ms)
+        closed = close_window(window.plan, window.counts, span, self._new_window_id())
+        self._unsent.extend(split_window(closed, self._body_bytes_max))
+        return True
+
+    def _deliver(self) -> None:
+        while self._unsent:
+            try:
+                self._sink("window", self._unsent[0].to_document())
+            except TelemetryError as error:
+                self._note_failure(error)
+                break
+            except ContractError:
+                logger.exception("recorder: a part of a window does not fit its contract; it is lost")
+            self._unsent.popleft()
+            self._is_sink_failing = False
+        while len(self._unsent) > self._limits.unsent_parts_max:
+            self._lose(self._unsent.popleft())
+
+    def _note_failure(self, error: TelemetryError) -> None:
+        if not self._is_sink_failing:
+            logger.warning("recorder: windows are kept in memory until the outbox takes them: %s", error)
+        self._is_sink_failing = True
+
+    def _lose(self, part: TelemetryWindow) -> None:
+        if part.service is None:
+            return  # its first part counts for the whole window
+        request_count = part.service.answered_count + part.service.failed_count + part.lost_count
+        with self._ring_lock:
+            self._ring.lost[part.model] = self._ring.lost.get(part.model, 0) + request_count
+
+
+def _count_captures(plan: WatchPlan, captures: Sequence[Sequence[NDArray[Any]]]) -> WindowCounts:
+    if not captures:
+        return WindowCounts()
+    try:
+        return _count_tensors(plan, join_captures(captures, plan.vector_positions()))
+    except (ValueError, IndexError, TypeError):
+        return sum((_count_one(plan, capture) for capture in captures), WindowCounts())
+
+
+def _count_one(plan: WatchPlan, capture: Sequence[NDArray[Any]]) -> WindowCounts:
+    try:
+        return _count_tensors(plan, capture)
+    except (ValueError, IndexError, TypeError):
+        return WindowCounts(lost_count=1)
+
+
+def _count_tensors(plan: WatchPlan, tensors: Sequence[NDArray[Any]]) -> WindowCounts:
+    return WindowCounts(
+        record_count=sample_count(plan.columns, tensors),
+        features=count_columns(plan.features, tensors),
+        outputs=count_columns(plan.outputs, tensors),
+    )
