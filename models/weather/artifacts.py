@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from data import FEATURES, Examples
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
+from onnx.helper import make_tensor_value_info
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
 from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
@@ -82,7 +83,10 @@ def export(pipeline: Pipeline) -> ModelProto:
         options={"zipmap": False},
         target_opset=OPSETS,
     )
-    return select_model_inputs_outputs(graph, outputs=[OUTPUT])
+    selected = select_model_inputs_outputs(graph, outputs=[OUTPUT])
+    selected.graph.output[0].CopyFrom(make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", 2]))
+    selected.graph.input[0].CopyFrom(make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", len(FEATURES)]))
+    return selected
 
 
 def write(folder: Path, judged: Judged) -> None:

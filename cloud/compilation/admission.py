@@ -1,0 +1,204 @@
+"""Whether a file is a model that devices can run at all: the first gate, before anything is executed. Pure.
+
+The failure this exists for: a model that loads on the author's machine and nowhere else. So the answer does not come
+from the ONNX Runtime that happens to be installed here, but from a list: operator domains and versions that every ONNX
+Runtime of the supported range has, one self-contained file, tensors in and tensors out.
+
+It runs nothing and reads no file. Whether the graph computes what it should is for the gates (gates.py).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+
+from cloud.compilation.errors import (
+    ExternalDataError,
+    InvalidGraphError,
+    ModelTooLargeError,
+    NotOnnxError,
+    SignatureError,
+    UnsupportedDomainError,
+    UnsupportedOpsetError,
+)
+from edge_component.contracts.manifest import DTYPES, TensorSpec
+
+OPSETS: Mapping[str, tuple[int, int]] = MappingProxyType({"": (7, 22), "ai.onnx.ml": (1, 4), "com.microsoft": (1, 1)})
+"""Admitted operator domains, with their first and last version: what ONNX Runtime 1.23, the oldest supported, runs."""
+
+_PROTO_NAMES = {"float32": "FLOAT", "float64": "DOUBLE"}
+DTYPE_BY_CODE: Mapping[int, str] = MappingProxyType(
+    {getattr(TensorProto, _PROTO_NAMES.get(name, name.upper())): name for name in DTYPES}
+)
+"""ONNX's element type to numpy's name for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionLimits:
+    """What is admitted at most.
+
+    Attributes:
+        model_bytes_max: protobuf itself ends at 2 GB; a bundle must fit a small device's disk twice.
+        tensors_max: inputs, and outputs, of the graph.
+    """
+
+    model_bytes_max: int = 1_000_000_000
+    tensors_max: int = 64
+
+
+ADMISSION_LIMITS = AdmissionLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A model that may go on: its graph, and what a bundle's manifest says about it."""
+
+    model: ModelProto
+    opsets: Mapping[str, int]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def admit(data: bytes, limits: AdmissionLimits = ADMISSION_LIMITS) -> Admitted:
+    """Decide over a model's bytes.
+
+    Raises:
+        ModelRefusedError: one of the leaves in errors.py, naming what is wrong and what to do.
+    """
+    model = _parse(data, limits)
+    opsets = _admitted_opsets(model)
+    _refuse_external_data(model)
+    typed = _checked(model)
+    weights = {tensor.name for tensor in typed.graph.initializer}
+    given = [value for value in typed.graph.input if value.name not in weights]
+    return Admitted(
+        model=model,
+        opsets=MappingProxyType(opsets),
+        inputs=_tensors("input", given, limits),
+        outputs=_tensors("output", typed.graph.output, limits),
+    )
+
+
+def _parse(data: bytes, limits: AdmissionLimits) -> ModelProto:
+    if len(data) > limits.model_bytes_max:
+        raise ModelTooLargeError(f"the model has {len(data)} bytes; {limits.model_bytes_max} are admitted")
+    remedy = "Export it to ONNX, and give the .onnx file itself."
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:
+        raise NotOnnxError("the file is not an ONNX model: it does not parse", remedy) from error
+    if not model.ir_version or not model.opset_import or not model.graph.node:
+        raise NotOnnxError("the file is not an ONNX model: it holds no graph", remedy)
+    return model
+
+
+def _admitted_opsets(model: ModelProto) -> dict[str, int]:
+    imported = {_domain(entry.domain): entry.version for entry in model.opset_import}
+    own = {function.domain for function in model.functions}
+    used: dict[str, int] = {}
+    for node in _nodes_of(model):
+        domain = _domain(node.domain)
+        if domain in own:
+            continue
+        if domain not in OPSETS:
+            raise UnsupportedDomainError(
+                f"operator {node.op_type!r} is of domain {domain!r}, which devices have no code for",
+                f"Use operators of {', '.join(repr(name or 'ai.onnx') for name in OPSETS)} alone.",
+            )
+        if domain not in imported:
+            raise InvalidGraphError(
+                f"operator {node.op_type!r} is of domain {domain!r}, which the model does not import"
+            )
+        used[domain] = imported[domain]
+    for domain, version in used.items():
+        first, last = OPSETS[domain]
+        if not first <= version <= last:
+            raise UnsupportedOpsetError(
+                f"operator set {domain or 'ai.onnx'} {version} is not supported; {first} to {last} are",
+                f"Export with target opset {last}, or convert with onnx.version_converter.",
+            )
+    return used
+
+
+def _refuse_external_data(model: ModelProto) -> None:
+    for tensor in _tensors_of(model):
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+            raise ExternalDataError(
+                f"weight {tensor.name!r} lies outside of the file",
+                "Save the model as one file: onnx.save(model, path, save_as_external_data=False).",
+            )
+
+
+def _checked(model: ModelProto) -> ModelProto:
+    """Apply ONNX's own rules; the model with inferred types, which fill in what the author left out."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+        return onnx.shape_inference.infer_shapes(model)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+        raise InvalidGraphError(
+            f"the graph breaks ONNX's rules: {first.strip()}", "Check it with onnx.checker.check_model."
+        ) from error
+
+
+def _tensors(
+    side: str, values: list[ValueInfoProto] | Mapping[int, ValueInfoProto], limits: AdmissionLimits
+) -> tuple[TensorSpec, ...]:
+    if not 1 <= len(values) <= limits.tensors_max:
+        raise SignatureError(f"the graph has {len(values)} {side}s; 1 to {limits.tensors_max} are admitted")
+    return tuple(_tensor(side, value) for value in values)
+
+
+def _tensor(side: str, value: ValueInfoProto) -> TensorSpec:
+    if not value.type.HasField("tensor_type"):
+        kind = value.type.WhichOneof("value") or "of no type"
+        raise SignatureError(
+            f"{side} {value.name!r} is {kind}, not a tensor",
+            "Export with tensors alone (skl2onnx: options={'zipmap': False}).",
+        )
+    tensor = value.type.tensor_type
+    if tensor.elem_type not in DTYPE_BY_CODE:
+        raise SignatureError(f"{side} {value.name!r} has element type {tensor.elem_type}, which no client can send")
+    if not tensor.HasField("shape"):
+        raise SignatureError(
+            f"{side} {value.name!r} has no declared rank", "Declare its shape; dimensions may stay symbolic."
+        )
+    shape = tuple(axis.dim_value if axis.HasField("dim_value") else -1 for axis in tensor.shape.dim)
+    return TensorSpec(value.name, DTYPE_BY_CODE[tensor.elem_type], shape)
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
+def _nodes_of(model: ModelProto) -> Iterator[NodeProto]:
+    yield from _walk(model.graph.node)
+    for function in model.functions:
+        yield from _walk(function.node)
+
+
+def _walk(nodes: list[NodeProto]) -> Iterator[NodeProto]:
+    for node in nodes:
+        yield node
+        for graph in _subgraphs(node):
+            yield from _walk(graph.node)
+
+
+def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _tensors_of(model: ModelProto) -> Iterator[TensorProto]:
+    yield from model.graph.initializer
+    for node in _nodes_of(model):
+        for graph in _subgraphs(node):
+            yield from graph.initializer
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.TENSOR:
+                yield attribute.t
+            yield from attribute.tensors

@@ -1,0 +1,193 @@
+"""The compilation stage: what the SageMaker Processing job runs, and ``edgewright compile --local`` too.
+
+    python3 -m cloud.compilation.stage --input DIR --output DIR --platform linux/x86_64 --platform linux/aarch64
+
+Admit, simplify, make int8, put every candidate before the gates, choose per platform, write the compilation folder
+(result.py) and the report. Where int8 fails a gate fp32 is chosen and the reason kept; where fp32 fails, the model is
+refused. Exit codes: 0 compiled, 3 refused (the report's sentence is also in the job's exit message), 1 a fault of ours.
+
+One process, one thread. It needs the ``[compile]`` extra alone: no boto3, no command line framework.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cloud.compilation.admission import Admitted, admit
+from cloud.compilation.errors import ArtifactError, GateError
+from cloud.compilation.report import REPORT_FILE, REPORT_TEXT_FILE, Report, compiled_report, refusal_report
+from cloud.compilation.result import COMPILATION_FILE, Compilation, Variant
+from cloud.compilation.samples import require_fit, write_samples
+from cloud.compilation.trained import BASELINE_FILE, GOLDEN_FILE, MODEL_FILE, TrainedModel, read_trained, unpack
+from cloud.compilation.trial import Candidate, probe_of, try_fp32, try_int8
+from cloud.compilation.variants import VariantError, quantise, simplify
+from cloud.errors import ModelRefusedError
+from edge_component.contracts.codec import NOTHING
+from edge_component.contracts.manifest import PLATFORMS
+
+REFUSED_EXIT_CODE = 3
+MESSAGE_CHARS_MAX = 1024
+"""What SageMaker keeps of a processing job's exit message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked for: from where, to where, for which platforms; ``lineage`` goes into the compilation as it is."""
+
+    source: Path
+    output: Path
+    platforms: tuple[str, ...] = PLATFORMS
+    lineage: Mapping[str, Any] = NOTHING
+
+
+def compile_model(order: Order) -> Report:
+    """Compile, and write the compilation folder and its report. A refusal is a report, not an exception."""
+    started = time.monotonic()
+    order.output.mkdir(parents=True, exist_ok=True)
+    (order.output / COMPILATION_FILE).unlink(missing_ok=True)  # a refusal must not leave an older success to publish
+    notes: list[str] = []
+    model_name = ""
+    with tempfile.TemporaryDirectory(prefix="edgewright-compile-") as work:
+        try:
+            trained = read_trained(unpack(order.source, Path(work)))
+            model_name = trained.card.model_name
+            compilation = _compiled(order, trained, Path(work), notes)
+        except ModelRefusedError as error:
+            report = refusal_report(model_name, error, tuple(notes), time.monotonic() - started)
+        else:
+            compilation.save(order.output)
+            report = compiled_report(model_name, compilation.variants, tuple(notes), time.monotonic() - started)
+    (order.output / REPORT_FILE).write_text(json.dumps(report.to_document(), indent=2) + "\n")
+    (order.output / REPORT_TEXT_FILE).write_text(report.to_text())
+    return report
+
+
+def _compiled(order: Order, trained: TrainedModel, work: Path, notes: list[str]) -> Compilation:
+    admitted = admit(trained.model_bytes)
+    _require_consistent(trained, admitted)
+    reference = _fp32(trained, admitted, work, notes)
+    variants = tuple(_variant(platform, trained, reference, work, order.output) for platform in order.platforms)
+    write_samples(order.output / GOLDEN_FILE, trained.golden)
+    if trained.baseline_bytes is not None:
+        (order.output / BASELINE_FILE).write_bytes(trained.baseline_bytes)
+    card = trained.card
+    return Compilation(
+        model_name=card.model_name,
+        component_name=card.component_name,
+        opsets=admitted.opsets,
+        inputs=admitted.inputs,
+        outputs=admitted.outputs,
+        variants=variants,
+        features=card.features,
+        watched_outputs=card.watched_outputs,
+        nan_policy=card.nan_policy,
+        lineage={**order.lineage, "metrics": dict(card.metrics)},
+    )
+
+
+def _require_consistent(trained: TrainedModel, admitted: Admitted) -> None:
+    """Samples and watched columns must be the graph's own."""
+    require_fit(f"{GOLDEN_FILE}, inputs", trained.golden.inputs, admitted.inputs)
+    require_fit(f"{GOLDEN_FILE}, outputs", trained.golden.outputs, admitted.outputs)
+    require_fit("the evaluation samples", probe_of(trained).inputs, admitted.inputs)
+    if trained.calibration is not None:
+        require_fit("the calibration samples", trained.calibration.inputs, admitted.inputs)
+    inputs = {spec.name: spec for spec in admitted.inputs}
+    outputs = {spec.name: spec for spec in admitted.outputs}
+    watched = [(feature.name, feature.input, feature.index, inputs) for feature in trained.card.features]
+    watched += [(output.name, output.output, output.index, outputs) for output in trained.card.watched_outputs]
+    for name, tensor, index, known in watched:
+        last = known[tensor].shape[-1] if tensor in known and known[tensor].shape else 0
+        if last != -1 and index >= last:
+            raise ArtifactError(f"model.json: {name!r} watches column {index} of {tensor!r}, which is not there")
+
+
+def _fp32(trained: TrainedModel, admitted: Admitted, work: Path, notes: list[str]) -> Candidate:
+    """The simplified graph if it passes, else the graph as it came; what int8 is made from and compared with."""
+    original = work / f"original-{MODEL_FILE}"
+    original.write_bytes(trained.model_bytes)
+    as_it_came = try_fp32(original, trained)
+    if as_it_came.refusal is not None:
+        raise GateError(
+            as_it_came.refusal.sentence, "Make the golden outputs with this very graph, by ONNX Runtime on a CPU."
+        )
+    slim = work / f"slim-{MODEL_FILE}"
+    try:
+        simplify(admitted.model, slim)
+    except VariantError as error:
+        notes.append(f"the graph is used as it came: {error}")
+        return as_it_came
+    simplified = try_fp32(slim, trained)
+    if simplified.refusal is not None:
+        notes.append(f"the graph is used as it came; simplified it fails a gate: {simplified.refusal.sentence}")
+        return as_it_came
+    return simplified
+
+
+def _variant(platform: str, trained: TrainedModel, reference: Candidate, work: Path, output: Path) -> Variant:
+    """Choose for one platform, and copy the chosen graph into its folder."""
+    candidate, reason = _int8(platform, trained, reference, work)
+    chosen = candidate if candidate is not None and not reason else reference
+    folder = platform.replace("/", "-")
+    (output / folder).mkdir(exist_ok=True)
+    shutil.copyfile(chosen.path, output / folder / MODEL_FILE)
+    return Variant(
+        platform=platform,
+        precision=chosen.precision,
+        model_path=f"{folder}/{MODEL_FILE}",
+        golden=chosen.golden,
+        reason=reason,
+        verdicts=(*reference.verdicts, *(candidate.verdicts if candidate is not None else ())),
+    )
+
+
+def _int8(platform: str, trained: TrainedModel, reference: Candidate, work: Path) -> tuple[Candidate | None, str]:
+    """The int8 candidate, and why it may not be chosen (empty if it may)."""
+    if trained.calibration is None:
+        return None, "int8 was not tried: training left no calibration samples"
+    path = work / f"int8-{platform.replace('/', '-')}-{MODEL_FILE}"
+    try:
+        quantise(reference.path, path, trained.calibration, platform)
+    except VariantError as error:
+        return None, str(error)
+    candidate = try_int8(path, trained, reference)
+    return candidate, candidate.refusal.sentence if candidate.refusal is not None else ""
+
+
+def read_order(arguments: Sequence[str]) -> tuple[Order, Path]:
+    """The command line: what to compile, and where the job's exit message goes."""
+    parser = argparse.ArgumentParser(prog="python3 -m cloud.compilation.stage", description="Compile a trained model.")
+    parser.add_argument("--input", type=Path, required=True, help="folder with model.tar.gz, or with its files")
+    parser.add_argument("--output", type=Path, required=True, help="the compilation folder to write")
+    parser.add_argument("--platform", action="append", choices=PLATFORMS, help="may be repeated; all if absent")
+    parser.add_argument(
+        "--lineage", action="append", default=[], metavar="NAME=VALUE", help="where the model came from"
+    )
+    parser.add_argument("--message", type=Path, default=Path("/opt/ml/output/message"), help="the job's exit message")
+    chosen = parser.parse_args(arguments)
+    lineage = dict(entry.split("=", 1) for entry in chosen.lineage if "=" in entry)
+    return Order(chosen.input, chosen.output, tuple(chosen.platform or PLATFORMS), lineage), chosen.message
+
+
+def main() -> int:
+    """Run the stage and answer with its exit code."""
+    order, message = read_order(sys.argv[1:])
+    report = compile_model(order)
+    sys.stdout.write(report.to_text())
+    if not report.was_refused:
+        return 0
+    if message.parent.is_dir():
+        text = f"{report.sentence} {report.remedy}".strip()
+        message.write_text(text[:MESSAGE_CHARS_MAX])
+    return REFUSED_EXIT_CODE
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
