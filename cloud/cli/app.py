@@ -4,7 +4,10 @@ import sys
 
 import typer
 
+from cloud.cli.deploy import deploy
+from cloud.cli.keys import keys
 from cloud.cli.output import print_error
+from cloud.cli.publish import publish, publish_runtime
 from cloud.errors import EdgewrightError, InvalidInputError
 from edge_component.contracts.errors import ContractError
 
@@ -14,6 +17,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.command()(publish)
+app.command()(publish_runtime)
+app.command()(deploy)
+app.add_typer(keys)
 
 
 def main() -> None:

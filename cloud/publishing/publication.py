@@ -8,7 +8,6 @@ from pathlib import Path
 from cloud.publishing.component_release import Patience
 from cloud.publishing.ports import ArtifactStore, ComponentCatalog, Report, silent
 from cloud.publishing.recipe import RUNTIME_REQUIREMENT
-from cloud.publishing.signing import Signer
 from cloud.settings import checkout_root
 from edge_component.contracts.codec import Document, format_moment
 
@@ -34,11 +33,10 @@ class PublishRequest:
 
 @dataclass(frozen=True, slots=True)
 class PublishingPorts:
-    """What publishing a model touches; each field can be replaced by a fake."""
+    """What publishing touches beside the signing key; each field can be replaced by a fake."""
 
     artifacts: ArtifactStore
     catalog: ComponentCatalog
-    signer: Signer
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     report: Report = silent
     patience: Patience = field(default_factory=Patience)

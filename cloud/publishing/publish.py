@@ -14,16 +14,15 @@ from pathlib import Path
 
 from cloud.aws.s3 import S3Uri, file_sha256
 from cloud.compilation.result import Compilation
-from cloud.errors import NotFoundError
 from cloud.publishing.bundle import Bundle, Contents, Stamp, archive_name, make_bundle, read_contents, write_bundle
 from cloud.publishing.component_release import CONFLICT_REMEDY, ComponentRelease, Upload, release_component
 from cloud.publishing.errors import VersionConflictError
 from cloud.publishing.publication import Publication, PublishedBundle, PublishingPorts, PublishRequest
 from cloud.publishing.recipe import MODEL_TEMPLATE, ModelArtifacts, ModelRecipe, model_recipe
 from cloud.publishing.record import Layout, PublicationRecord
+from cloud.publishing.records import choose_version, find_record
 from cloud.publishing.releases import claim_release
-from cloud.publishing.signing import key_hint, sign_files
-from cloud.publishing.versions import AUTO, check_version, highest_version, next_minor
+from cloud.publishing.signing import Signer, key_hint, sign_files
 from edge_component.contracts.manifest import HANDOVER_FILE
 
 NO_DIGEST = "0" * 64
@@ -49,8 +48,11 @@ class _Draft:
     def bundles(self, version: str, stamp: Stamp) -> tuple[Bundle, ...]:
         return tuple(make_bundle(self.compilation, contents, version, stamp) for contents in self.contents)
 
+    def digests(self, record: PublicationRecord) -> dict[str, str]:
+        return _digests(self.bundles(record.version, record.stamp))
 
-def publish_model(request: PublishRequest, ports: PublishingPorts) -> Publication:
+
+def publish_model(request: PublishRequest, signer: Signer, ports: PublishingPorts) -> Publication:
     """Publish, or complete what an earlier run began.
 
     Raises:
@@ -60,51 +62,33 @@ def publish_model(request: PublishRequest, ports: PublishingPorts) -> Publicatio
         UnavailableError: a service went away; running the same again completes it.
     """
     draft = _Draft(request, *read_contents(request.folder))
-    version = _choose_version(draft, ports)
-    record = _find_record(draft, version, ports) or _write_record(draft, version, ports)
+    version = choose_version(request.version, draft.layout, draft.name, (ports.artifacts, ports.catalog), draft.digests)
+    record = find_record(ports.artifacts, draft.layout, draft.name, version) or _write_record(
+        draft, version, signer, ports
+    )
     bundles = draft.bundles(version, record.stamp)
-    _check_same(draft, record, bundles, ports)
+    _check_same(draft, record, bundles, signer)
     with tempfile.TemporaryDirectory(prefix="edgewright-publish-") as scratch:
         return _release(draft, record, bundles, Path(scratch), ports)
 
 
-def _choose_version(draft: _Draft, ports: PublishingPorts) -> str:
-    if draft.request.version != AUTO:
-        return check_version(draft.request.version)
-    listed = ports.artifacts.list(draft.layout.records(draft.name))
-    recorded = [version for uri in listed if (version := draft.layout.version_of(uri))]
-    latest = highest_version(recorded)
-    record = _find_record(draft, latest, ports) if latest else None
-    if record and dict(record.digests) == _digests(draft.bundles(record.version, record.stamp)):
-        return record.version
-    return next_minor([*recorded, *ports.catalog.versions(draft.name)])
-
-
-def _find_record(draft: _Draft, version: str, ports: PublishingPorts) -> PublicationRecord | None:
-    try:
-        data = ports.artifacts.get_bytes(draft.layout.record(draft.name, version))
-    except NotFoundError:
-        return None
-    return PublicationRecord.from_bytes(data)
-
-
-def _write_record(draft: _Draft, version: str, ports: PublishingPorts) -> PublicationRecord:
+def _write_record(draft: _Draft, version: str, signer: Signer, ports: PublishingPorts) -> PublicationRecord:
     """Fix everything that varies by itself. If somebody was faster, theirs is returned, and compared by the caller."""
     if ports.catalog.find(draft.name, version) is not None:
         raise VersionConflictError(
             f"{draft.name} {version} exists, but {draft.layout.record(draft.name, version)} does not", CONFLICT_REMEDY
         )
     _recipe(draft, version, {contents.variant.platform: NO_DIGEST for contents in draft.contents}, ports)
-    record = _signed_record(draft, version, ports)
+    record = _signed_record(draft, version, signer, ports)
     uri = draft.layout.record(draft.name, version)
     if ports.artifacts.put_new(uri, record.to_bytes()):
         return record
     return PublicationRecord.from_bytes(ports.artifacts.get_bytes(uri))
 
 
-def _signed_record(draft: _Draft, version: str, ports: PublishingPorts) -> PublicationRecord:
+def _signed_record(draft: _Draft, version: str, signer: Signer, ports: PublishingPorts) -> PublicationRecord:
     ports.report("signing", 0, 1)
-    public_key = ports.signer.public_key_pem()
+    public_key = signer.public_key_pem()
     created_at = ports.now()
     release = claim_release(draft.layout, draft.name, version, ports.artifacts)
     stamp = Stamp(release, created_at, created_at + draft.request.validity)
@@ -116,16 +100,16 @@ def _signed_record(draft: _Draft, version: str, ports: PublishingPorts) -> Publi
         digests=_digests(bundles),
         key_hint=key_hint(public_key),
         signatures={
-            bundle.platform: sign_files(ports.signer, f"{draft.name}-{version}", bundle.digests).decode()
+            bundle.platform: sign_files(signer, f"{draft.name}-{version}", bundle.digests).decode()
             for bundle in bundles
         },
     )
 
 
-def _check_same(draft: _Draft, record: PublicationRecord, bundles: tuple[Bundle, ...], ports: PublishingPorts) -> None:
+def _check_same(draft: _Draft, record: PublicationRecord, bundles: tuple[Bundle, ...], signer: Signer) -> None:
     if dict(record.digests) != _digests(bundles):
         raise VersionConflictError(f"{draft.name} {record.version} exists with other content", CONFLICT_REMEDY)
-    if record.key_hint != key_hint(ports.signer.public_key_pem()):
+    if record.key_hint != key_hint(signer.public_key_pem()):
         raise VersionConflictError(f"{draft.name} {record.version} is signed with another key", CONFLICT_REMEDY)
 
 

@@ -19,7 +19,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "cloud": frozenset(
         {
             "edge_component.contracts", "boto3", "botocore", "fastapi", "starlette", "uvicorn", "pydantic", "httpx",
-            "typer", "rich", "jinja2", "jsonschema", "numpy", "cryptography", "yaml",
+            "typer", "rich", "jinja2", "jsonschema", "numpy", "cryptography", "packaging", "yaml",
         }
     ),
     "cloud.compilation": frozenset({"edge_component.contracts", "numpy", "onnx", "onnxruntime", "onnxslim", "sympy"}),

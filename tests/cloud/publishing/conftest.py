@@ -11,11 +11,12 @@ from onnx import TensorProto, helper
 
 from cloud.compilation.result import Compilation, Variant
 from cloud.publishing.memory import MemoryArtifacts, MemoryComponents
-from cloud.publishing.publication import PublishingPorts, PublishRequest
+from cloud.publishing.publication import PublishingPorts
 from cloud.publishing.signing import PemSigner
 from edge_component.contracts.baseline import BIN_COUNT, Baseline, BaselineColumn
 from edge_component.contracts.manifest import Feature, GoldenTest, TensorSpec, WatchedOutput
 
+KEY = PemSigner.generate()
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 PLATFORMS = ("linux/aarch64", "linux/x86_64")
 
@@ -71,9 +72,4 @@ def make_folder(tmp_path: Path) -> MakeFolder:
 @pytest.fixture
 def ports() -> PublishingPorts:
     """Everything in memory, the clock stopped."""
-    return PublishingPorts(MemoryArtifacts(), MemoryComponents(), PemSigner.generate(), now=lambda: NOW)
-
-
-@pytest.fixture
-def request_of() -> Callable[[Path, str], PublishRequest]:
-    return lambda folder, version: PublishRequest(folder, version, "bucket")
+    return PublishingPorts(MemoryArtifacts(), MemoryComponents(), now=lambda: NOW)

@@ -22,7 +22,7 @@ from cloud.publishing.record import Layout, PublicationRecord
 from cloud.publishing.releases import claim_release
 from cloud.publishing.signing import PemSigner
 from cloud.publishing.versions import highest_version, next_minor
-from tests.cloud.publishing.conftest import NOW, MakeFolder
+from tests.cloud.publishing.conftest import KEY, NOW, MakeFolder
 
 LINEAR = "com.edgewright.model.Linear"
 
@@ -44,7 +44,7 @@ def recipes(ports: PublishingPorts) -> dict[tuple[str, str], bytes]:
 def test_a_publication_is_one_component_with_a_signed_bundle_for_each_platform(
     make_folder: MakeFolder, ports: PublishingPorts
 ) -> None:
-    publication = publish_model(wanted(make_folder()), ports)
+    publication = publish_model(wanted(make_folder()), KEY, ports)
     assert (publication.version, publication.release, publication.model_name) == ("1.0.0", 1, "linear")
     assert [bundle.platform for bundle in publication.bundles] == ["linux/aarch64", "linux/x86_64"]
     assert publication.expires_at == NOW + timedelta(days=365)
@@ -55,10 +55,10 @@ def test_a_publication_is_one_component_with_a_signed_bundle_for_each_platform(
 
 def test_publishing_again_changes_nothing_even_on_another_day(make_folder: MakeFolder, ports: PublishingPorts) -> None:
     folder = make_folder()
-    first = publish_model(wanted(folder), ports)
+    first = publish_model(wanted(folder), KEY, ports)
     objects, made = dict(stored(ports)), dict(recipes(ports))
     later = dataclasses.replace(ports, now=lambda: NOW + timedelta(days=9))
-    assert publish_model(wanted(folder), later) == first
+    assert publish_model(wanted(folder), KEY, later) == first
     assert (stored(ports), recipes(ports)) == (objects, made)
 
 
@@ -78,28 +78,28 @@ def failing_at(ports: PublishingPorts, failing_call: int) -> PublishingPorts:
     return ports
 
 
-def fresh(signer: PemSigner, day: int) -> PublishingPorts:
+def fresh(day: int) -> PublishingPorts:
     artifacts, catalog = MemoryArtifacts(), MemoryComponents()
-    return PublishingPorts(artifacts, catalog, signer, now=lambda: NOW + timedelta(days=day))
+    return PublishingPorts(artifacts, catalog, now=lambda: NOW + timedelta(days=day))
 
 
 @pytest.mark.parametrize("version", ["1.0.0", "auto"])
 def test_whatever_call_fails_the_same_command_completes_it_with_the_bytes_first_decided(
     make_folder: MakeFolder, version: str
 ) -> None:
-    folder, signer = make_folder(), PemSigner.generate()
+    folder = make_folder()
     failing_call = 0
     while True:
         failing_call += 1
-        ports = failing_at(fresh(signer, 0), failing_call)
+        ports = failing_at(fresh(0), failing_call)
         try:
-            publish_model(wanted(folder, version), ports)
+            publish_model(wanted(folder, version), KEY, ports)
         except UnavailableError:
             before = dict(stored(ports))
         else:
             break
         later = dataclasses.replace(ports, now=lambda: NOW + timedelta(days=1))
-        publication = publish_model(wanted(folder, version), later)
+        publication = publish_model(wanted(folder, version), KEY, later)
         assert (publication.version, publication.release) == ("1.0.0", 1)
         assert before.items() <= stored(ports).items()
         assert list(recipes(ports)) == [(LINEAR, "1.0.0")]
@@ -109,10 +109,10 @@ def test_whatever_call_fails_the_same_command_completes_it_with_the_bytes_first_
 def test_the_same_version_with_other_bytes_is_refused_before_anything_is_uploaded(
     make_folder: MakeFolder, ports: PublishingPorts
 ) -> None:
-    publish_model(wanted(make_folder("one", slope=1.0)), ports)
+    publish_model(wanted(make_folder("one", slope=1.0)), KEY, ports)
     objects = dict(stored(ports))
     with pytest.raises(VersionConflictError, match=r"Linear 1\.0\.0 exists with other content") as caught:
-        publish_model(wanted(make_folder("two", slope=2.0)), ports)
+        publish_model(wanted(make_folder("two", slope=2.0)), KEY, ports)
     assert "new version" in caught.value.remedy
     assert stored(ports) == objects
 
@@ -120,22 +120,22 @@ def test_the_same_version_with_other_bytes_is_refused_before_anything_is_uploade
 def test_the_same_version_with_fewer_platforms_is_other_content(
     make_folder: MakeFolder, ports: PublishingPorts
 ) -> None:
-    publish_model(wanted(make_folder("both")), ports)
+    publish_model(wanted(make_folder("both")), KEY, ports)
     with pytest.raises(VersionConflictError):
-        publish_model(wanted(make_folder("one", platforms=("linux/x86_64",))), ports)
+        publish_model(wanted(make_folder("one", platforms=("linux/x86_64",))), KEY, ports)
 
 
 def test_the_same_version_with_another_key_is_refused(make_folder: MakeFolder, ports: PublishingPorts) -> None:
     folder = make_folder()
-    publish_model(wanted(folder), ports)
+    publish_model(wanted(folder), KEY, ports)
     with pytest.raises(VersionConflictError, match="signed with another key"):
-        publish_model(wanted(folder), dataclasses.replace(ports, signer=PemSigner.generate()))
+        publish_model(wanted(folder), PemSigner.generate(), ports)
 
 
 def test_a_component_that_somebody_else_made_is_not_taken_over(make_folder: MakeFolder, ports: PublishingPorts) -> None:
     ports.catalog.create(json.dumps({"ComponentName": LINEAR, "ComponentVersion": "1.0.0"}).encode(), "")
     with pytest.raises(VersionConflictError, match="does not"):
-        publish_model(wanted(make_folder()), ports)
+        publish_model(wanted(make_folder()), KEY, ports)
     assert stored(ports) == {}
 
 
@@ -143,13 +143,13 @@ def test_a_changed_template_is_another_recipe_and_nothing_is_uploaded(
     make_folder: MakeFolder, ports: PublishingPorts, tmp_path: Path
 ) -> None:
     folder = make_folder()
-    publish_model(wanted(folder), ports)
+    publish_model(wanted(folder), KEY, ports)
     objects = dict(stored(ports))
     (tmp_path / "recipes").mkdir()
     text = (ports.recipes / "com.edgewright.model.yaml").read_text()
     (tmp_path / "recipes" / "com.edgewright.model.yaml").write_text(text.replace("Timeout: 60", "Timeout: 61"))
     with pytest.raises(VersionConflictError, match="exists with another recipe"):
-        publish_model(wanted(folder), dataclasses.replace(ports, recipes=tmp_path / "recipes"))
+        publish_model(wanted(folder), KEY, dataclasses.replace(ports, recipes=tmp_path / "recipes"))
     assert stored(ports) == objects
 
 
@@ -161,7 +161,7 @@ def test_a_recipe_that_is_too_large_is_refused_before_anything_is_written(
     bloated = text.replace("ComponentPublisher: Edgewright", f"ComponentPublisher: {'x' * 16_000}")
     (tmp_path / "recipes" / "com.edgewright.model.yaml").write_text(bloated)
     with pytest.raises(RecipeInvalidError, match="at most 16000"):
-        publish_model(wanted(make_folder()), dataclasses.replace(ports, recipes=tmp_path / "recipes"))
+        publish_model(wanted(make_folder()), KEY, dataclasses.replace(ports, recipes=tmp_path / "recipes"))
     assert stored(ports) == {}
 
 
@@ -171,21 +171,21 @@ def test_missing_golden_samples_are_refused_before_anything_is_written(
     folder = make_folder()
     (folder / "golden.npz").unlink()
     with pytest.raises(CompilationIncompleteError, match=r"golden\.npz is missing"):
-        publish_model(wanted(folder), ports)
+        publish_model(wanted(folder), KEY, ports)
     assert stored(ports) == {}
 
 
 @pytest.mark.parametrize("version", ["1", "v1.0.0", "1.0", "latest", "1.0.0+build"])
 def test_a_version_that_is_none_is_refused(make_folder: MakeFolder, ports: PublishingPorts, version: str) -> None:
     with pytest.raises(InvalidInputError, match="is not a version"):
-        publish_model(wanted(make_folder(), version), ports)
+        publish_model(wanted(make_folder(), version), KEY, ports)
 
 
 def test_auto_counts_on_and_knows_content_that_is_published_already(
     make_folder: MakeFolder, ports: PublishingPorts
 ) -> None:
     one, two = make_folder("one", slope=1.0), make_folder("two", slope=2.0)
-    versions = [publish_model(wanted(folder, "auto"), ports) for folder in (one, one, two, two)]
+    versions = [publish_model(wanted(folder, "auto"), KEY, ports) for folder in (one, one, two, two)]
     assert [(each.version, each.release) for each in versions] == [
         ("1.0.0", 1), ("1.0.0", 1), ("1.1.0", 2), ("1.1.0", 2),
     ]  # fmt: skip
@@ -197,7 +197,7 @@ def test_a_component_that_greengrass_refuses_is_reported_with_its_words(
     assert isinstance(ports.catalog, MemoryComponents)
     ports.catalog.state, ports.catalog.message = "FAILED", "artifact cannot be accessed"
     with pytest.raises(ComponentFailedError, match="artifact cannot be accessed"):
-        publish_model(wanted(make_folder()), ports)
+        publish_model(wanted(make_folder()), KEY, ports)
 
 
 def test_a_component_that_never_becomes_deployable_ends_the_wait(
@@ -208,7 +208,7 @@ def test_a_component_that_never_becomes_deployable_ends_the_wait(
     ticks = iter(range(1000))
     patience = Patience(deadline_s=5, monotonic=lambda: next(ticks), sleep=lambda seconds: None)
     with pytest.raises(ComponentFailedError, match="is REQUESTED after 5 s"):
-        publish_model(wanted(make_folder()), dataclasses.replace(ports, patience=patience))
+        publish_model(wanted(make_folder()), KEY, dataclasses.replace(ports, patience=patience))
 
 
 def test_two_publishers_never_share_a_release_number() -> None:

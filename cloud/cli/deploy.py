@@ -1,0 +1,122 @@
+"""``edgewright deploy``."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from cloud.aws.greengrass import Components, Deployments
+from cloud.aws.iot import ThingRegistry
+from cloud.aws.s3 import ObjectStore
+from cloud.aws.session import AwsSession
+from cloud.cli.output import OutputFormat, OutputOption, print_json, print_rows, progress_console
+from cloud.cli.progress import shown_progress
+from cloud.errors import InvalidInputError
+from cloud.publishing.component_names import find_component
+from cloud.publishing.deploy import (
+    Deployed,
+    DeployPorts,
+    DeviceStatus,
+    Target,
+    check_outcome,
+    deploy as deploy_to,
+    find_target,
+    plan,
+    wait_for_devices,
+)
+from cloud.publishing.deployment import DeploymentPlan, Wish
+from cloud.settings import Settings
+
+DEPLOYED_COLUMNS = ("target", "deployment_id", "is_new", "device_count", "job_document_bytes")
+STATUS_COLUMNS = ("thing_name", "status", "reason")
+
+
+def deploy(
+    model: Annotated[str, typer.Argument(help="Model name, or the component's full name.")],
+    version: Annotated[str, typer.Argument(help="Published version.")],
+    to: Annotated[list[str], typer.Option("--to", help="Thing group or thing; group:NAME, thing:NAME. Repeatable.")],
+    runtime_version: Annotated[
+        str, typer.Option(help="Default: the one the target has, else the highest published.")
+    ] = "",
+    runtime_config: Annotated[str, typer.Option(help="JSON object to merge; restarts the runtime on Lite.")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Until every device has finished.")] = False,
+    timeout_s: Annotated[int, typer.Option(min=1, help="How long --wait waits.")] = 600,
+    again: Annotated[bool, typer.Option("--again", help="A new deployment even if nothing changes.")] = False,
+    nonce: Annotated[str, typer.Option(help="New text: devices run the model's hand-over again.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the deployment and change nothing.")] = False,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Deploy a published model version, the runtime's version pinned beside it.
+
+    A device's SUCCEEDED is Greengrass's word; `edgewright get devices` shows what really serves.
+
+    Exit code 1: a device failed; 5: not all have finished in time (the deployment goes on).
+
+    For example:
+
+      edgewright deploy weather 1.1.0 --to canary --wait
+
+      edgewright deploy weather 1.1.0 --to ring-1 --to ring-2 --runtime-config '{"heartbeat_s": 30}' --dry-run
+    """
+    settings = Settings.from_environment()
+    session = AwsSession(settings.region)
+    wish = Wish(
+        component_name=find_component(model, settings.bucket, ObjectStore(session)),
+        version=version,
+        runtime_version=runtime_version,
+        runtime_configuration=_configuration(runtime_config),
+        nonce=nonce,
+    )
+    with shown_progress() as report:
+        ports = DeployPorts(ThingRegistry(session), Deployments(session), Components(session), report)
+        targets = [find_target(name, ports) for name in to]
+        plans = [plan(target, wish, ports) for target in targets]
+        if not dry_run:
+            deployed = [deploy_to(target, wish, ports, again=again) for target in targets]
+            statuses = wait_for_devices(deployed, ports, timeout_s) if wait else ()
+    if dry_run:
+        _print_plans(targets, plans, output)
+        return
+    _print_deployed(deployed, statuses, output)
+    check_outcome(statuses)
+
+
+def _configuration(text: str) -> Mapping[str, Any] | None:
+    if not text:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InvalidInputError(f"--runtime-config is not JSON: {error}", "Write one JSON object.") from error
+    if not isinstance(value, dict):
+        raise InvalidInputError("--runtime-config is not a JSON object", 'Write for example {"heartbeat_s": 30}.')
+    return value
+
+
+def _print_plans(targets: Sequence[Target], plans: Sequence[DeploymentPlan], output: OutputFormat) -> None:
+    rows = [
+        {
+            "target": target.name,
+            "component": name,
+            "version": entry["componentVersion"],
+            "configuration": entry.get("configurationUpdate", {}).get("merge"),
+            "job_document_bytes": planned.job_document_bytes,
+            "is_change": planned.is_change,
+        }
+        for target, planned in zip(targets, plans, strict=True)
+        for name, entry in planned.components.items()
+    ]
+    print_rows(rows, ("target", "component", "version", "configuration", "is_change"), output)
+
+
+def _print_deployed(deployed: Sequence[Deployed], statuses: Sequence[DeviceStatus], output: OutputFormat) -> None:
+    documents = [each.to_document() for each in deployed]
+    rows = [status.to_document() for status in statuses]
+    if output is OutputFormat.JSON:
+        print_json({"deployments": documents, "devices": rows})
+        return
+    print_rows(documents, DEPLOYED_COLUMNS, output)
+    if rows:
+        progress_console.print()
+        print_rows(rows, STATUS_COLUMNS, output)

@@ -1,0 +1,148 @@
+"""``edgewright publish`` and ``edgewright publish-runtime``."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cloud.aws.greengrass import Components
+from cloud.aws.model_registry import ModelRegistry
+from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.session import AwsSession
+from cloud.cli.output import OutputFormat, OutputOption, print_fields
+from cloud.cli.progress import shown_progress
+from cloud.compilation.result import Compilation
+from cloud.errors import InvalidInputError
+from cloud.publishing.errors import SigningKeyError
+from cloud.publishing.keys import signer_for
+from cloud.publishing.ports import Report
+from cloud.publishing.publication import Publication, PublishingPorts, PublishRequest
+from cloud.publishing.publish import publish_model
+from cloud.publishing.publish_runtime import RuntimeRequest, publish_runtime as publish_the_runtime
+from cloud.publishing.source import compilation_folder, fetch_compilation
+from cloud.publishing.versions import AUTO
+from cloud.publishing.wheels import PYTHON_VERSIONS, default_cache
+from cloud.registry.packages import APPROVALS, register
+from cloud.settings import Settings
+from edge_component.contracts.manifest import PLATFORMS
+
+KeyOption = Annotated[
+    str, typer.Option("--key", help="kms:<key id or alias/name>, or a PEM file. Default: EDGEWRIGHT_SIGNING_KEY.")
+]
+BucketOption = Annotated[str, typer.Option("--bucket", help="S3 bucket. Default: EDGEWRIGHT_BUCKET.")]
+VersionOption = Annotated[
+    str, typer.Option("--version", "-v", help="Three numbers, or auto: the next minor version.", show_default=True)
+]
+
+
+def publish(
+    source: Annotated[str, typer.Argument(help="Compilation folder, or the S3 prefix of one.")],
+    version: VersionOption = AUTO,
+    key: KeyOption = "",
+    bucket: BucketOption = "",
+    valid_days: Annotated[int, typer.Option(min=1, help="How long devices may activate it.")] = 365,
+    approval: Annotated[str, typer.Option(help=f"Registry status: {', '.join(APPROVALS)}.")] = APPROVALS[0],
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Sign a compiled model, publish it as a Greengrass component version, and register it.
+
+    Running it again completes a publish that was interrupted. A version that exists with other content is refused.
+
+    For example:
+
+      edgewright publish build/weather --version 1.0.0
+
+      edgewright publish s3://bucket/jobs/compile-7/output --key kms:alias/edgewright -o json
+    """
+    settings = Settings.from_environment()
+    session = AwsSession(settings.region)
+    with _folder(source, session) as folder, shown_progress() as report:
+        request = PublishRequest(folder, version, bucket or settings.bucket, timedelta(days=valid_days))
+        publication = publish_model(request, signer_for(key or settings.signing_key, session), _ports(session, report))
+        registration = register(
+            publication, Compilation.load(folder).lineage, _checked(approval), ModelRegistry(session)
+        )
+    _print_publication(publication, registration.package_arn, output)
+
+
+def publish_runtime(
+    version: VersionOption = AUTO,
+    platform: Annotated[list[str] | None, typer.Option(help="Repeat for several. Default: all.")] = None,
+    python: Annotated[list[str] | None, typer.Option(help="Devices' Python. Default: all supported.")] = None,
+    trust: Annotated[
+        list[Path] | None, typer.Option(help="Public key (PEM) to trust. Default: the signing key's.")
+    ] = None,
+    key: KeyOption = "",
+    bucket: BucketOption = "",
+    wheel_cache: Annotated[Path | None, typer.Option(help="Where wheels are kept between runs.")] = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Publish the runtime component, with every wheel that a device needs to install it without network.
+
+    For example:
+
+      edgewright publish-runtime --version 1.0.0
+
+      edgewright publish-runtime --platform linux/aarch64 --python 3.11 --trust build.pub --trust release.pub
+    """
+    settings = Settings.from_environment()
+    session = AwsSession(settings.region)
+    public_keys = _read(trust) if trust else (signer_for(key or settings.signing_key, session).public_key_pem(),)
+    with shown_progress() as report:
+        request = RuntimeRequest(
+            version=version,
+            bucket=bucket or settings.bucket,
+            platforms=_chosen(platform, PLATFORMS, "--platform"),
+            python_versions=_chosen(python, PYTHON_VERSIONS, "--python"),
+            public_keys=public_keys,
+            ingest_rule=settings.ingest_rule,
+            wheel_cache=wheel_cache or default_cache(),
+        )
+        publication = publish_the_runtime(request, _ports(session, report))
+    print_fields(publication.to_document(), output)
+
+
+@contextmanager
+def _folder(source: str, session: AwsSession) -> Iterator[Path]:
+    if "://" not in source:
+        yield compilation_folder(Path(source))
+        return
+    with tempfile.TemporaryDirectory(prefix="edgewright-compilation-") as scratch:
+        yield fetch_compilation(S3Uri.parse(source), ObjectStore(session), Path(scratch))
+
+
+def _ports(session: AwsSession, report: Report) -> PublishingPorts:
+    return PublishingPorts(ObjectStore(session), Components(session), report=report)
+
+
+def _chosen(wanted: list[str] | None, allowed: tuple[str, ...], option: str) -> tuple[str, ...]:
+    for value in wanted or ():
+        if value not in allowed:
+            raise InvalidInputError(f"{option} {value!r} is none of {', '.join(allowed)}", "Choose one of these.")
+    return tuple(wanted or allowed)
+
+
+def _checked(approval: str) -> str:
+    return _chosen([approval], APPROVALS, "--approval")[0]
+
+
+def _read(paths: list[Path]) -> tuple[bytes, ...]:
+    try:
+        return tuple(path.read_bytes() for path in paths)
+    except OSError as error:
+        raise SigningKeyError(
+            f"--trust {error.filename}: {error.strerror}", "Export the public key with `edgewright keys export`."
+        ) from error
+
+
+def _print_publication(publication: Publication, package_arn: str, output: OutputFormat) -> None:
+    document = {**publication.to_document(), "model_package_arn": package_arn}
+    if output is OutputFormat.TABLE:
+        document["bundles"] = [
+            f"{bundle.platform} {bundle.precision} {bundle.bundle_digest[:12]}" for bundle in publication.bundles
+        ]
+    print_fields(document, output)

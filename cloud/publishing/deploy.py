@@ -1,0 +1,244 @@
+"""Deploy a model version to thing groups or things, and wait for what each device says.
+
+The failures this exists for: a command that answers "created" and leaves the operator to guess; and one that, run again
+after a lost answer, starts the same rollout a second time. A target that has the wished-for components already keeps its
+deployment (unless asked to start again), so the same command can be repeated until it succeeds.
+
+What results from a wish is decided in deployment.py. A device's SUCCEEDED is Greengrass's word: what really serves is
+what the runtime reports (the fleet status API), never this.
+"""
+
+import difflib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from cloud.errors import NotFoundError
+from cloud.publishing.deployment import DeploymentPlan, Wish, plan_deployment
+from cloud.publishing.errors import (
+    DeploymentFailedError,
+    DeploymentPendingError,
+    TargetNotFoundError,
+    TargetUnsupportedError,
+)
+from cloud.publishing.ports import ComponentCatalog, Report, silent
+from cloud.publishing.recipe import RUNTIME_COMPONENT
+from cloud.publishing.versions import highest_version
+from edge_component.contracts.codec import Document
+
+SUCCEEDED = frozenset({"SUCCEEDED", "COMPLETED"})
+FAILED = frozenset({"FAILED", "TIMED_OUT", "CANCELED", "REJECTED"})
+UNSEEN = "WAITING"
+"""Our word for a device that has not said anything about the deployment."""
+
+LITE = "aws_nucleus_lite"
+
+
+class ThingDirectory(Protocol):
+    """Things and groups; ``cloud.aws.iot.ThingRegistry`` is one."""
+
+    def group_arn(self, name: str) -> str | None:
+        """A thing group's ARN, or ``None``."""
+
+    def thing_arn(self, name: str) -> str | None:
+        """A thing's ARN, or ``None``."""
+
+    def members(self, group_name: str) -> tuple[str, ...]:
+        """Every thing in a group and below it."""
+
+    def group_names(self) -> tuple[str, ...]:
+        """Every group."""
+
+
+class DeploymentService(Protocol):
+    """Deployments; ``cloud.aws.greengrass.Deployments`` is one."""
+
+    def latest(self, target_arn: str) -> Mapping[str, Any] | None:
+        """The target's current deployment as GetDeployment answers it, or ``None``."""
+
+    def create(self, request: Mapping[str, Any]) -> str:
+        """Make one; returns its id."""
+
+    def effective(self, thing_name: str) -> Iterator[Mapping[str, Any]]:
+        """What a device says about the deployments it knows, as ListEffectiveDeployments answers it."""
+
+    def nucleus(self, thing_name: str) -> str | None:
+        """Which nucleus a core device runs; ``None`` if it has not reported yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeployPorts:
+    """What deploying touches; each field can be replaced by a fake."""
+
+    things: ThingDirectory
+    deployments: DeploymentService
+    catalog: ComponentCatalog
+    report: Report = silent
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A thing group or a thing, and the devices behind it."""
+
+    name: str
+    arn: str
+    thing_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """One target's deployment; ``is_new`` is false where the target had these components already."""
+
+    target: Target
+    plan: DeploymentPlan
+    deployment_id: str
+    is_new: bool
+
+    def to_document(self) -> Document:
+        """As JSON."""
+        return {
+            "target": self.target.name,
+            "target_arn": self.target.arn,
+            "deployment_id": self.deployment_id,
+            "is_new": self.is_new,
+            "components": self.plan.components,
+            "job_document_bytes": self.plan.job_document_bytes,
+            "device_count": len(self.target.thing_names),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """What one device says: Greengrass's effective status, or ``WAITING``; ``reason`` may be empty."""
+
+    thing_name: str
+    status: str
+    reason: str
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the device is done, well or badly."""
+        return self.status in SUCCEEDED or self.status in FAILED
+
+    def to_document(self) -> Document:
+        """As JSON."""
+        return {"thing_name": self.thing_name, "status": self.status, "reason": self.reason}
+
+
+def find_target(name: str, ports: DeployPorts) -> Target:
+    """``NAME`` (a group, else a thing), ``group:NAME`` or ``thing:NAME``.
+
+    Raises:
+        TargetNotFoundError: neither, with the groups that are spelt alike.
+        TargetUnsupportedError: a single thing that runs Greengrass Lite, which receives deployments by groups alone.
+    """
+    kind, _, rest = name.rpartition(":")
+    if kind != "thing" and (arn := ports.things.group_arn(rest)):
+        return Target(rest, arn, ports.things.members(rest))
+    if kind != "group" and (arn := ports.things.thing_arn(rest)):
+        if ports.deployments.nucleus(rest) == LITE:
+            raise TargetUnsupportedError(
+                f"{rest} runs Greengrass Lite, which receives no deployments for a single thing",
+                "Put it into a thing group of its own and deploy to that.",
+            )
+        return Target(rest, arn, (rest,))
+    alike = difflib.get_close_matches(rest, ports.things.group_names(), n=3)
+    hint = f"Did you mean {' or '.join(alike)}?" if alike else "List them with `aws iot list-thing-groups`."
+    raise TargetNotFoundError(f"there is no thing group or thing {rest!r}", hint)
+
+
+def plan(target: Target, wish: Wish, ports: DeployPorts) -> DeploymentPlan:
+    """What would be deployed; changes nothing.
+
+    Raises:
+        NotFoundError: the model or runtime version is not published.
+        InvalidInputError, DeploymentTooLargeError: see :func:`plan_deployment`.
+    """
+    latest = ports.deployments.latest(target.arn)
+    current = latest["components"] if latest else None
+    wish = _with_runtime(wish, current, ports.catalog)
+    _check_published(wish.component_name, wish.version, ports.catalog)
+    _check_published(RUNTIME_COMPONENT, wish.runtime_version, ports.catalog)
+    return plan_deployment(target.arn, current, wish)
+
+
+def deploy(target: Target, wish: Wish, ports: DeployPorts, *, again: bool = False) -> Deployed:
+    """Make the deployment, or find the one that says the same; ``again`` makes a new one in any case.
+
+    Raises:
+        as :func:`plan`; nothing was deployed.
+    """
+    wanted = plan(target, wish, ports)
+    latest = ports.deployments.latest(target.arn)
+    if latest and not wanted.is_change and not again:
+        return Deployed(target, wanted, latest["deploymentId"], is_new=False)
+    name = f"{wish.component_name or RUNTIME_COMPONENT} {wish.version or wish.runtime_version}"
+    return Deployed(target, wanted, ports.deployments.create(wanted.request(name)), is_new=True)
+
+
+def wait_for_devices(
+    deployed: Iterable[Deployed], ports: DeployPorts, deadline_s: float, pause_s: float = 1.0
+) -> tuple[DeviceStatus, ...]:
+    """Ask until every device of every target has a final status or the deadline passes; the last answers, by name."""
+    expected = sorted({(thing, each.deployment_id) for each in deployed for thing in each.target.thing_names})
+    deadline = ports.monotonic() + deadline_s
+    while True:
+        statuses = tuple(_status(thing, deployment_id, ports.deployments) for thing, deployment_id in expected)
+        final_count = sum(status.is_final for status in statuses)
+        ports.report("waiting for devices", final_count, len(statuses))
+        if final_count == len(statuses) or ports.monotonic() >= deadline:
+            return statuses
+        ports.sleep(pause_s)
+
+
+def check_outcome(statuses: Iterable[DeviceStatus]) -> None:
+    """Turn what the devices said into an error, if it must be one.
+
+    Raises:
+        DeploymentFailedError: a device failed, with its reason.
+        DeploymentPendingError: none failed, but some have not finished.
+    """
+    known = tuple(statuses)
+    failed = [status for status in known if status.status in FAILED]
+    pending = [status for status in known if not status.is_final]
+    if failed:
+        details = "; ".join(f"{status.thing_name}: {status.status} {status.reason}".rstrip() for status in failed)
+        raise DeploymentFailedError(
+            f"{len(failed)} of {len(known)} devices failed: {details}",
+            "Each goes on serving what it served before; correct the cause, then deploy with --again.",
+        )
+    if pending:
+        names = ", ".join(f"{status.thing_name} ({status.status})" for status in pending)
+        raise DeploymentPendingError(
+            f"{len(pending)} of {len(known)} devices have not finished: {names}",
+            "The deployment goes on; run the same command again to go on waiting.",
+        )
+
+
+def _with_runtime(wish: Wish, current: Mapping[str, Any] | None, catalog: ComponentCatalog) -> Wish:
+    """Pin the runtime: as wished, else as the target has it, else the highest published."""
+    if wish.runtime_version:
+        return wish
+    pinned = (current or {}).get(RUNTIME_COMPONENT, {}).get("componentVersion", "")
+    return replace(wish, runtime_version=pinned or highest_version(catalog.versions(RUNTIME_COMPONENT)) or "")
+
+
+def _check_published(component_name: str, version: str, catalog: ComponentCatalog) -> None:
+    if component_name and version and catalog.find(component_name, version) is None:
+        published = ", ".join(sorted(catalog.versions(component_name))) or "none"
+        raise NotFoundError(f"{component_name} {version} is not published", f"Published versions: {published}.")
+
+
+def _status(thing_name: str, deployment_id: str, deployments: DeploymentService) -> DeviceStatus:
+    for entry in deployments.effective(thing_name):
+        if entry["deploymentId"] == deployment_id:
+            return DeviceStatus(thing_name, entry["coreDeviceExecutionStatus"], _reason(entry))
+    return DeviceStatus(thing_name, UNSEEN, "")
+
+
+def _reason(entry: Mapping[str, Any]) -> str:
+    stack = entry.get("statusDetails", {}).get("errorStack", [])
+    return ": ".join(part for part in (entry.get("reason", ""), ", ".join(stack)) if part)

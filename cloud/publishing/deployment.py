@@ -1,0 +1,150 @@
+"""Which deployment results from what a target has and what is wished for. Pure.
+
+The failures this exists for: a model rollout that upgrades the runtime by dependency resolution (so its version is
+always pinned beside the model's); one that drops the other components of the target (a deployment replaces the whole
+list); one that restarts the runtime by the way (Greengrass Lite reinstalls a component whenever the document carries a
+configurationUpdate for it, changed or not, so ours are never carried over: the devices keep what they merged); and a
+document that a Lite device never receives, because it is larger than its buffer.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cloud.errors import InvalidInputError
+from cloud.publishing.errors import DeploymentTooLargeError
+from cloud.publishing.recipe import RUNTIME_COMPONENT
+from edge_component.contracts.limits import LIMITS
+
+MODEL_PREFIX = "com.edgewright.model."
+NONCE_KEY = "nonce"
+COMPONENT_UPDATE_TIMEOUT_S = 60
+
+Components = Mapping[str, Mapping[str, Any]]
+"""CreateDeployment's ``components``: name to {componentVersion, configurationUpdate?, runWith?}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the target shall run.
+
+    Attributes:
+        component_name, version: the model; both empty to change the runtime alone.
+        runtime_version: empty keeps the one that the target has.
+        runtime_configuration: merged into the runtime's configuration; ``None`` leaves it alone. On Greengrass Lite this
+            restarts the runtime.
+        nonce: a new text makes Greengrass run the model's hand-over again, for a device that reported success without
+            having done it.
+    """
+
+    component_name: str = ""
+    version: str = ""
+    runtime_version: str = ""
+    runtime_configuration: Mapping[str, Any] | None = None
+    nonce: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentPlan:
+    """What CreateDeployment is asked for.
+
+    Attributes:
+        components: the whole list.
+        is_change: whether it differs from what the target has.
+        job_document_bytes: what a device will have to receive.
+    """
+
+    target_arn: str
+    components: Components
+    is_change: bool
+    job_document_bytes: int
+
+    def request(self, name: str) -> dict[str, Any]:
+        """CreateDeployment's parameters."""
+        return {
+            "targetArn": self.target_arn,
+            "deploymentName": name,
+            "components": {component: dict(entry) for component, entry in self.components.items()},
+            "deploymentPolicies": POLICIES,
+        }
+
+
+POLICIES = {
+    "failureHandlingPolicy": "ROLLBACK",
+    "componentUpdatePolicy": {"action": "NOTIFY_COMPONENTS", "timeoutInSeconds": COMPONENT_UPDATE_TIMEOUT_S},
+}
+"""ROLLBACK is honoured by the Java nucleus; Lite ignores it, and there the runtime keeps the old model by itself."""
+
+
+def plan_deployment(target_arn: str, current: Components | None, wish: Wish) -> DeploymentPlan:
+    """The target's next deployment; ``current`` is its latest one's components, ``None`` if it never had one.
+
+    Raises:
+        InvalidInputError: no runtime version is known, or nothing is wished for.
+        DeploymentTooLargeError: a Lite device could not receive the document.
+    """
+    runtime_version = wish.runtime_version or (current or {}).get(RUNTIME_COMPONENT, {}).get("componentVersion", "")
+    if not runtime_version:
+        raise InvalidInputError(
+            f"{target_arn} has no {RUNTIME_COMPONENT} yet and no version of it was given",
+            "Publish one with `edgewright publish-runtime`, or name one with --runtime-version.",
+        )
+    if bool(wish.component_name) != bool(wish.version):
+        raise InvalidInputError("a model and its version go together", "Give both.")
+    components = {name: _carried(name, entry) for name, entry in sorted((current or {}).items())}
+    components[RUNTIME_COMPONENT] = _pinned(runtime_version, wish.runtime_configuration)
+    if wish.component_name:
+        nonce = {NONCE_KEY: wish.nonce} if wish.nonce else None
+        components[wish.component_name] = _pinned(wish.version, nonce)
+    is_change = current is None or components != {name: _carried(name, entry) for name, entry in current.items()}
+    size_bytes = job_document_bytes(target_arn, components)
+    if size_bytes >= LIMITS.job_document_bytes_max:
+        raise DeploymentTooLargeError(
+            f"the job document would take {size_bytes} bytes; Greengrass Lite receives less than "
+            f"{LIMITS.job_document_bytes_max}",
+            "Shorten the runtime configuration, or split the target's components over several thing groups.",
+        )
+    return DeploymentPlan(target_arn, components, is_change, size_bytes)
+
+
+def job_document_bytes(target_arn: str, components: Components) -> int:
+    """How large the job document becomes that Greengrass makes of these components.
+
+    The fields are those of a real deployment document; identifiers are taken at their real length.
+    """
+    document = {
+        "deploymentId": "0" * 36,
+        "configurationArn": target_arn.replace(":iot:", ":greengrass:", 1) + ":9999",
+        "components": {name: _job_entry(entry) for name, entry in components.items()},
+        "failureHandlingPolicy": POLICIES["failureHandlingPolicy"],
+        "componentUpdatePolicy": {"timeout": COMPONENT_UPDATE_TIMEOUT_S, "action": "NOTIFY_COMPONENTS"},
+        "configurationValidationPolicy": {"timeout": 60},
+    }
+    return len(json.dumps(document, separators=(",", ":")).encode())
+
+
+def _job_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    known: dict[str, Any] = {"version": entry["componentVersion"]}
+    update = entry.get("configurationUpdate", {})
+    if update:
+        known["configurationUpdate"] = {
+            **({"merge": json.loads(update["merge"])} if update.get("merge") else {}),
+            **({"reset": update["reset"]} if update.get("reset") else {}),
+        }
+    if entry.get("runWith"):
+        known["runWith"] = entry["runWith"]
+    return known
+
+
+def _pinned(version: str, configuration: Mapping[str, Any] | None) -> dict[str, Any]:
+    if configuration is None:
+        return {"componentVersion": version}
+    merge = json.dumps(configuration, sort_keys=True, separators=(",", ":"))
+    return {"componentVersion": version, "configurationUpdate": {"merge": merge}}
+
+
+def _carried(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Another component as it is; one of ours without its configuration update, which its devices have merged."""
+    is_ours = name == RUNTIME_COMPONENT or name.startswith(MODEL_PREFIX)
+    return {key: value for key, value in entry.items() if value and not (is_ours and key == "configurationUpdate")}

@@ -1,0 +1,67 @@
+"""The ports of deploying in memory, as plain objects: things, groups, and deployments whose devices a test speaks for.
+
+Not thread-safe.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+IOT = "arn:aws:iot:us-east-1:123456789012:"
+
+
+@dataclass(slots=True)
+class MemoryThings:
+    """A :class:`~cloud.publishing.deploy.ThingDirectory`; ``groups`` is name to members."""
+
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def group_arn(self, name: str) -> str | None:
+        """See the port."""
+        return f"{IOT}thinggroup/{name}" if name in self.groups else None
+
+    def thing_arn(self, name: str) -> str | None:
+        """See the port."""
+        return f"{IOT}thing/{name}" if any(name in members for members in self.groups.values()) else None
+
+    def members(self, group_name: str) -> tuple[str, ...]:
+        """See the port."""
+        return self.groups[group_name]
+
+    def group_names(self) -> tuple[str, ...]:
+        """See the port."""
+        return tuple(self.groups)
+
+
+@dataclass(slots=True)
+class MemoryDeployments:
+    """A :class:`~cloud.publishing.deploy.DeploymentService`.
+
+    ``created`` are the requests in order, each one's id its index; ``said`` is thing name to what that device says about
+    a deployment id; ``nuclei`` is thing name to nucleus.
+    """
+
+    created: list[Mapping[str, Any]] = field(default_factory=list)
+    said: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
+    nuclei: dict[str, str] = field(default_factory=dict)
+
+    def latest(self, target_arn: str) -> Mapping[str, Any] | None:
+        """See the port."""
+        for index in range(len(self.created) - 1, -1, -1):
+            if self.created[index]["targetArn"] == target_arn:
+                return {**self.created[index], "deploymentId": str(index)}
+        return None
+
+    def create(self, request: Mapping[str, Any]) -> str:
+        """See the port."""
+        self.created.append(request)
+        return str(len(self.created) - 1)
+
+    def effective(self, thing_name: str) -> Iterator[Mapping[str, Any]]:
+        """See the port."""
+        for deployment_id, (status, reason) in self.said.get(thing_name, {}).items():
+            yield {"deploymentId": deployment_id, "coreDeviceExecutionStatus": status, "reason": reason}
+
+    def nucleus(self, thing_name: str) -> str | None:
+        """See the port."""
+        return self.nuclei.get(thing_name)

@@ -1,0 +1,50 @@
+"""Find publication records, and choose a version by them: the reading half of what record.py describes."""
+
+from collections.abc import Callable, Mapping
+
+from cloud.errors import NotFoundError
+from cloud.publishing.errors import VersionConflictError
+from cloud.publishing.ports import ArtifactStore, ComponentCatalog
+from cloud.publishing.record import Layout, PublicationRecord
+from cloud.publishing.versions import AUTO, check_version, highest_version, next_minor
+from edge_component.contracts.errors import ContractError
+
+DigestsAt = Callable[[PublicationRecord], Mapping[str, str]]
+"""What today's content would be called under a record's version and stamp: platform to digest."""
+
+
+def find_record(
+    artifacts: ArtifactStore, layout: Layout, component_name: str, version: str
+) -> PublicationRecord | None:
+    """The record of a version, or ``None``.
+
+    Raises:
+        VersionConflictError: there is one, but it is not a record that this release of Edgewright can read.
+    """
+    uri = layout.record(component_name, version)
+    try:
+        return PublicationRecord.from_bytes(artifacts.get_bytes(uri))
+    except NotFoundError:
+        return None
+    except ContractError as error:
+        raise VersionConflictError(f"{uri}: {error}", "Publish under a new version.") from error
+
+
+def choose_version(
+    wish: str, layout: Layout, component_name: str, stores: tuple[ArtifactStore, ComponentCatalog], digests: DigestsAt
+) -> str:
+    """The version wished for; for ``auto`` the one that this very content has already, else the next minor one.
+
+    Raises:
+        InvalidInputError: the wish is no version.
+    """
+    if wish != AUTO:
+        return check_version(wish)
+    artifacts, catalog = stores
+    listed = artifacts.list(layout.records(component_name))
+    recorded = [version for uri in listed if (version := layout.version_of(uri))]
+    latest = highest_version(recorded)
+    record = find_record(artifacts, layout, component_name, latest) if latest else None
+    if record and dict(record.digests) == dict(digests(record)):
+        return record.version
+    return next_minor([*recorded, *catalog.versions(component_name)])

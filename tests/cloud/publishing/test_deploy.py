@@ -1,0 +1,220 @@
+"""Deployments: what results from a wish, what a Lite device could not receive, and what devices say."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from cloud.errors import InvalidInputError, NotFoundError
+from cloud.publishing.component_names import match_component
+from cloud.publishing.deploy import (
+    DeployPorts,
+    DeviceStatus,
+    check_outcome,
+    deploy,
+    find_target,
+    plan,
+    wait_for_devices,
+)
+from cloud.publishing.deployment import Wish, plan_deployment
+from cloud.publishing.errors import (
+    DeploymentFailedError,
+    DeploymentPendingError,
+    DeploymentTooLargeError,
+    TargetNotFoundError,
+    TargetUnsupportedError,
+)
+from cloud.publishing.memory import MemoryComponents
+from cloud.publishing.memory_fleet import MemoryDeployments, MemoryThings
+
+RUNTIME = "com.edgewright.Runtime"
+WEATHER = "com.edgewright.model.Weather"
+GROUP_ARN = "arn:aws:iot:us-east-1:123456789012:thinggroup/stations"
+
+
+def published(*versions: tuple[str, str]) -> MemoryComponents:
+    catalog = MemoryComponents()
+    for name, version in versions:
+        catalog.create(json.dumps({"ComponentName": name, "ComponentVersion": version}).encode(), "0")
+    return catalog
+
+
+@pytest.fixture
+def ports() -> DeployPorts:
+    things = MemoryThings({"stations": ("ewr", "jfk"), "canary": ("lga",)})
+    catalog = published((RUNTIME, "0.1.0"), (RUNTIME, "0.2.0"), (WEATHER, "1.0.0"), (WEATHER, "1.1.0"))
+    return DeployPorts(things, MemoryDeployments(), catalog, monotonic=FakeClock(), sleep=lambda seconds: None)
+
+
+class FakeClock:
+    """Each reading is a second later."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += 1
+        return self.now_s
+
+
+def requests(ports: DeployPorts) -> list[Mapping[str, Any]]:
+    assert isinstance(ports.deployments, MemoryDeployments)
+    return ports.deployments.created
+
+
+def say(ports: DeployPorts, thing: str, deployment_id: str, status: str, reason: str = "") -> None:
+    assert isinstance(ports.deployments, MemoryDeployments)
+    ports.deployments.said[thing] = {deployment_id: (status, reason)}
+
+
+def test_a_first_deployment_pins_the_highest_runtime_beside_the_model(ports: DeployPorts) -> None:
+    deployed = deploy(find_target("stations", ports), Wish(WEATHER, "1.0.0"), ports)
+    assert deployed.is_new
+    assert requests(ports)[0]["components"] == {
+        RUNTIME: {"componentVersion": "0.2.0"},
+        WEATHER: {"componentVersion": "1.0.0"},
+    }
+
+
+def test_a_model_rollout_keeps_the_runtime_that_the_target_has(ports: DeployPorts) -> None:
+    target = find_target("stations", ports)
+    deploy(target, Wish(WEATHER, "1.0.0", runtime_version="0.1.0"), ports)
+    deploy(target, Wish(WEATHER, "1.1.0"), ports)
+    assert requests(ports)[1]["components"][RUNTIME] == {"componentVersion": "0.1.0"}
+
+
+def test_runtime_configuration_is_sent_once_and_never_carried_over(ports: DeployPorts) -> None:
+    target = find_target("stations", ports)
+    deploy(target, Wish(WEATHER, "1.0.0", runtime_configuration={"heartbeat_s": 5}), ports)
+    deploy(target, Wish(WEATHER, "1.1.0"), ports)
+    first, second = (request["components"][RUNTIME] for request in requests(ports))
+    assert json.loads(first["configurationUpdate"]["merge"]) == {"heartbeat_s": 5}
+    assert "configurationUpdate" not in second
+
+
+OTHERS = st.dictionaries(
+    st.sampled_from(["aws.greengrass.Cli", "com.acme.Camera", "com.acme.Door"]),
+    st.fixed_dictionaries(
+        {"componentVersion": st.just("2.0.0")},
+        optional={"configurationUpdate": st.just({"merge": '{"a":1}'}), "runWith": st.just({"posixUser": "u"})},
+    ),
+)
+
+
+@given(others=OTHERS)
+def test_other_components_stay_exactly_as_they_are(others: dict[str, Any]) -> None:
+    current = {**others, RUNTIME: {"componentVersion": "0.1.0"}}
+    planned = plan_deployment(GROUP_ARN, current, Wish(WEATHER, "1.0.0"))
+    assert {name: planned.components[name] for name in others} == others
+    assert planned.is_change
+
+
+@given(others=OTHERS)
+def test_planning_what_is_there_is_no_change(others: dict[str, Any]) -> None:
+    first = plan_deployment(GROUP_ARN, others or None, Wish(WEATHER, "1.0.0", runtime_version="0.1.0"))
+    again = plan_deployment(GROUP_ARN, first.components, Wish(WEATHER, "1.0.0"))
+    assert again.components == first.components
+    assert not again.is_change
+
+
+def test_the_same_wish_again_is_the_same_deployment_unless_asked_for_anew(ports: DeployPorts) -> None:
+    target, wish = find_target("stations", ports), Wish(WEATHER, "1.0.0")
+    first, second = deploy(target, wish, ports), deploy(target, wish, ports)
+    assert (second.deployment_id, second.is_new) == (first.deployment_id, False)
+    assert deploy(target, wish, ports, again=True).is_new
+    assert len(requests(ports)) == 2
+
+
+def test_a_nonce_is_a_change_on_the_model_component_alone(ports: DeployPorts) -> None:
+    target = find_target("stations", ports)
+    deploy(target, Wish(WEATHER, "1.0.0"), ports)
+    assert deploy(target, Wish(WEATHER, "1.0.0", nonce="repair-1"), ports).is_new
+    components = requests(ports)[1]["components"]
+    assert json.loads(components[WEATHER]["configurationUpdate"]["merge"]) == {"nonce": "repair-1"}
+    assert "configurationUpdate" not in components[RUNTIME]
+
+
+def test_a_document_that_lite_cannot_receive_is_refused_and_nothing_is_deployed(ports: DeployPorts) -> None:
+    wish = Wish(WEATHER, "1.0.0", runtime_configuration={"labels": "x" * 4000})
+    with pytest.raises(DeploymentTooLargeError, match=r"would take \d+ bytes"):
+        deploy(find_target("stations", ports), wish, ports)
+    assert requests(ports) == []
+
+
+def test_a_dry_run_plans_and_changes_nothing(ports: DeployPorts) -> None:
+    planned = plan(find_target("stations", ports), Wish(WEATHER, "1.0.0"), ports)
+    assert planned.components[WEATHER] == {"componentVersion": "1.0.0"}
+    assert requests(ports) == []
+
+
+def test_a_version_that_is_not_published_is_refused_with_those_that_are(ports: DeployPorts) -> None:
+    with pytest.raises(NotFoundError, match=r"Weather 9\.9\.9 is not published") as caught:
+        deploy(find_target("stations", ports), Wish(WEATHER, "9.9.9"), ports)
+    assert caught.value.remedy == "Published versions: 1.0.0, 1.1.0."
+    assert requests(ports) == []
+
+
+def test_no_runtime_anywhere_is_refused_with_the_command_that_makes_one() -> None:
+    with pytest.raises(InvalidInputError, match=r"has no com\.edgewright\.Runtime yet") as caught:
+        plan_deployment(GROUP_ARN, None, Wish(WEATHER, "1.0.0"))
+    assert "publish-runtime" in caught.value.remedy
+    with pytest.raises(InvalidInputError, match="go together"):
+        plan_deployment(GROUP_ARN, None, Wish(WEATHER, "", "0.1.0"))
+
+
+def test_an_unknown_target_is_refused_with_names_that_are_alike(ports: DeployPorts) -> None:
+    with pytest.raises(TargetNotFoundError, match="'statoins'") as caught:
+        find_target("statoins", ports)
+    assert caught.value.remedy == "Did you mean stations?"
+    with pytest.raises(TargetNotFoundError):
+        find_target("thing:stations", ports)
+    with pytest.raises(TargetNotFoundError):
+        find_target("group:ewr", ports)
+
+
+def test_a_single_lite_device_is_refused_since_it_would_never_hear_of_it(ports: DeployPorts) -> None:
+    assert isinstance(ports.deployments, MemoryDeployments)
+    assert find_target("ewr", ports).thing_names == ("ewr",)
+    ports.deployments.nuclei["ewr"] = "aws_nucleus_lite"
+    with pytest.raises(TargetUnsupportedError, match="Greengrass Lite"):
+        find_target("ewr", ports)
+
+
+def test_waiting_ends_when_every_device_has_finished(ports: DeployPorts) -> None:
+    deployed = [deploy(find_target(name, ports), Wish(WEATHER, "1.0.0"), ports) for name in ("stations", "canary")]
+    say(ports, "ewr", "0", "SUCCEEDED")
+    say(ports, "jfk", "0", "FAILED", "startup exited 1")
+    say(ports, "lga", "1", "SUCCEEDED")
+    statuses = wait_for_devices(deployed, ports, deadline_s=1e9)
+    assert [(each.thing_name, each.status) for each in statuses] == [
+        ("ewr", "SUCCEEDED"), ("jfk", "FAILED"), ("lga", "SUCCEEDED"),
+    ]  # fmt: skip
+    with pytest.raises(DeploymentFailedError, match="1 of 3 devices failed: jfk: FAILED startup exited 1"):
+        check_outcome(statuses)
+
+
+def test_waiting_ends_at_the_deadline_and_says_who_is_missing(ports: DeployPorts) -> None:
+    deployed = deploy(find_target("stations", ports), Wish(WEATHER, "1.0.0"), ports)
+    say(ports, "ewr", deployed.deployment_id, "SUCCEEDED")
+    say(ports, "jfk", "an older one", "SUCCEEDED")
+    statuses = wait_for_devices([deployed], ports, deadline_s=3)
+    assert DeviceStatus("jfk", "WAITING", "") in statuses
+    with pytest.raises(DeploymentPendingError, match=r"jfk \(WAITING\)") as caught:
+        check_outcome(statuses)
+    assert caught.value.exit_code == 5
+
+
+def test_all_succeeded_is_no_error() -> None:
+    check_outcome([DeviceStatus("ewr", "SUCCEEDED", ""), DeviceStatus("jfk", "COMPLETED", "")])
+
+
+def test_a_model_is_found_by_the_name_that_people_use() -> None:
+    names = [WEATHER, "com.edgewright.model.SileroVad"]
+    assert match_component("weather", names) == WEATHER
+    assert match_component("silero-vad", names) == "com.edgewright.model.SileroVad"
+    with pytest.raises(NotFoundError, match="no model 'climate'"):
+        match_component("climate", names)
+    with pytest.raises(InvalidInputError, match="may be"):
+        match_component("a-b", ["com.edgewright.model.AB", "com.edgewright.model.a_b"])
