@@ -1,0 +1,157 @@
+"""What is wanted of each device: the union of the latest deployments to it and to its thing groups.
+
+Greengrass answers "what was asked" per target, never per device, and what it calls SUCCEEDED can be an activation that
+never ran. So wanted, installed and verified serving are three separate things here; ``health`` compares them.
+
+Pure, but for the ports: :class:`ControlPlane` (Greengrass and IoT) and :class:`PublicationSource` (what was published),
+each with the fake that ships. Their AWS ends are ``cloud.aws.control_plane`` and ``cloud.aws.publications``.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Protocol
+
+RUNTIME_COMPONENT = "com.edgewright.Runtime"
+MODEL_PREFIX = "com.edgewright.model."
+TARGET_PATTERN = re.compile(r"arn:[^:]+:iot:[^:]*:[^:]*:(?P<kind>thing|thinggroup)/(?P<name>[a-zA-Z0-9:_-]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentRecord:
+    """One Greengrass deployment; ``components`` is name to version; ``target_arn`` a thing or a thing group."""
+
+    deployment_id: str
+    target_arn: str
+    name: str
+    components: Mapping[str, str]
+    status: str
+    created_at: datetime
+    is_latest: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One component that a device should have; ``model_name`` and ``digest`` are empty where not known."""
+
+    component_name: str
+    version: str
+    deployment_id: str
+    model_name: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What publishing recorded of one component version.
+
+    Attributes:
+        digests: bundle digest by platform, such as ``linux/x86_64``.
+        baseline_ids: every baseline that the bundles carry.
+    """
+
+    component_name: str
+    model_name: str
+    version: str
+    digests: Mapping[str, str]
+    baseline_ids: tuple[str, ...] = ()
+
+
+class PublicationSource(Protocol):
+    """Looks a published component version up."""
+
+    def find(self, component_name: str, version: str) -> Publication | None:
+        """The publication, or ``None`` if nothing of that name and version was published by us.
+
+        Raises:
+            UnavailableError: could not look.
+        """
+
+
+class ControlPlane(Protocol):
+    """What Greengrass and IoT know, and the one thing a repair does with them."""
+
+    def latest_deployments(self) -> Iterable[DeploymentRecord]:
+        """The latest deployment of each target."""
+
+    def members(self, target_arn: str) -> Iterable[str]:
+        """Thing names behind a target: the thing itself, or everything in the group and the groups below it."""
+
+    def installed(self, thing_name: str) -> Mapping[str, str]:
+        """Component name to version, as the nucleus claims; empty if it never reported."""
+
+    def redeploy(self, deployment_id: str, component_name: str, nonce: str) -> str:
+        """Deploy the same again, with a configuration nonce on one component; returns the new deployment's id."""
+
+
+@dataclass(slots=True)
+class MemoryPublications:
+    """The fake: ``known`` by (component name, version)."""
+
+    known: dict[tuple[str, str], Publication] = field(default_factory=dict)
+
+    def find(self, component_name: str, version: str) -> Publication | None:
+        """See :class:`PublicationSource`."""
+        return self.known.get((component_name, version))
+
+
+@dataclass(slots=True)
+class MemoryControlPlane:
+    """The fake: plain dictionaries; ``nonces`` lists what was redeployed."""
+
+    deployments: dict[str, DeploymentRecord] = field(default_factory=dict)
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    claims: dict[str, dict[str, str]] = field(default_factory=dict)
+    nonces: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def latest_deployments(self) -> Iterable[DeploymentRecord]:
+        """See :class:`ControlPlane`."""
+        return [record for record in self.deployments.values() if record.is_latest]
+
+    def members(self, target_arn: str) -> Iterable[str]:
+        """See :class:`ControlPlane`."""
+        kind, name = parse_target(target_arn)
+        return (name,) if kind == "thing" else self.groups.get(name, ())
+
+    def installed(self, thing_name: str) -> Mapping[str, str]:
+        """See :class:`ControlPlane`."""
+        return self.claims.get(thing_name, {})
+
+    def redeploy(self, deployment_id: str, component_name: str, nonce: str) -> str:
+        """See :class:`ControlPlane`."""
+        old = self.deployments[deployment_id]
+        new_id = f"{deployment_id}+{len(self.nonces) + 1}"
+        self.nonces.append((deployment_id, component_name, nonce))
+        self.deployments[deployment_id] = replace(old, is_latest=False)
+        self.deployments[new_id] = replace(old, deployment_id=new_id)
+        return new_id
+
+
+def parse_target(target_arn: str) -> tuple[str, str]:
+    """``("thing" | "thinggroup", name)``; ``("", "")`` for anything else."""
+    match = TARGET_PATTERN.fullmatch(target_arn)
+    return (match["kind"], match["name"]) if match else ("", "")
+
+
+def wanted_by_thing(
+    deployments: Iterable[DeploymentRecord], members: Mapping[str, Iterable[str]]
+) -> Mapping[str, Mapping[str, Wanted]]:
+    """Thing name → component name → what is wanted.
+
+    ``members`` is target ARN to thing names. Where two targets of a device name the same component, the later
+    deployment wins (Greengrass itself then needs both versions to be the same, or fails the deployment).
+    """
+    wanted: dict[str, dict[str, Wanted]] = {}
+    for record in sorted(deployments, key=lambda one: (one.created_at, one.deployment_id)):
+        asked = {name: Wanted(name, version, record.deployment_id) for name, version in record.components.items()}
+        for thing_name in members.get(record.target_arn, ()):
+            wanted.setdefault(thing_name, {}).update(asked)
+    return wanted
+
+
+def identified(wanted: Wanted, publication: Publication | None, platform: str) -> Wanted:
+    """The same, with the model's name and the digest that this platform should serve, where a publication tells."""
+    if publication is None:
+        return wanted
+    return replace(wanted, model_name=publication.model_name, digest=publication.digests.get(platform, ""))

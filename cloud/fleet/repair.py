@@ -1,0 +1,133 @@
+"""What to do about a device that serves other than Greengrass claims. Pure; the loop that acts is ``reconcile``.
+
+The failure this exists for: deploying the same version again does nothing (SUCCEEDED in 5 s, the startup not run).
+Measured to repair it: a configuration merge with a nonce on the model component, which makes the nucleus run the
+component's ``startup`` again. Lite listens to thing groups only, so the repair goes to the target that wanted the
+version; on devices that already serve it the hand-over answers ``already-active`` and nothing changes.
+
+Bounded: at most ``tries_max`` for one (target, component, version), ``pause_s`` apart, then it is left to a person.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cloud.fleet.desired import MODEL_PREFIX
+from cloud.fleet.health import Difference
+
+
+@dataclass(frozen=True, slots=True)
+class RepairLimits:
+    """Attributes: ``tries_max`` deployments for one difference; ``pause_s`` seconds from one to the next."""
+
+    tries_max: int = 3
+    pause_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class RepairKey:
+    """What a repair repairs."""
+
+    target_arn: str
+    component_name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The ledger's line for a key."""
+
+    try_count: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Deploy ``deployment_id`` again with ``nonce``; ``things`` are those that differ."""
+
+    key: RepairKey
+    deployment_id: str
+    nonce: str
+    try_number: int
+    things: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """For the fleet's history."""
+        return (
+            f"Deploying {self.key.component_name} {self.key.version} again with a configuration nonce "
+            f"(try {self.try_number}), because {', '.join(self.things)} never activated it."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Tried often enough: a person must look."""
+
+    key: RepairKey
+    things: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """For the fleet's history."""
+        return (
+            f"{', '.join(self.things)} still does not serve {self.key.component_name} {self.key.version} after every "
+            "repair; look at the device's Greengrass log."
+        )
+
+
+def decide_repairs(
+    diverged: Mapping[str, Iterable[Difference]],
+    targets: Mapping[str, str],
+    ledger: Mapping[RepairKey, Tried],
+    now: datetime,
+    limits: RepairLimits = RepairLimits(),
+) -> tuple[Repair | GiveUp, ...]:
+    """One repair for each target, component and version that differs, as far as the ledger allows.
+
+    Args:
+        diverged: thing name to its differences; only kind ``diverged`` of a model component is repaired.
+        targets: deployment id to target ARN.
+        ledger: what was tried already.
+        now: the time of this run.
+        limits: bounds.
+    """
+    things: dict[tuple[RepairKey, str], list[str]] = {}
+    for thing_name, differences in sorted(diverged.items()):
+        for difference in differences:
+            wanted = difference.wanted
+            target_arn = targets.get(wanted.deployment_id)
+            if (
+                difference.kind != "diverged"
+                or target_arn is None
+                or not wanted.component_name.startswith(MODEL_PREFIX)
+            ):
+                continue
+            key = RepairKey(target_arn, wanted.component_name, wanted.version)
+            things.setdefault((key, wanted.deployment_id), []).append(thing_name)
+    decided = (
+        _decide(key, which, tuple(names), ledger.get(key), now, limits) for (key, which), names in things.items()
+    )
+    return tuple(step for step in decided if step is not None)
+
+
+def _decide(
+    key: RepairKey,
+    deployment_id: str,
+    things: tuple[str, ...],
+    tried: Tried | None,
+    now: datetime,
+    limits: RepairLimits,
+) -> Repair | GiveUp | None:
+    if tried is None:
+        return Repair(key, deployment_id, _nonce(now, 1), 1, things)
+    if now < tried.last_at + timedelta(seconds=limits.pause_s):
+        return None
+    if tried.try_count >= limits.tries_max:
+        return GiveUp(key, things)
+    try_number = tried.try_count + 1
+    return Repair(key, deployment_id, _nonce(now, try_number), try_number, things)
+
+
+def _nonce(now: datetime, try_number: int) -> str:
+    return f"{now:%Y%m%dT%H%M%SZ}-{try_number}"

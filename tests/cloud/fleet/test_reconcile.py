@@ -1,0 +1,155 @@
+"""A deployment reported SUCCEEDED whose activation never ran is found, repaired, and given up after bounded tries."""
+
+import threading
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import pytest
+
+from cloud.errors import EdgewrightError, UnavailableError
+from cloud.fleet.database import Database
+from cloud.fleet.desired import DeploymentRecord, MemoryControlPlane, MemoryPublications, Publication
+from cloud.fleet.facts import DeploymentStatusFact
+from cloud.fleet.ledger import Ledger
+from cloud.fleet.reconcile import ReconcileLimits, Reconciler
+from cloud.fleet.store import SqliteFactSink
+from tests.cloud.fleet.samples import DIGEST, T0, heartbeat_fact
+
+COMPONENT = "com.edgewright.model.Weather"
+TARGET = "arn:aws:iot:us-east-1:123456789012:thinggroup/stations"
+
+
+class World:
+    """A fleet of two under one group, and a clock that the test turns."""
+
+    def __init__(self, database: Database) -> None:
+        self.now = T0
+        self.control_plane = MemoryControlPlane(
+            deployments={"d1": DeploymentRecord("d1", TARGET, "weather", {COMPONENT: "1.1.0"}, "ACTIVE", T0)},
+            groups={"stations": ("EWR", "JFK")},
+            claims={"EWR": {COMPONENT: "1.1.0"}},
+        )
+        publication = Publication(COMPONENT, "weather", "1.1.0", {"linux/x86_64": DIGEST})
+        self.database, self.sink = database, SqliteFactSink(database)
+        self.reconciler = Reconciler(
+            self.control_plane,
+            MemoryPublications({(COMPONENT, "1.1.0"): publication}),
+            Ledger(database),
+            lambda: self.now,
+        )
+
+    def at(self, seconds: float) -> datetime:
+        self.now = T0 + timedelta(seconds=seconds)
+        return self.now
+
+    def beat(self, second: int, thing: str, version: str) -> None:
+        self.sink.commit([heartbeat_fact(second, version, thing=thing)])
+
+    def claim(self, deployment_id: str, thing: str, second: int, status: str = "SUCCEEDED") -> None:
+        event_id = f"{deployment_id}/{thing}/{second}"
+        fact = DeploymentStatusFact(event_id, thing, deployment_id, status, "", (), (), self.at(second))
+        self.sink.commit([fact])
+
+    def statuses(self) -> dict[str, str]:
+        return self.pairs("SELECT thing_name, status FROM device")
+
+    def pairs(self, query: str) -> dict[str, str]:
+        with self.database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+
+@pytest.fixture
+def world(database: Database) -> World:
+    return World(database)
+
+
+def test_things_of_a_target_are_known_before_they_speak(world: World) -> None:
+    world.reconciler.pass_once()
+    assert world.statuses() == {"EWR": "unheard", "JFK": "unheard"}
+
+
+def test_a_false_success_is_found_repaired_and_ends_well(world: World) -> None:
+    world.beat(1, "EWR", "1.0.0")
+    world.beat(1, "JFK", "1.1.0")
+    world.at(2)
+    world.reconciler.pass_once()
+    assert world.statuses() == {"EWR": "changing", "JFK": "ok"}
+    world.claim("d1", "EWR", 10)
+    world.beat(20, "EWR", "1.0.0")
+    world.at(21)
+    done = world.reconciler.pass_once()
+    assert world.statuses()["EWR"] == "diverged"
+    assert len(done.repaired) == 1
+    ((deployment_id, component, _),) = world.control_plane.nonces
+    assert (deployment_id, component) == ("d1", COMPONENT)
+    assert world.pairs("SELECT thing_name, version FROM installed") == {"EWR": "1.1.0"}
+    world.beat(30, "EWR", "1.1.0")
+    world.at(31)
+    world.reconciler.pass_once()
+    assert world.statuses()["EWR"] == "ok"
+    kinds = world.pairs("SELECT dedupe_key, kind || ' ' || outcome FROM event WHERE thing_name = 'EWR'").values()
+    assert {"repair redeployed", "status diverged", "status ok"} <= set(kinds)
+
+
+def test_tries_end(world: World) -> None:
+    world.beat(1, "EWR", "1.0.0")
+    given_up: tuple[str, ...] = ()
+    for turn in range(6):
+        latest = next(one.deployment_id for one in world.control_plane.latest_deployments())
+        world.claim(latest, "EWR", 100 * turn + 10)
+        world.beat(100 * turn + 20, "EWR", "1.0.0")
+        world.at(100 * turn + 21)
+        given_up += world.reconciler.pass_once().given_up
+    assert len(world.control_plane.nonces) == 3
+    assert given_up
+    assert "given-up" in world.pairs("SELECT outcome, outcome FROM event WHERE kind = 'repair'")
+
+
+def test_a_try_is_counted_before_it_is_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> str:
+        raise UnavailableError("Greengrass is away")
+
+    world.beat(1, "EWR", "1.0.0")
+    world.claim("d1", "EWR", 10)
+    world.reconciler.pass_once()
+    world.beat(20, "EWR", "1.0.0")
+    monkeypatch.setattr(MemoryControlPlane, "redeploy", gone)
+    for turn in range(1, 6):
+        world.at(100 * turn)
+        world.beat(100 * turn, "EWR", "1.0.0")
+        try:
+            world.reconciler.pass_once()
+        except UnavailableError:
+            continue
+        break
+    with world.database.read() as connection:
+        assert connection.execute("SELECT try_count FROM repair").fetchone()[0] == 3
+
+
+def test_a_quiet_fleet_writes_no_rows(world: World) -> None:
+    world.beat(1, "EWR", "1.1.0")
+    world.at(2)
+    world.reconciler.pass_once()
+    with world.database.read() as connection:
+        before = connection.execute("SELECT max(event_id) FROM event").fetchone()[0]
+    assert world.reconciler.pass_once().changed_count == 0
+    with world.database.read() as connection:
+        assert connection.execute("SELECT max(event_id) FROM event").fetchone()[0] == before
+
+
+def test_run_goes_on_after_a_failure_and_reports_it_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, reports, calls = threading.Event(), list[EdgewrightError](), []
+
+    def flaky(self: MemoryControlPlane) -> Iterable[DeploymentRecord]:
+        calls.append(1)
+        if len(calls) > 2:
+            stop.set()
+            return []
+        raise UnavailableError("away")
+
+    monkeypatch.setattr(MemoryControlPlane, "latest_deployments", flaky)
+    reconciler = Reconciler(
+        world.control_plane, MemoryPublications(), Ledger(world.database), lambda: T0, ReconcileLimits(interval_s=0.001)
+    )
+    reconciler.run(stop, reports.append)
+    assert len(reports) == 1
