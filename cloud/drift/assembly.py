@@ -1,0 +1,82 @@
+"""Which windows are judged together. Pure.
+
+The failure this exists for: a five-minute window of a model that is asked once an hour holds twelve records, and no test
+says anything about twelve. Windows are monoids, so neighbours are added until there are enough records; what is left
+over waits for more.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import reduce
+
+from cloud.drift.judgement import Observed
+from edge_component.contracts.telemetry import ColumnCounts, TelemetryWindow, merge_columns
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Whom and what a row of windows is about: one device, one model version, one set of bins."""
+
+    thing_name: str
+    model_name: str
+    version: str
+    baseline_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WholeWindow:
+    """A window with all its parts."""
+
+    window_id: str
+    starts_at: datetime
+    ends_at: datetime
+    record_count: int
+    parts: tuple[TelemetryWindow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Windows that are judged together, in time order."""
+
+    windows: tuple[WholeWindow, ...]
+
+    @property
+    def starts_at(self) -> datetime:
+        """The earliest start."""
+        return min(window.starts_at for window in self.windows)
+
+    @property
+    def ends_at(self) -> datetime:
+        """The latest end."""
+        return max(window.ends_at for window in self.windows)
+
+
+def batches(windows: Iterable[WholeWindow], record_count_min: int) -> tuple[Batch, ...]:
+    """Cut a row of windows, in time order, into batches of at least ``record_count_min`` records; drop what is left."""
+    done: list[Batch] = []
+    held: list[WholeWindow] = []
+    for window in sorted(windows, key=lambda each: (each.ends_at, each.window_id)):
+        held.append(window)
+        if sum(each.record_count for each in held) >= record_count_min:
+            done.append(Batch(tuple(held)))
+            held = []
+    return tuple(done)
+
+
+def observed(windows: Sequence[WholeWindow]) -> Observed:
+    """Everything in some windows, added up."""
+    parts = [part for window in windows for part in window.parts]
+    return Observed(
+        record_count=sum(window.record_count for window in windows),
+        features=_merged(part.features for part in parts),
+        outputs=_merged(part.outputs for part in parts),
+    )
+
+
+def _merged(tables: Iterable[Mapping[str, ColumnCounts]]) -> Mapping[str, ColumnCounts]:
+    columns: dict[str, list[ColumnCounts]] = {}
+    for table in tables:
+        for name, column in table.items():
+            columns.setdefault(name, []).append(column)
+    return {name: reduce(merge_columns, found) for name, found in columns.items()}

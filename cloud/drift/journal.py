@@ -1,0 +1,196 @@
+"""The store's side of drift: windows that wait to be judged, decisions, and incidents that must be announced once.
+
+Rows in and values out, no decisions. A decision, the windows it used up and the incident it may open are one
+transaction, so a crash repeats a judgement or has made it, never half. Thread-safe.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from cloud.drift.assembly import Batch, Stretch, WholeWindow
+from cloud.drift.documents import streaks_from, to_document
+from cloud.drift.judgement import DriftDecision, Streak
+from cloud.fleet.database import Database, from_ms
+from cloud.fleet.order import to_ms
+from cloud.fleet.store import add_event
+from edge_component.contracts.codec import from_bytes
+from edge_component.contracts.telemetry import TelemetryWindow
+
+PART_BYTES_MAX = 262_144
+"""As large as a queue message: what came in goes out."""
+
+PEER_WINDOWS_MAX = 200
+"""Most recent windows of other devices that one judgement is compared with; more would change no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A model version that must be replaced: opened once, announced once.
+
+    Attributes:
+        incident_id: also the name of what is done about it, so that a second announcement does nothing twice.
+        detail: the EventBridge event's detail.
+    """
+
+    incident_id: str
+    model_name: str
+    version: str
+    detail: Mapping[str, Any]
+
+
+class Journal:
+    """Reads and writes for ``watch``."""
+
+    def __init__(self, database: Database) -> None:
+        """Borrow the database; the caller closes it."""
+        self._database = database
+
+    def waiting(self, arrived_before: datetime) -> Mapping[Stretch, tuple[WholeWindow, ...]]:
+        """Complete windows with a baseline that nobody has judged, by whom they are about."""
+        query = (
+            "SELECT * FROM window WHERE decision_id IS NULL AND arrived_count = part_count AND baseline_id <> ''"
+            " AND arrived_at_ms <= ? ORDER BY thing_name, model_name, version, ends_at_ms"
+        )
+        found: dict[Stretch, list[WholeWindow]] = {}
+        with self._database.read() as connection:
+            for row in connection.execute(query, (to_ms(arrived_before),)):
+                stretch = Stretch(row["thing_name"], row["model_name"], row["version"], row["baseline_id"])
+                found.setdefault(stretch, []).append(_whole(connection, row))
+        return {stretch: tuple(windows) for stretch, windows in found.items()}
+
+    def peers(self, stretch: Stretch, batch: Batch) -> tuple[WholeWindow, ...]:
+        """What other devices saw over the same bins in the same time, judged or not, the latest first."""
+        query = (
+            "SELECT * FROM window WHERE baseline_id = ? AND ends_at_ms > ? AND starts_at_ms < ? AND thing_name <> ?"
+            " AND model_name = ? AND arrived_count = part_count ORDER BY ends_at_ms DESC LIMIT ?"
+        )
+        values = (
+            stretch.baseline_id, to_ms(batch.starts_at), to_ms(batch.ends_at), stretch.thing_name, stretch.model_name,
+            PEER_WINDOWS_MAX,
+        )  # fmt: skip
+        with self._database.read() as connection:
+            return tuple(_whole(connection, row) for row in connection.execute(query, values).fetchall())
+
+    def streaks(self, stretch: Stretch) -> Mapping[str, tuple[Streak, Streak]]:
+        """How long each feature has drifted, by the last judgement of this device and model version."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT document FROM decision WHERE thing_name = ? AND model_name = ? AND version = ?"
+                " ORDER BY decision_id DESC LIMIT 1",
+                (stretch.thing_name, stretch.model_name, stretch.version),
+            ).fetchone()
+        return streaks_from(json.loads(row["document"])) if row else {}
+
+    def record(self, stretch: Stretch, batch: Batch, decision: DriftDecision, now: datetime) -> Incident | None:
+        """Store a decision, use up its windows, and open an incident where it says retrain and none is open."""
+        document = to_document(decision)
+        with self._database.write() as connection:
+            decision_id = _insert_decision(connection, stretch, batch, decision, now)
+            connection.executemany(
+                "UPDATE window SET decision_id = ? WHERE thing_name = ? AND window_id = ?",
+                [(decision_id, stretch.thing_name, window.window_id) for window in batch.windows],
+            )
+            if decision.level in {"warn", "alarm"}:
+                columns = (
+                    to_ms(now), "drift", stretch.thing_name, stretch.model_name, stretch.version, decision.action,
+                    decision.sentence,
+                )  # fmt: skip
+                add_event(connection, f"drift/{decision_id}/{to_ms(now)}", columns)
+            if decision.action != "retrain":
+                return None
+            return _open_incident(connection, stretch, batch, document, decision_id, now)
+
+    def unannounced(self) -> tuple[Incident, ...]:
+        """Incidents whose event has not been sent yet, as far as we know."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT * FROM incident WHERE announced_at_ms IS NULL ORDER BY opened_at_ms")
+            return tuple(
+                Incident(row["incident_id"], row["model_name"], row["version"], json.loads(row["detail"]))
+                for row in rows
+            )
+
+    def mark_announced(self, incident: Incident, now: datetime) -> None:
+        """The event was accepted by EventBridge."""
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE incident SET announced_at_ms = ? WHERE incident_id = ?", (to_ms(now), incident.incident_id)
+            )
+            sentence = f"Retraining of {incident.model_name} was asked for: {incident.detail['sentence']}"
+            columns = (to_ms(now), "incident", "", incident.model_name, incident.version, "announced", sentence)
+            add_event(connection, f"incident/{incident.incident_id}", columns)
+
+    def forget_windows(self, ended_before: datetime) -> int:
+        """Delete windows older than the retention; decisions stay. Returns how many."""
+        with self._database.write() as connection:
+            old = "SELECT thing_name, window_id FROM window WHERE ends_at_ms < ?1"
+            limit = (to_ms(ended_before),)
+            connection.execute(f"DELETE FROM window_part WHERE (thing_name, window_id) IN ({old})", limit)  # noqa: S608 - our own text
+            return connection.execute("DELETE FROM window WHERE ends_at_ms < ?1", limit).rowcount
+
+
+def _whole(connection: sqlite3.Connection, row: sqlite3.Row) -> WholeWindow:
+    parts: Iterable[sqlite3.Row] = connection.execute(
+        "SELECT body FROM window_part WHERE thing_name = ? AND window_id = ? ORDER BY part",
+        (row["thing_name"], row["window_id"]),
+    )
+    return WholeWindow(
+        window_id=row["window_id"],
+        starts_at=from_ms(row["starts_at_ms"]),
+        ends_at=from_ms(row["ends_at_ms"]),
+        record_count=row["record_count"],
+        parts=tuple(TelemetryWindow.read(from_bytes(part["body"], PART_BYTES_MAX)) for part in parts),
+    )
+
+
+def _insert_decision(
+    connection: sqlite3.Connection, stretch: Stretch, batch: Batch, decision: DriftDecision, now: datetime
+) -> int:
+    written = connection.execute(
+        "INSERT INTO decision (at_ms, thing_name, model_name, version, starts_at_ms, ends_at_ms, level, action,"
+        " sentence, document) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            to_ms(now), stretch.thing_name, stretch.model_name, stretch.version, to_ms(batch.starts_at),
+            to_ms(batch.ends_at), decision.level, decision.action, decision.sentence,
+            json.dumps(to_document(decision)),
+        ),
+    )  # fmt: skip
+    return int(written.lastrowid or 0)
+
+
+def _open_incident(
+    connection: sqlite3.Connection,
+    stretch: Stretch,
+    batch: Batch,
+    document: Mapping[str, Any],
+    decision_id: int,
+    now: datetime,
+) -> Incident | None:
+    seed = f"{stretch.model_name}/{stretch.version}/{to_ms(now)}/{decision_id}"
+    incident_id = f"drift-{hashlib.blake2b(seed.encode(), digest_size=6).hexdigest()}"
+    detail = {
+        "incident_id": incident_id,
+        "model_name": stretch.model_name,
+        "model_version": stretch.version,
+        "thing_name": stretch.thing_name,
+        "sentence": document["sentence"],
+        "decision_id": decision_id,
+        "starts_at_ms": to_ms(batch.starts_at),
+        "ends_at_ms": to_ms(batch.ends_at),
+        "features": [column["name"] for column in document["columns"] if column["absolute_level"] != "quiet"],
+        "performance": document["performance"],
+    }
+    written = connection.execute(
+        "INSERT OR IGNORE INTO incident VALUES (?, ?, ?, ?, ?, ?, NULL)",
+        (incident_id, stretch.model_name, stretch.version, decision_id, to_ms(now), json.dumps(detail)),
+    )
+    return Incident(incident_id, stretch.model_name, stretch.version, detail) if written.rowcount else None
+
+
+def retention_start(now: datetime, retention_s: float) -> datetime:
+    """Windows that ended before this are forgotten."""
+    return now - timedelta(seconds=retention_s)
