@@ -108,7 +108,7 @@ class Journal:
     def unannounced(self) -> tuple[Incident, ...]:
         """Incidents whose event has not been sent yet, as far as we know."""
         with self._database.read() as connection:
-            rows = connection.execute("SELECT * FROM incident WHERE announced_at_ms IS NULL ORDER BY opened_at_ms")
+            rows = connection.execute("SELECT * FROM incident WHERE announced_at_ms IS NULL ORDER BY decision_id")
             return tuple(
                 Incident(row["incident_id"], row["model_name"], row["version"], json.loads(row["detail"]))
                 for row in rows

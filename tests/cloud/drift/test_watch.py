@@ -1,0 +1,178 @@
+"""From windows in the store to one announced incident; each step may fail, and none is taken twice."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud.drift.journal import Incident, Journal
+from cloud.drift.watch import (
+    BaselineUnknownError,
+    DriftWatch,
+    MemoryBaselines,
+    MemoryIncidents,
+    MemoryReports,
+    Sinks,
+    WatchLimits,
+)
+from cloud.errors import UnavailableError
+from cloud.fleet.database import Database
+from cloud.fleet.facts import Origin, WindowFact
+from cloud.fleet.store import SqliteFactSink
+from edge_component.contracts.heartbeat import ModelRef
+from edge_component.contracts.telemetry import TelemetryWindow
+from tests.cloud.drift.samples import simple_baseline, window
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+BASELINE = simple_baseline(np.random.default_rng(20))
+BASELINE_ID = "b" * 64
+DRIFT = {"f1": 1.0}
+
+
+class World:
+    """Devices that send windows of five minutes, and a clock that the test turns."""
+
+    def __init__(self, database: Database) -> None:
+        self.now = T0
+        self.random = np.random.default_rng(21)
+        self.database, self.sink = database, SqliteFactSink(database)
+        self.baselines = MemoryBaselines({BASELINE_ID: BASELINE})
+        self.incidents, self.reports = MemoryIncidents(), MemoryReports()
+        self.sequence = 0
+        self.watch = DriftWatch(
+            Journal(database), self.baselines, Sinks(self.incidents, self.reports), lambda: self.now,
+            WatchLimits(settle_s=1),
+        )  # fmt: skip
+
+    def send(
+        self,
+        turn: int,
+        thing: str = "EWR",
+        shifts: dict[str, float] | None = None,
+        count: int = 400,
+        version: str = "1.0.0",
+        centre: float = 0.0,
+        part_count: int = 1,
+    ) -> None:
+        seen = window(BASELINE, self.random, count, shifts, centre)
+        ends_at = T0 + timedelta(minutes=5 * turn)
+        whole = TelemetryWindow(
+            ModelRef("weather", version, "a" * 64), BASELINE_ID, f"{thing}-{turn}", ends_at - timedelta(minutes=5),
+            ends_at, 300_000, count, seen.features, seen.outputs, part_count=part_count,
+        )  # fmt: skip
+        self.sequence += 1
+        origin = Origin(thing, "e1", self.sequence, ends_at, ends_at)
+        self.sink.commit([WindowFact(origin, whole)])
+        self.now = ends_at + timedelta(seconds=2)
+
+    def one(self, query: str) -> object:
+        with self.database.read() as connection:
+            return connection.execute(query).fetchone()[0]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    database = Database(tmp_path / "fleet.db")
+    yield World(database)
+    database.close()
+
+
+def test_three_drifting_windows_make_one_incident_that_is_announced_once(world: World) -> None:
+    actions = []
+    for turn in range(1, 6):
+        for thing in ("EWR", "JFK"):
+            world.send(turn, thing, DRIFT)
+        actions.append({decision.action for decision in world.watch.pass_once()})
+    assert actions == [{"none"}, {"none"}, {"retrain"}, {"retrain"}, {"retrain"}]
+    (incident,) = world.incidents.announced
+    assert (incident.model_name, incident.version) == ("weather", "1.0.0")
+    assert incident.detail["sentence"].endswith("Retrain.")
+    assert "f1" in incident.detail["features"]
+    assert world.one("SELECT count(*) FROM event WHERE kind = 'incident'") == 1
+    names = sorted(world.reports.files)
+    assert names[0].startswith("weather/1.0.0/EWR/")
+    assert json.loads(world.reports.files[names[0]])["violations"]
+
+
+def test_a_new_version_has_its_own_incident(world: World) -> None:
+    for turn in range(1, 4):
+        world.send(turn, shifts=DRIFT)
+    for turn in range(4, 7):
+        world.send(turn, shifts=DRIFT, version="1.1.0")
+    world.watch.pass_once()
+    assert [incident.version for incident in world.incidents.announced] == ["1.0.0", "1.1.0"]
+
+
+def test_an_announcement_that_failed_is_made_again_under_the_same_id(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def lost(self: MemoryIncidents, incident: Incident) -> None:
+        tried.append(incident.incident_id)
+        raise UnavailableError("EventBridge is away")
+
+    for turn in range(1, 4):
+        world.send(turn, shifts=DRIFT)
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryIncidents, "announce", lost)
+        with pytest.raises(UnavailableError):
+            world.watch.pass_once()
+    assert world.watch.pass_once() == ()
+    assert [incident.incident_id for incident in world.incidents.announced] == tried
+
+
+def test_small_windows_are_judged_together_and_the_rest_waits(world: World) -> None:
+    for turn in range(1, 6):
+        world.send(turn, count=90)
+    (decision,) = world.watch.pass_once()
+    assert decision.record_count == 270
+    assert world.one("SELECT count(*) FROM window WHERE decision_id IS NULL") == 2
+
+
+def test_windows_wait_for_their_parts_for_settling_and_for_their_baseline(world: World) -> None:
+    world.send(1, part_count=2)
+    assert world.watch.pass_once() == ()
+    world.send(2, "JFK")
+    world.now = T0 + timedelta(minutes=10, seconds=0.5)
+    assert world.watch.pass_once() == ()
+    world.now = T0 + timedelta(minutes=10, seconds=2)
+    known = world.baselines.known.pop(BASELINE_ID)
+    with pytest.raises(BaselineUnknownError, match="bbbbbbbbbbbb"):
+        world.watch.pass_once()
+    world.baselines.known[BASELINE_ID] = known
+    assert len(world.watch.pass_once()) == 1
+
+
+def test_peers_are_those_of_the_same_time(world: World) -> None:
+    world.send(1, "JFK")
+    world.send(2, "EWR")
+    assert [decision.peer_record_count for decision in world.watch.pass_once()] == [0, 0]
+    world.send(3, "JFK")
+    world.send(3, "EWR")
+    assert [decision.peer_record_count for decision in world.watch.pass_once()] == [400, 400]
+
+
+def test_a_window_without_a_baseline_is_never_judged(world: World) -> None:
+    world.send(1)
+    with world.database.write() as connection:
+        connection.execute("UPDATE window SET baseline_id = ''")
+    assert world.watch.pass_once() == ()
+
+
+def test_old_windows_are_forgotten_and_decisions_kept(world: World) -> None:
+    world.send(1)
+    world.watch.pass_once()
+    later = replace(WatchLimits(), retention_s=60)
+    watch = DriftWatch(
+        Journal(world.database), world.baselines, Sinks(world.incidents, world.reports), lambda: world.now, later
+    )
+    world.now += timedelta(hours=1)
+    watch.pass_once()
+    assert world.one("SELECT count(*) FROM window") == 0
+    assert world.one("SELECT count(*) FROM window_part") == 0
+    assert world.one("SELECT count(*) FROM decision") == 1
