@@ -1,11 +1,13 @@
-"""What the runtime tells telemetry, as a port of five methods, and the sink that forgets it all.
+"""What the runtime tells telemetry, as a port of five methods; a sink that forgets, and a shield.
 
 The failure this exists for: serving that depends on telemetry. The runtime is whole without it; ``telemetry/``
 implements this port, and nothing behind it may delay or fail a request: :meth:`TelemetrySink.record` is called by the
 connections' threads, after the answer has left wherever that is possible.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 from edge_component.contracts.activation import ActivationEvent
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.manifest import Manifest
+
+log = logging.getLogger(__name__)
 
 Tensors = Mapping[str, NDArray[np.generic]]
 
@@ -62,3 +66,44 @@ class NullSink:
 
     def stop(self) -> None:
         """Nothing to let go of."""
+
+
+class ShieldedSink:
+    """Another sink, whose failures end here: logged, and nothing else changes.
+
+    ``record`` is passed on as it is, without the cost of one more call; its caller shields itself.
+    """
+
+    def __init__(self, sink: TelemetrySink) -> None:
+        """Wrap a sink."""
+        self._sink = sink
+        self.record = sink.record
+
+    def model_switched(self, model: ModelRef, baseline: bytes | None, manifest: Manifest) -> None:
+        """See :class:`TelemetrySink`."""
+        with _logged("learn of a switch"):
+            self._sink.model_switched(model, baseline, manifest)
+
+    def activation(self, event: ActivationEvent) -> None:
+        """See :class:`TelemetrySink`."""
+        with _logged("keep an activation event"):
+            self._sink.activation(event)
+
+    def flush(self) -> int:
+        """See :class:`TelemetrySink`."""
+        with _logged("flush"):
+            return self._sink.flush()
+        return 0
+
+    def stop(self) -> None:
+        """See :class:`TelemetrySink`."""
+        with _logged("stop"):
+            self._sink.stop()
+
+
+@contextmanager
+def _logged(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception:  # a defect of telemetry must never touch what is served
+        log.exception("telemetry could not %s; serving goes on", doing)

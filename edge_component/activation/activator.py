@@ -1,0 +1,255 @@
+"""Change what this device serves: take a bundle in, try it, switch, watch it, and go back where that is right.
+
+The failure this exists for: a swap that is interrupted, fails half-way, or is asked for twice. Each method turns one
+request into signals for the table (slots.py persists and acts) and tells telemetry what came of it. The answers come
+from the router all the while: no request waits for anything here.
+
+One lock makes changes one at a time: a device has one disk and few cores. Reading what serves needs no lock.
+"""
+
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_component.activation.attempt import FOREVER_S, Attempt
+from edge_component.activation.intake import Intake, Taken, digest_in, take_in
+from edge_component.activation.probation import Verdict, judge, reason
+from edge_component.activation.slots import SlotParts, Slots
+from edge_component.activation.table import Phase, Signal, Slot
+from edge_component.bundles.verification import Asked, Circumstances
+from edge_component.contracts.activation import ActivationEvent
+from edge_component.contracts.heartbeat import ServedModel
+from edge_component.errors import (
+    ActivationDeadlineError,
+    DeviceError,
+    InterruptedActivationError,
+    NothingToRevertError,
+    ProbationFailedError,
+    StoreError,
+    TooManyStartsError,
+    UnknownModelError,
+    WrongComponentError,
+)
+from edge_component.inference.trial import Trial, TrialFailedError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ActivatorParts:
+    """What the activator works with; each part can be replaced by a fake.
+
+    Attributes:
+        slots: see slots.py.
+        intake: store, trusted keys and caps.
+        trial: how a stored bundle is first loaded.
+        platform: this device's, such as ``linux/x86_64``.
+    """
+
+    slots: SlotParts
+    intake: Intake
+    trial: Trial
+    platform: str
+
+
+class Activator:
+    """See the module's text."""
+
+    def __init__(self, parts: ActivatorParts) -> None:
+        """Read nothing yet; see :meth:`restore`."""
+        self._parts = parts
+        self._clock = parts.slots.clock
+        self._config = parts.slots.config
+        self._slots = Slots(parts.slots)
+        self._lock = threading.Lock()
+
+    def restore(self) -> tuple[str, ...]:
+        """Read the journal and serve what it says; called once, before any door opens.
+
+        A model that cannot be restored is reported and skipped: the others serve. Returns sentences on what is amiss.
+
+        Raises:
+            StoreError: the work folder cannot be used at all.
+        """
+        with self._lock:
+            problem = self._slots.load()
+            for name in sorted(self._slots.state.slots):
+                self._restore_one(name)
+            if not problem:  # with the journal gone, nobody knows what the bundles are for: leave them
+                self._slots.collect()
+        return (problem,) if problem else ()
+
+    def activate(self, archive: Path, asked: Asked, allowed_s: float) -> ActivationEvent:
+        """Make a handed-over bundle serve; idempotent.
+
+        Returns:
+            The event ``activated`` or ``already-active``.
+
+        Raises:
+            DeviceError: refused; what served before serves on. Telemetry has been told ``refused``.
+        """
+        attempt = Attempt(self._clock, asked.component_name, allowed_s)
+        if not self._lock.acquire(timeout=min(allowed_s, threading.TIMEOUT_MAX)):
+            raise ActivationDeadlineError(f"another change was under way for all of {allowed_s:g} s")
+        try:
+            return self._activate(archive, asked, attempt)
+        except TrialFailedError as failure:
+            attempt.phase = failure.phase
+            self._refused(attempt, failure.error)
+            raise failure.error from failure
+        except DeviceError as error:
+            self._refused(attempt, error)
+            raise
+        finally:
+            self._lock.release()
+
+    def revert(self, model_name: str) -> ActivationEvent:
+        """Bring the previous version back (on probation: what served before the candidate).
+
+        Raises:
+            UnknownModelError, NothingToRevertError, StoreError: nothing changed.
+        """
+        attempt = Attempt(self._clock, model_name, phase="switch")
+        with self._lock:
+            slot = self._known(model_name)
+            if (slot.active if slot.phase is Phase.PENDING else slot.previous) is None:
+                raise NothingToRevertError(f"there is no previous version of {model_name} on this device")
+            attempt.candidate = slot.wanted_ref
+            error = self._slots.signal(model_name, Signal.REVERT_ASKED)
+            if error is not None:
+                raise error
+            return self._tell(attempt, "reverted")
+
+    def deactivate(self, model_name: str) -> ActivationEvent:
+        """Stop serving a model and forget its bundles; its release floor stays.
+
+        Raises:
+            UnknownModelError, StoreError: nothing changed.
+        """
+        attempt = Attempt(self._clock, model_name, phase="switch")
+        with self._lock:
+            attempt.candidate = self._known(model_name).wanted_ref
+            self._slots.signal(model_name, Signal.REMOVAL_ASKED)
+            self._slots.collect()
+            return self._tell(attempt, "deactivated")
+
+    def tick(self) -> None:
+        """Judge every model on probation; called about once a second. Does nothing while a change is under way."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            for name, slot in self._slots.state.slots.items():
+                if slot.phase is Phase.PENDING:
+                    self._judge(name, self._slots.stands_for_s(name))
+        except StoreError as error:
+            log.warning("a verdict on probation could not be persisted; it will be tried again: %s", error)
+        finally:
+            self._lock.release()
+
+    def models(self) -> tuple[ServedModel, ...]:
+        """What every model name stands at, for heartbeat and status."""
+        return self._slots.served()
+
+    def _activate(self, archive: Path, asked: Asked, attempt: Attempt) -> ActivationEvent:
+        if self._answers_already(digest_in(archive), asked, attempt):
+            return self._tell(attempt, "already-active")
+        taken = self._take_in(archive, asked, attempt)
+        name = taken.manifest.model_name
+        attempt.model_name, attempt.candidate = name, taken.installed.ref
+        self._check_owner(name, asked)
+        if self._slots.state.slot(name).phase is Phase.PENDING:  # an offer ends an earlier probation, as it stands
+            self._judge(name, FOREVER_S)
+        self._slots.trust_time(taken.created_at)
+        self._slots.signal(name, Signal.OFFERED, taken.installed)
+        error = self._try_and_switch(taken, attempt)
+        if error is not None:
+            raise error
+        if self._config.probation_s == 0:
+            self._confirm_now(name)
+        return self._tell(attempt, "activated")
+
+    def _answers_already(self, digest: str | None, asked: Asked, attempt: Attempt) -> bool:
+        for name, slot in self._slots.state.slots.items():
+            held, answering = slot.wanted, self._slots.answering(name)
+            if held is None or answering is None or not held.ref.digest == answering.digest == digest:
+                continue
+            if (held.component_name, held.ref.version) == (asked.component_name, asked.version):
+                attempt.model_name, attempt.candidate = name, held.ref
+                return True
+        return False
+
+    def _take_in(self, archive: Path, asked: Asked, attempt: Attempt) -> Taken:
+        state = self._slots.state
+        floor = state.floors.get(asked.component_name)
+        circumstances = Circumstances(self._parts.platform, self._clock.now(), state.trusted_at, floor)
+        return take_in(self._parts.intake, archive, asked, circumstances, attempt)
+
+    def _check_owner(self, name: str, asked: Asked) -> None:
+        held = self._slots.state.slot(name).wanted
+        if held is not None and held.component_name != asked.component_name:
+            raise WrongComponentError(
+                f"the model name {name} belongs to {held.component_name}",
+                f"Remove it first (`edgewright-edge deactivate {name}`), or publish under another model name.",
+            )
+
+    def _try_and_switch(self, taken: Taken, attempt: Attempt) -> DeviceError | None:
+        """Trial, then switch; where this raises, the slot is as it was before the offer."""
+        name = taken.manifest.model_name
+        try:
+            attempt.phase = "trial"
+            self._parts.trial(taken.folder, taken.manifest, attempt.left_s())
+            attempt.check_time()
+            attempt.phase = "switch"
+            return self._slots.signal(name, Signal.PASSED)
+        except BaseException:
+            self._slots.signal(name, Signal.FAILED)
+            raise
+
+    def _confirm_now(self, name: str) -> None:
+        try:
+            self._slots.signal(name, Signal.CONFIRMED)
+        except StoreError as error:
+            log.warning("%s serves, but could not be committed yet: %s", name, error)
+
+    def _judge(self, name: str, elapsed_s: float) -> None:
+        active = self._parts.slots.router.active(name)
+        totals = self._parts.slots.router.totals(name, active.generation if active is not None else 0)
+        verdict = judge(totals, elapsed_s, self._config)
+        if verdict is Verdict.CONFIRM:
+            self._slots.signal(name, Signal.CONFIRMED)
+        elif verdict is Verdict.DOUBT:
+            attempt = Attempt(self._clock, name, phase="probation")
+            attempt.candidate = self._slots.state.slot(name).wanted_ref
+            self._slots.signal(name, Signal.DOUBTED)
+            self._tell(attempt, "reverted", ProbationFailedError(reason(totals)))
+
+    def _restore_one(self, name: str) -> None:
+        before = self._slots.state.slot(name)
+        attempt = Attempt(self._clock, name, phase="restore")
+        attempt.candidate = before.candidate.ref if before.candidate is not None else before.wanted_ref
+        error = self._slots.signal(name, Signal.STARTED)
+        if before.phase is Phase.TRIAL:
+            self._tell(attempt, "refused", InterruptedActivationError("the runtime was stopped during its trial"))
+            return
+        if error is None and before.phase is Phase.PENDING and self._slots.state.slot(name).phase is Phase.IDLE:
+            error = TooManyStartsError(f"the runtime was started {before.starts_count + 1} times during its probation")
+        outcome = "restored" if error is None else "reverted" if self._slots.answering(name) else "refused"
+        self._tell(attempt, outcome, error)
+
+    def _known(self, model_name: str) -> Slot:
+        slot = self._slots.state.slot(model_name)
+        if slot.wanted is None:
+            raise UnknownModelError(f"no model named {model_name!r}; there are {sorted(self._slots.state.slots)}")
+        return slot
+
+    def _refused(self, attempt: Attempt, error: DeviceError) -> None:
+        self._slots.collect()
+        self._tell(attempt, "refused", error)
+
+    def _tell(self, attempt: Attempt, outcome: str, error: DeviceError | None = None) -> ActivationEvent:
+        event = attempt.event(outcome, self._slots.answering(attempt.model_name), error)
+        version = attempt.candidate.version if attempt.candidate is not None else "?"
+        log.info("%s %s: %s%s", event.model_name, version, outcome, f" ({event.message})" if error else "")
+        self._parts.slots.sink.activation(event)
+        return event

@@ -1,0 +1,184 @@
+"""The slots of all models: ask the table, persist, act; and act again on what the act brings.
+
+The failure this exists for: acting before, or without, writing down what is about to be done. :meth:`Slots.signal` is the
+only place where a slot changes. It saves the journal before it loads, switches or unloads anything.
+
+A step *forward* (an offer, a switch, a commit, a removal) that cannot be persisted does not happen: ``StoreError``. A step
+*back* happens even so, because the journal then still names something from which the next start ends in the same place.
+
+Changing slots is for one thread at a time (the activator's lock); :meth:`served` may be asked by any.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+
+from edge_component.activation.journal import Journal, State
+from edge_component.activation.table import Act, Installed, Phase, Signal, Slot, step
+from edge_component.bundles.store import Store
+from edge_component.clock import Clock
+from edge_component.config import RuntimeConfig
+from edge_component.contracts.heartbeat import ModelRef, ServedModel
+from edge_component.contracts.manifest import MODEL_FILE, Manifest
+from edge_component.errors import DeviceError, JournalDamagedError, StoreDamagedError, StoreError
+from edge_component.inference.golden import load_golden
+from edge_component.inference.router import Router
+from edge_component.inference.session import Session, SessionOptions
+from edge_component.telemetry_sink import TelemetrySink
+
+log = logging.getLogger(__name__)
+
+STEPS_BACK = (Signal.STARTED, Signal.FAILED, Signal.DOUBTED, Signal.UNLOADABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotParts:
+    """What acting on a slot needs."""
+
+    store: Store
+    journal: Journal
+    router: Router
+    sink: TelemetrySink
+    clock: Clock
+    config: RuntimeConfig
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Since when a model name stands as it does."""
+
+    since_at: datetime
+    since_s: float
+
+
+class Slots:
+    """See the module's text."""
+
+    def __init__(self, parts: SlotParts) -> None:
+        """Empty until :meth:`load`."""
+        self._parts = parts
+        self._standing: dict[str, _Standing] = {}
+        self.state = State()
+
+    def load(self) -> str:
+        """Read the journal; returns a sentence if it was damaged and had to be set aside, else an empty string.
+
+        Raises:
+            StoreError: the work folder cannot be used at all.
+        """
+        self._parts.store.prepare()
+        try:
+            self.state = self._parts.journal.load()
+        except JournalDamagedError as error:
+            log.error("%s", error)  # noqa: TRY400 - a sentence for the operator; the stack says nothing more
+            return str(error)
+        return ""
+
+    def signal(self, name: str, signal: Signal, offered: Installed | None = None) -> DeviceError | None:
+        """Let something happen to a slot; returns why what it then wanted could not be loaded, if so.
+
+        Raises:
+            StoreError: a step forward could not be persisted; nothing changed.
+        """
+        taken = step(self.state.slot(name), signal, offered, self._parts.config.pending_starts_max)
+        self._persist(self.state.with_slot(name, taken.slot), signal)
+        match taken.act:
+            case Act.SERVE:
+                return self._serve(name, taken.slot)
+            case Act.UNLOAD:
+                self._parts.router.remove(name)
+            case Act.COLLECT:
+                self.collect()
+            case Act.TRY | Act.NONE:
+                pass
+        if signal is Signal.CONFIRMED:
+            self._stand(name)
+        return None
+
+    def trust_time(self, at: datetime) -> None:
+        """Remember the time that a validly signed manifest names; persisted with the next signal."""
+        self.state = self.state.with_trusted(at)
+
+    def collect(self) -> None:
+        """Remove what no slot refers to; failing is logged, since nothing depends on it."""
+        try:
+            self._parts.store.collect(self.state.referenced())
+        except OSError as error:
+            log.warning("old bundles could not be removed: %s", error)
+
+    def answering(self, name: str) -> ModelRef | None:
+        """What answers for a name now."""
+        active = self._parts.router.active(name)
+        return active.ref if active is not None else None
+
+    def stands_for_s(self, name: str) -> float:
+        """How long the name has stood as it does."""
+        return self._parts.clock.monotonic_s() - self._standing[name].since_s
+
+    def served(self) -> tuple[ServedModel, ...]:
+        """What every model name stands at, for heartbeat and status."""
+        slots = sorted(self.state.slots.items())
+        return tuple(self._served(name, slot, wanted) for name, slot in slots if (wanted := slot.wanted) is not None)
+
+    def _persist(self, state: State, signal: Signal) -> None:
+        if state == self.state and signal is not Signal.OFFERED:
+            return
+        try:
+            self._parts.journal.save(state)
+        except StoreError as error:
+            if signal not in STEPS_BACK:
+                raise
+            log.warning("a step back (%s) could not be persisted, and is taken even so: %s", signal.value, error)
+        self.state = state
+
+    def _serve(self, name: str, slot: Slot) -> DeviceError | None:
+        """Let what the slot wants answer: loaded and warm before the switch, the old one until then."""
+        wanted = slot.wanted
+        assert wanted is not None, "the table serves only what there is"
+        if self.answering(name) != wanted.ref:
+            try:
+                manifest, session, baseline = self._load(wanted)
+            except DeviceError as error:
+                log.error("%s %s cannot be loaded: %s", name, wanted.ref.version, error)  # noqa: TRY400 - as above
+                self._stand(name)
+                self.signal(name, Signal.UNLOADABLE)
+                return error
+            self._parts.router.switch(wanted.ref, manifest, session)
+            self._parts.sink.model_switched(wanted.ref, baseline, manifest)
+        self._stand(name)
+        return None
+
+    def _load(self, wanted: Installed) -> tuple[Manifest, Session, bytes | None]:
+        digest, store = wanted.ref.digest, self._parts.store
+        manifest = store.read(digest)
+        session = Session.load(
+            store.path(digest) / MODEL_FILE, manifest, SessionOptions(self._parts.config.intra_op_threads)
+        )
+        load_golden(store.path(digest), manifest).ask(session, 0)
+        try:
+            return manifest, session, store.baseline(digest, manifest)
+        except OSError as error:
+            raise StoreDamagedError(f"the baseline of bundle {digest[:12]} cannot be read: {error}") from error
+
+    def _stand(self, name: str) -> None:
+        self._standing[name] = _Standing(self._parts.clock.now(), self._parts.clock.monotonic_s())
+
+    def _served(self, name: str, slot: Slot, wanted: Installed) -> ServedModel:
+        answering = self.answering(name)
+        standing = self._standing.get(name)
+        previous = slot.active if slot.phase is Phase.PENDING else slot.previous
+        totals = self._parts.router.totals(name)
+        return ServedModel(
+            active=answering or wanted.ref,
+            state=_state_of(slot, answering, wanted),
+            since_at=standing.since_at if standing is not None else self._parts.clock.now(),
+            previous=previous.ref if previous is not None else None,
+            answered_count=totals.answered_count,
+            failed_count=totals.failed_count,
+        )
+
+
+def _state_of(slot: Slot, answering: ModelRef | None, wanted: Installed) -> str:
+    if answering is None:
+        return "failed"
+    return "probation" if slot.phase is Phase.PENDING and answering == wanted.ref else "serving"

@@ -1,0 +1,148 @@
+"""The runtime's own copy of every model it may have to serve: one folder per bundle digest.
+
+The failures this exists for: Greengrass deletes an old version's files after a successful deployment, and a later
+download of the same path rewrites them in place, so that a hard link would change under our feet (both measured). So the
+store copies, and what is in it under its digest is whole: a bundle is staged, fsynced file by file, verified, and only
+then renamed to its digest.
+
+::
+
+    store/<digest>/     a verified bundle; never changed after its rename
+    staging/<name>/     being unpacked, or being thrown away; emptied when the runtime starts
+
+What is referenced is the journal's knowledge: :meth:`Store.collect` keeps what it is told to keep. A full disk leaves the
+old bundles as they were. One writer at a time (the activator holds its lock); reading needs none.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from edge_component.bundles.unpack import UnpackLimits, store_error, unpack
+from edge_component.bundles.verification import FoundFile, read_manifest
+from edge_component.contracts.manifest import BASELINE_FILE, MANIFEST_FILE, Manifest, bundle_digest
+from edge_component.durable import publish_directory, remove_directory, sync_directory
+from edge_component.errors import ManifestError, StoreDamagedError
+
+CHUNK_BYTES = 1_048_576
+
+
+class Store:
+    """Bundles by digest beneath one folder."""
+
+    def __init__(self, work_path: Path) -> None:
+        """Address the folders; nothing is made before :meth:`prepare`."""
+        self._bundles = work_path / "store"
+        self._staging = work_path / "staging"
+
+    def prepare(self) -> None:
+        """Make the folders and throw away what an earlier process left half-done; takes no room on a full disk.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        try:
+            self._bundles.mkdir(parents=True, exist_ok=True)
+            self._staging.mkdir(exist_ok=True)
+            for left in self._staging.iterdir():
+                shutil.rmtree(left, ignore_errors=True)
+            sync_directory(self._bundles.parent)
+        except OSError as error:
+            raise store_error(error, f"preparing {self._bundles.parent}") from error
+
+    def path(self, digest: str) -> Path:
+        """Where a bundle lies, if it is there."""
+        return self._bundles / digest
+
+    def free_bytes(self) -> int:
+        """Left on the store's file system."""
+        return shutil.disk_usage(self._bundles).free
+
+    def stage(
+        self, archive: Path, name: str, limits: UnpackLimits, in_time: Callable[[], bool]
+    ) -> tuple[Path, dict[str, FoundFile]]:
+        """Unpack an archive under a name of its own; :meth:`discard` it, or :meth:`keep` it.
+
+        Raises:
+            BundleError, StoreError, ActivationDeadlineError: nothing of it was left behind.
+        """
+        folder = self._staging / name
+        try:
+            folder.mkdir()
+        except OSError as error:
+            raise store_error(error, f"staging {archive.name}") from error
+        try:
+            return folder, unpack(archive, folder, limits, in_time)
+        except BaseException:
+            self.discard(folder)
+            raise
+
+    def discard(self, staged: Path) -> None:
+        """Throw a staged bundle away."""
+        shutil.rmtree(staged, ignore_errors=True)
+
+    def keep(self, staged: Path, digest: str) -> Path:
+        """Give a staged, verified bundle its final name; returns it. One that is there already, whole, is left alone.
+
+        Raises:
+            StoreError: the disk refused; the staged copy went.
+        """
+        final = self.path(digest)
+        if final.is_dir() and self._is_whole(digest):
+            self.discard(staged)
+            return final
+        try:
+            if final.is_dir():
+                remove_directory(final, staged.with_name(f"damaged-{staged.name}"))
+            publish_directory(staged, final)
+        except OSError as error:
+            self.discard(staged)
+            raise store_error(error, f"keeping bundle {digest[:12]}") from error
+        return final
+
+    def read(self, digest: str) -> Manifest:
+        """The manifest of a stored bundle, after checking every byte of it against the digest.
+
+        Raises:
+            StoreDamagedError: it is gone, or not what was verified.
+        """
+        folder = self.path(digest)
+        try:
+            manifest_bytes = (folder / MANIFEST_FILE).read_bytes()
+            if bundle_digest(manifest_bytes) != digest:
+                raise StoreDamagedError(f"{MANIFEST_FILE} of bundle {digest[:12]} has changed on the disk")
+            manifest = read_manifest(manifest_bytes)
+            for path, listed in manifest.files.items():
+                if _file_digest(folder / path) != listed.sha256:
+                    raise StoreDamagedError(f"{path} of bundle {digest[:12]} has changed on the disk")
+        except (OSError, ManifestError) as error:
+            raise StoreDamagedError(f"bundle {digest[:12]} cannot be read: {error}") from error
+        return manifest
+
+    def _is_whole(self, digest: str) -> bool:
+        try:
+            self.read(digest)
+        except StoreDamagedError:
+            return False
+        return True
+
+    def baseline(self, digest: str, manifest: Manifest) -> bytes | None:
+        """``baseline.json`` of a stored bundle, if it has one."""
+        if BASELINE_FILE not in manifest.files:
+            return None
+        return (self.path(digest) / BASELINE_FILE).read_bytes()
+
+    def collect(self, kept: Collection[str]) -> None:
+        """Remove every bundle but those; a bundle is renamed out of the store before its files go."""
+        for folder in sorted(self._bundles.iterdir()):
+            if folder.name not in kept:
+                remove_directory(folder, self._staging / f"gone-{folder.name}")
+
+
+def _file_digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,110 @@
+"""The golden test: does this model compute, on this device, what it computed where it was judged?
+
+Inputs and expected outputs travel in the bundle (``golden.npz``: axis 0 counts samples, ``array[i]`` is the whole tensor
+of request i), the tolerance in the signed manifest: ``|got - expected| <= atol + rtol * |expected|``, elementwise; other
+than numbers must be equal. Each sample is one run, as a client's request is.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_component.contracts.manifest import GOLDEN_FILE, GoldenTest, Manifest
+from edge_component.errors import GoldenMismatchError, GoldenUnusableError, NotFiniteError
+from edge_component.inference.session import Array, Session
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """The samples; every array's first axis counts them."""
+
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    sample_count: int
+
+    def ask(self, session: Session, sample: int) -> dict[str, Array]:
+        """The session's answer to one sample.
+
+        Raises:
+            RequestError: it was not answered.
+        """
+        return session.run({name: array[sample] for name, array in self.inputs.items()})
+
+
+def load_golden(folder: Path, manifest: Manifest) -> Golden:
+    """Read ``golden.npz`` and hold it against the manifest.
+
+    Raises:
+        GoldenUnusableError: unreadable, a tensor is missing or of another dtype, or the sample counts do not fit.
+    """
+    arrays = _read_arrays(folder / GOLDEN_FILE, manifest)
+    counts = {array.shape[0] if array.ndim else 0 for array in arrays.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise GoldenUnusableError(f"{GOLDEN_FILE}: the arrays hold {sorted(counts)} samples on their first axes")
+    inputs = {spec.name: arrays[f"input:{spec.name}"] for spec in manifest.inputs}
+    outputs = {spec.name: arrays[f"output:{spec.name}"] for spec in manifest.outputs}
+    return Golden(inputs, outputs, counts.pop())
+
+
+def check_golden(golden: Golden, session: Session, manifest: Manifest) -> None:
+    """Ask every sample and compare with what is expected.
+
+    Raises:
+        NotFiniteError, GoldenMismatchError: naming sample and output, and how far off the worst value is.
+        RequestError: a sample was not answered.
+    """
+    for sample in range(golden.sample_count):
+        answer = golden.ask(session, sample)
+        for spec in manifest.outputs:
+            where = f"{spec.name} of golden sample {sample}"
+            _check_output(where, answer[spec.name], golden.outputs[spec.name][sample], manifest.golden)
+
+
+def _check_output(where: str, got: Array, expected: Array, tolerance: GoldenTest) -> None:
+    if got.shape != expected.shape:
+        raise GoldenMismatchError(f"{where} has shape {got.shape}, expected {expected.shape}")
+    if got.dtype.kind != "f":
+        _check_equal(where, got, expected)
+        return
+    if not np.isfinite(got[np.isfinite(expected)]).all():
+        raise NotFiniteError(f"{where} holds NaN or infinity where numbers are expected")
+    _check_close(where, got.astype(np.float64), expected.astype(np.float64), tolerance)
+
+
+def _check_equal(where: str, got: Array, expected: Array) -> None:
+    differing = int((got != expected).sum())
+    if differing:
+        raise GoldenMismatchError(f"{where} differs in {differing} of {got.size} values")
+
+
+def _check_close(where: str, got: NDArray[np.float64], expected: NDArray[np.float64], tolerance: GoldenTest) -> None:
+    allowed = tolerance.atol + tolerance.rtol * np.abs(expected)
+    with np.errstate(invalid="ignore"):  # infinity - infinity, which `same` accepts
+        off = np.abs(got - expected)
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    beyond = ~same & ~(off <= allowed)
+    if beyond.any():
+        worst = int(np.argmax(np.where(beyond, np.nan_to_num(off - allowed, nan=np.inf), -np.inf)))
+        raise GoldenMismatchError(
+            f"{where} is {got.flat[worst]:.6g} where {expected.flat[worst]:.6g} is expected "
+            f"(± {allowed.flat[worst]:.2g}); {int(beyond.sum())} of {got.size} values are beyond the tolerance"
+        )
+
+
+def _read_arrays(path: Path, manifest: Manifest) -> dict[str, Array]:
+    dtypes = {f"input:{spec.name}": spec.dtype for spec in manifest.inputs}
+    dtypes |= {f"output:{spec.name}": spec.dtype for spec in manifest.outputs}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in dtypes}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise GoldenUnusableError(f"{GOLDEN_FILE} cannot be used: {error}") from error
+    for key, dtype in dtypes.items():
+        if arrays[key].dtype != np.dtype(dtype):
+            raise GoldenUnusableError(f"{GOLDEN_FILE}: {key} is {arrays[key].dtype}, the manifest says {dtype}")
+    return arrays

@@ -1,0 +1,115 @@
+"""The admin door: ``admin.sock``, one JSON command a line, one acknowledgement a line (contracts/admin.py).
+
+Greengrass's hand-over script speaks it, and so does ``edgewright-edge``. Whatever a line holds, the answer is an
+acknowledgement with code and remedy, and the next line is read; only an over-long line ends the connection, since nobody
+knows where the next one begins.
+
+The socket belongs to the component's user alone (mode 0600), and the kernel names who connects (``SO_PEERCRED``): that
+user or root. One thread for each connection; commands that change something queue up in the activator.
+"""
+
+import logging
+import os
+import socket
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from edge_component.bundles.verification import Asked
+from edge_component.contracts.admin import SOCKET_NAME, Acknowledgement, Command
+from edge_component.contracts.codec import Document, Fields
+from edge_component.contracts.errors import ContractError
+from edge_component.contracts.limits import LIMITS
+from edge_component.errors import DeviceError
+from edge_component.serving.listener import Door, Listener
+
+log = logging.getLogger(__name__)
+
+SOCKET_MODE = 0o600
+CONNECTIONS_MAX = 16
+
+
+class Administration(Protocol):
+    """What the commands do; each returns the acknowledgement's ``result``, or raises DeviceError."""
+
+    def activate(self, archive: Path, asked: Asked, allowed_s: float) -> Document:
+        """Make a bundle serve; an activation event's document."""
+
+    def deactivate(self, model_name: str) -> Document:
+        """Stop serving a model; an activation event's document."""
+
+    def revert(self, model_name: str) -> Document:
+        """Bring the previous version back; an activation event's document."""
+
+    def status(self) -> Document:
+        """A heartbeat's document."""
+
+    def flush(self) -> Document:
+        """Queue what telemetry has; ``{"window_count": n}``."""
+
+
+def admin_listener(work_path: Path, administration: Administration) -> Listener:
+    """The door, closed; ``open`` it once every model has been restored."""
+
+    def serve(connection: socket.socket) -> None:
+        if not _is_ours(connection):
+            log.warning("another user's process was turned away from the admin socket")
+            return
+        with connection, connection.makefile("rb") as lines:
+            while line := lines.readline(LIMITS.admin_line_bytes_max + 1):
+                connection.sendall(answer_line(line, administration).to_line())
+                if len(line) > LIMITS.admin_line_bytes_max:
+                    return
+
+    def refuse(connection: socket.socket) -> None:
+        connection.sendall(_refused("", "busy", f"{CONNECTIONS_MAX} admin connections are open already").to_line())
+
+    return Listener(Door(work_path / SOCKET_NAME, socket.SOCK_STREAM, SOCKET_MODE, CONNECTIONS_MAX), serve, refuse)
+
+
+def answer_line(line: bytes, administration: Administration) -> Acknowledgement:
+    """Carry out one line."""
+    try:
+        command = Command.from_line(line)
+    except ContractError as error:
+        return _refused("", "malformed-command", str(error), "Use the client that came with this runtime's version.")
+    try:
+        result = _carry_out(command, administration)
+    except ContractError as error:
+        return _refused(command.request_id, "malformed-command", f"arguments: {error}", "Correct the named argument.")
+    except DeviceError as error:
+        return _refused(command.request_id, error.code, str(error), error.remedy)
+    except Exception:  # whoever waits must be told, whatever is wrong
+        log.exception("the command %s ended in an unforeseen error", command.name)
+        return _refused(command.request_id, "defect", "an unforeseen error; see the runtime's log", "Report it.")
+    return Acknowledgement(command.request_id, ok=True, result=result)
+
+
+def _carry_out(command: Command, administration: Administration) -> Mapping[str, Any]:
+    arguments = Fields(command.arguments)
+    match command.name:
+        case "activate":
+            asked = Asked(arguments.text("component_name"), arguments.text("version"))
+            return administration.activate(Path(arguments.text("bundle")), asked, command.deadline_ms / 1000)
+        case "deactivate":
+            return administration.deactivate(arguments.text("model_name"))
+        case "revert":
+            return administration.revert(arguments.text("model_name"))
+        case "status":
+            return administration.status()
+        case _:
+            return administration.flush()
+
+
+def _refused(request_id: str, code: str, message: str, remedy: str = "") -> Acknowledgement:
+    return Acknowledgement(request_id, ok=False, code=code, message=message, remedy=remedy)
+
+
+def _is_ours(connection: socket.socket) -> bool:
+    """The peer is this component's user, or root."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user_id, _ = struct.unpack("3i", credentials)
+    return user_id in (0, os.geteuid())
+
+
