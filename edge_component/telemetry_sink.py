@@ -1,4 +1,4 @@
-"""What the runtime tells telemetry, as a port of five methods; a sink that forgets, and a shield.
+"""What the runtime tells telemetry, as a port of six methods; a sink that forgets, and a shield.
 
 The failure this exists for: serving that depends on telemetry. The runtime is whole without it; ``telemetry/``
 implements this port, and nothing behind it may delay or fail a request: :meth:`TelemetrySink.record` is called by the
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_component.contracts.activation import ActivationEvent
-from edge_component.contracts.heartbeat import ModelRef
+from edge_component.contracts.heartbeat import ModelRef, OutboxState
 from edge_component.contracts.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,9 @@ class TelemetrySink(Protocol):
     def flush(self) -> int:
         """Close the current windows and queue them, and a heartbeat; returns how many windows."""
 
+    def outbox_state(self) -> OutboxState:
+        """How much waits to be sent."""
+
     def stop(self) -> None:
         """The runtime is stopping: keep what has not been kept, let go of files and threads."""
 
@@ -63,6 +66,10 @@ class NullSink:
     def flush(self) -> int:
         """Nothing was kept."""
         return 0
+
+    def outbox_state(self) -> OutboxState:
+        """Nothing waits."""
+        return OutboxState()
 
     def stop(self) -> None:
         """Nothing to let go of."""
@@ -93,7 +100,12 @@ class ShieldedSink:
         """See :class:`TelemetrySink`."""
         with _logged("flush"):
             return self._sink.flush()
-        return 0
+
+    def outbox_state(self) -> OutboxState:
+        """See :class:`TelemetrySink`."""
+        OutboxState()
+        with _logged("tell of its outbox"):
+            return self._sink.outbox_state()
 
     def stop(self) -> None:
         """See :class:`TelemetrySink`."""

@@ -111,5 +111,3 @@ def _is_ours(connection: socket.socket) -> bool:
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _, user_id, _ = struct.unpack("3i", credentials)
     return user_id in (0, os.geteuid())
-
-

@@ -1,0 +1,143 @@
+"""``python -m edge_component``: the runtime as a process, under Greengrass or alone.
+
+Exit codes: 0 after SIGTERM or SIGINT, and never by itself (Greengrass Lite does not restart a component that exits 0);
+1 when it cannot start; anything else is a crash.
+
+Under Greengrass (its IPC variables are in the environment) telemetry goes out through the nucleus; alone, it stays in
+the outbox. Either way the nucleus is connected in the background and never waited for.
+"""
+
+import argparse
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before anything may import onnxruntime
+
+from edge_component.clock import SystemClock
+from edge_component.config import RuntimeConfig
+from edge_component.errors import DeviceError
+from edge_component.nucleus_port import Nucleus
+from edge_component.reporting import Reporting, ReportingParts
+from edge_component.runtime import Runtime, RuntimeParts
+from edge_component.telemetry.outbox import Outbox
+from edge_component.telemetry.recorder import Recorder, RecorderLimits
+from edge_component.telemetry.segment_log import LogLimits
+from edge_component.telemetry.uplink import Uplink
+
+log = logging.getLogger("edge_component")
+
+OUTBOX_FOLDER = "outbox"
+
+
+def main() -> int:
+    """Run until a signal says stop; returns the exit code."""
+    arguments = parse_arguments()
+    logging.basicConfig(
+        level=arguments.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        return serve(arguments, os.environ)
+    except (DeviceError, OSError) as error:
+        log.error("the runtime cannot start: %s %s", error, getattr(error, "remedy", ""))  # noqa: TRY400 - a sentence
+        return 1
+
+
+def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    """Put the runtime together, run it, stop it."""
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    nucleus = connect_nucleus(environment)
+    config, problems = configured(nucleus)
+    reporting = make_reporting(arguments.work, thing_name(environment), nucleus, config)
+    runtime = Runtime(
+        RuntimeParts(arguments.work, arguments.trust, arguments.version, config, reporting, problems=problems)
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: runtime.ask_to_stop())
+    runtime.start()
+    reporting.start(runtime.heartbeat)
+    if nucleus is not None:
+        follow_nucleus(nucleus, reporting, runtime)
+        nucleus.report_running()
+    runtime.run()
+    log.info("asked to stop")
+    runtime.stop()
+    if nucleus is not None:
+        nucleus.close()
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line, as the recipe writes it."""
+    parser = argparse.ArgumentParser(prog="python -m edge_component", description="The Edgewright runtime.")
+    parser.add_argument("--work", type=Path, required=True, help="the component's own folder: models, sockets, outbox")
+    parser.add_argument("--trust", type=Path, required=True, help="folder of public keys (*.pem) that may sign models")
+    parser.add_argument("--version", required=True, help="this component's version, as the heartbeat reports it")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    return parser.parse_args()
+
+
+def thing_name(environment: Mapping[str, str]) -> str:
+    """As Greengrass says, else the host's name: without a nucleus nobody reads it."""
+    return environment.get("AWS_IOT_THING_NAME") or socket.gethostname()
+
+
+def connect_nucleus(environment: Mapping[str, str]) -> Nucleus | None:
+    """The nucleus that started this process, if one did; connects in the background."""
+    if not environment.get("AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"):
+        return None
+    log.warning("this build cannot speak to a nucleus; what it has to tell stays in the outbox")
+    return None
+
+
+def configured(nucleus: Nucleus | None) -> tuple[RuntimeConfig, tuple[str, ...]]:
+    """The component's configuration, as far as the nucleus gives it now; the defaults otherwise."""
+    if nucleus is None:
+        return RuntimeConfig(), ()
+    try:
+        return RuntimeConfig.from_document(nucleus.configuration())
+    except DeviceError as error:
+        log.warning("no configuration from the nucleus yet (%s); starting with the defaults", error)
+        return RuntimeConfig(), ()
+
+
+def make_reporting(work_path: Path, thing: str, nucleus: Nucleus | None, config: RuntimeConfig) -> Reporting:
+    """Outbox, recorder and, where there is a nucleus, the uplink."""
+    clock = SystemClock()
+    outbox = Outbox(work_path / OUTBOX_FOLDER, thing, clock, LogLimits(bytes_max=config.outbox_bytes_max))
+    limits = RecorderLimits(window_s=config.window_s)
+    recorder = Recorder(outbox.append, clock, outbox.body_bytes_max, limits)
+    uplink = Uplink(outbox, nucleus, random.random, config.ingest_rule) if nucleus is not None else None
+    return Reporting(ReportingParts(outbox, recorder, uplink, config.heartbeat_s))
+
+
+def follow_nucleus(nucleus: Nucleus, reporting: Reporting, runtime: Runtime) -> None:
+    """Take changes of the configuration over, and send what waited once the nucleus is back.
+
+    Intervals and rule change at once; the other fields hold from the next start (a deployment that changes them restarts
+    the component on Greengrass Lite anyway).
+    """
+
+    def on_change(document: Mapping[str, object]) -> None:
+        config, problems = RuntimeConfig.from_document(document)
+        for problem in problems:
+            runtime.add_reason(problem)
+        reporting.set_intervals(config.heartbeat_s, config.window_s)
+        reporting.use_rule(config.ingest_rule)
+
+    def on_connection(connected: bool) -> None:  # noqa: FBT001 - the port's signature
+        log.info("the nucleus is %s", "connected" if connected else "gone; serving goes on")
+        if connected:
+            reporting.retry_now()
+
+    nucleus.on_configuration_change(on_change)
+    nucleus.on_connection(on_connection)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

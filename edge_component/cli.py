@@ -1,0 +1,153 @@
+"""``edgewright-edge``: what a person on the device may ask of its runtime.
+
+Results go to standard output as JSON, errors with their remedy to standard error. Exit codes: 0 done, 2 usage, 3 refused,
+5 no runtime. It speaks to the runtime through its doors only, like any other client.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_component.client import Client, ClientError, UnavailableError
+from edge_component.client.admin import AdminClient
+from edge_component.contracts.admin import SOCKET_NAME as ADMIN_SOCKET
+from edge_component.contracts.errors import ContractError
+from edge_component.contracts.fastpath import SOCKET_NAME as INFER_SOCKET
+from edge_component.contracts.heartbeat import Heartbeat
+
+DEFAULT_WORK = Path("/greengrass/v2/work/com.edgewright.Runtime")
+DISK_FREE_BYTES_WARN = 50_000_000
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        result = arguments.run(arguments)
+    except ClientError as error:
+        print(f"error: {error}", file=sys.stderr)
+        if error.remedy:
+            print(f"remedy: {error.remedy}", file=sys.stderr)
+        return 5 if isinstance(error, UnavailableError) else 3
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    print(json.dumps(result, indent=2))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edgewright-edge", description="Look at, and change, what this device serves."
+    )
+    parser.add_argument(
+        "--work", type=Path, default=DEFAULT_WORK, help=f"the runtime's folder (default: {DEFAULT_WORK})"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], Any], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    add("status", _status, "everything the runtime says of itself")
+    add("models", _models, "what serves, and what a revert would bring back")
+    activate = add("activate", _activate, "make a bundle's zip serve")
+    activate.add_argument("bundle", type=Path)
+    activate.add_argument("--component", required=True, help="such as com.edgewright.model.Weather")
+    activate.add_argument("--version", required=True)
+    for name, run, text in (
+        ("revert", _revert, "bring a model's previous version back"),
+        ("deactivate", _deactivate, "stop serving a model and forget its bundles"),
+    ):
+        add(name, run, text).add_argument("model")
+    predict = add("predict", _predict, "ask a model once")
+    predict.add_argument("model")
+    predict.add_argument("inputs", help='JSON: {"input": [[1.0, 2.0]]}, or - to read it from standard input')
+    predict.add_argument("--deadline-s", type=float, default=5.0)
+    add("flush", _flush, "queue what telemetry has counted so far")
+    add("doctor", _doctor, "what would stop this device from serving, and the remedy")
+    return parser
+
+
+def _admin(arguments: argparse.Namespace) -> AdminClient:
+    return AdminClient(arguments.work / ADMIN_SOCKET)
+
+
+def _status(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
+    return dict(_admin(arguments).status().to_document())
+
+
+def _models(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
+    return [dict(model.to_document()) for model in _admin(arguments).status().models]
+
+
+def _activate(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
+    event = _admin(arguments).activate(arguments.bundle, arguments.component, arguments.version)
+    return dict(event.to_document())
+
+
+def _revert(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
+    return dict(_admin(arguments).revert(arguments.model).to_document())
+
+
+def _deactivate(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
+    return dict(_admin(arguments).deactivate(arguments.model).to_document())
+
+
+def _flush(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
+    return {"window_count": _admin(arguments).flush()}
+
+
+def _predict(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
+    text = sys.stdin.read() if arguments.inputs == "-" else arguments.inputs
+    inputs = json.loads(text)
+    if not isinstance(inputs, Mapping):
+        raise ValueError('the inputs must be an object such as {"input": [[1.0, 2.0]]}')  # noqa: TRY004 - user input
+    with Client(arguments.work / INFER_SOCKET, deadline_s=arguments.deadline_s) as client:
+        answer = client.infer(arguments.model, inputs)
+    return {
+        "model": dict(answer.model.to_document()),
+        "run_us": answer.run_us,
+        "outputs": {name: array.tolist() for name, array in answer.outputs.items()},
+    }
+
+
+def _doctor(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
+    try:
+        heartbeat: Heartbeat | None = _admin(arguments).status()
+    except (ClientError, ContractError) as error:
+        heartbeat, runtime_problem = None, str(error)
+    else:
+        runtime_problem = ""
+    checks = [
+        _check("work folder", arguments.work.is_dir(), f"{arguments.work}", "Is the runtime component installed?"),
+        _disk_check(arguments.work),
+        _check(
+            "runtime answers", heartbeat is not None, runtime_problem, "Start the component com.edgewright.Runtime."
+        ),
+    ]
+    if heartbeat is not None:
+        checks += [_check("healthy", False, reason, "See the runtime's log.") for reason in heartbeat.reasons]
+        checks.append(_check("a model serves", bool(heartbeat.models), "no model", "Deploy a model component."))
+    return {"ok": all(check["ok"] for check in checks), "checks": checks}
+
+
+def _disk_check(work: Path) -> dict[str, Any]:
+    folder = next(parent for parent in (work, *work.absolute().parents) if parent.is_dir())
+    free_bytes = shutil.disk_usage(folder).free
+    return _check(
+        "disk", free_bytes >= DISK_FREE_BYTES_WARN, f"{free_bytes} bytes free", "Free disk space on the device."
+    )
+
+
+def _check(name: str, ok: bool, found: str, remedy: str) -> dict[str, Any]:  # noqa: FBT001 - the check's verdict
+    return {"check": name, "ok": ok} if ok else {"check": name, "ok": False, "found": found, "remedy": remedy}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
