@@ -1,4 +1,4 @@
-"""The nucleus as the runtime sees it: a port of six things, its errors, and an in-memory fake that ships.
+"""The nucleus as the runtime sees it: a small port and an in-memory fake that ships.
 
 The failure this exists for: a runtime that cannot start, serve or be tested without a Greengrass nucleus beside it.
 Everything here is portable between Greengrass Lite and the Java nucleus (``facts``: PublishToIoTCore, GetConfiguration,
@@ -12,26 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from edge_component.errors import DeviceError
-
-
-class NucleusError(DeviceError):
-    """The nucleus did not do as asked. Names the foreign error's type: awsiot's errors have no text of their own."""
-
-    code = "nucleus-failed"
-
-
-class NucleusUnavailableError(NucleusError):
-    """It cannot be reached, or has itself no way to the cloud; the same call may work later."""
-
-    code = "nucleus-unavailable"
-
-
-class NucleusRefusedError(NucleusError):
-    """It refuses this very call: not allowed by the recipe's accessControl, or malformed. Repeating it will not help."""
-
-    code = "nucleus-refused"
-
+from edge_component.contracts.limits import LIMITS
+from edge_component.errors import NucleusRefusedError, NucleusUnavailableError
 
 Configuration = Mapping[str, Any]
 OnConfigurationChange = Callable[[Configuration], None]
@@ -50,7 +32,8 @@ class Nucleus(Protocol):
 
         Raises:
             NucleusUnavailableError: not now (Greengrass Lite answers so at once while it is offline).
-            NucleusRefusedError: never in this form.
+            NucleusRefusedError: never in this form; also for a payload above ``LIMITS.publish_bytes_max``, of which
+                a few kilobytes more would cost the connection.
         """
 
     def configuration(self) -> Configuration:
@@ -60,14 +43,24 @@ class Nucleus(Protocol):
             NucleusUnavailableError, NucleusRefusedError: as for :meth:`publish`.
         """
 
-    def on_configuration_change(self, callback: OnConfigurationChange) -> None:
-        """Call with the whole configuration whenever it changed, on a thread of the nucleus's.
+    def merge_configuration(self, document: Configuration) -> None:
+        """Merge into this component's own configuration, now. Does not restart the component (measured on Lite).
 
-        It is called once after each reconnection too, since a change may have been missed.
+        Raises:
+            NucleusUnavailableError, NucleusRefusedError: as for :meth:`publish`.
+        """
+
+    def on_configuration_change(self, callback: OnConfigurationChange) -> None:
+        """Call with the whole configuration whenever it has changed, and once when it is first known.
+
+        On a thread of the nucleus's. Changes that happened while there was no connection are found after the next one.
         """
 
     def on_connection(self, callback: OnConnection) -> None:
-        """Call with ``True`` after each connection and with ``False`` after each loss of it."""
+        """Call with ``True`` after each connection and with ``False`` after each loss of it; on the same thread.
+
+        One that is registered while a connection is being made may be told of that one or not.
+        """
 
     def report_running(self) -> None:
         """Tell the nucleus that the component works; never raises: it is kept, and told again after a reconnection."""
@@ -99,6 +92,7 @@ class InMemoryNucleus:
     published: list[tuple[str, bytes]] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
     _on_change: list[OnConfigurationChange] = field(default_factory=list)
+    _told: Configuration | None = None
     _on_connection: list[OnConnection] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -110,6 +104,7 @@ class InMemoryNucleus:
     def publish(self, topic: str, payload: bytes) -> None:
         """See :class:`Nucleus`."""
         with self._lock:
+            check_size(payload)
             self._require_connection()
             if topic in self.refused_topics:
                 raise NucleusRefusedError(f"UnauthorizedError: publishing to {topic}")
@@ -123,9 +118,16 @@ class InMemoryNucleus:
             self._require_connection()
             return dict(self.document)
 
+    def merge_configuration(self, document: Configuration) -> None:
+        """See :class:`Nucleus`."""
+        self._require_connection()
+        self.set_configuration({**self.document, **document})
+
     def on_configuration_change(self, callback: OnConfigurationChange) -> None:
         """See :class:`Nucleus`."""
         self._on_change.append(callback)
+        if self.is_connected:
+            self._tell_configuration()
 
     def on_connection(self, callback: OnConnection) -> None:
         """See :class:`Nucleus`."""
@@ -146,8 +148,8 @@ class InMemoryNucleus:
     def set_configuration(self, document: Configuration) -> None:
         """Change the configuration, as a deployment would."""
         self.document = dict(document)
-        for callback in list(self._on_change):
-            callback(dict(document))
+        if self.is_connected:
+            self._tell_configuration()
 
     def set_connected(self, is_connected: bool) -> None:  # noqa: FBT001 - the name says what the flag means
         """Break or mend the IPC connection."""
@@ -155,8 +157,24 @@ class InMemoryNucleus:
         for callback in list(self._on_connection):
             callback(is_connected)
         if is_connected:
-            self.set_configuration(self.document)
+            self._tell_configuration()
+
+    def _tell_configuration(self) -> None:
+        if self.document == self._told:
+            return
+        self._told = dict(self.document)
+        for callback in list(self._on_change):
+            callback(dict(self.document))
 
     def _require_connection(self) -> None:
         if not self.is_connected:
             raise NucleusUnavailableError("ConnectionClosedError: there is no nucleus")
+
+
+def check_size(payload: bytes) -> None:
+    """Refuse what would cost the connection; see :meth:`Nucleus.publish`."""
+    if len(payload) > LIMITS.publish_bytes_max:
+        raise NucleusRefusedError(
+            f"a payload of {len(payload)} bytes; a publish holds at most {LIMITS.publish_bytes_max}",
+            "Split the message before it is published.",
+        )

@@ -27,8 +27,8 @@ from edge_component.contracts.codec import Document
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.telemetry import TelemetryWindow
+from edge_component.errors import TelemetryError
 from edge_component.telemetry.columns import Tensors, WatchPlan, count_columns, join_captures, sample_count
-from edge_component.telemetry.errors import TelemetryError
 from edge_component.telemetry.window import Span, WindowCounts, close_window, count_service, split_window
 
 logger = logging.getLogger(__name__)

@@ -12,15 +12,15 @@ connection (``nucleus``).
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol
 
+from edge_component.backoff import Backoff
 from edge_component.contracts.envelope import Envelope
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.topics import DEFAULT_RULE, Address, basic_ingest_topic
-from edge_component.nucleus_port import NucleusRefusedError, NucleusUnavailableError
-from edge_component.telemetry.errors import OutboxDiskError
+from edge_component.errors import NucleusRefusedError, NucleusUnavailableError, OutboxDiskError
 from edge_component.telemetry.outbox import Outbox, Queued
 
 logger = logging.getLogger(__name__)
@@ -31,14 +31,13 @@ class UplinkLimits:
     """How hard the uplink tries.
 
     Attributes:
-        backoff_s_min, backoff_s_max: bounds of the wait after a failure; it doubles from the one to the other.
+        backoff: between two attempts while there is no way.
         batch_count: messages sent between two durable acknowledgements; at most so many are repeated after a crash.
         refusals_max: refusals of one and the same message before it is set aside.
         idle_s: how long to wait for a message before looking again.
     """
 
-    backoff_s_min: float = 1.0
-    backoff_s_max: float = 300.0
+    backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 300.0))
     batch_count: int = 16
     refusals_max: int = 5
     idle_s: float = 60.0
@@ -82,10 +81,7 @@ class Decision:
 
 
 def decide(state: UplinkState, outcome: Outcome, limits: UplinkLimits, random: Callable[[], float]) -> Decision:
-    """Decide after one publish; ``random`` gives a float in [0, 1).
-
-    The wait is drawn evenly from the upper half of a doubling interval, so that a fleet does not return as one.
-    """
+    """Decide after one publish; ``random`` gives a float in [0, 1)."""
     if outcome is Outcome.SENT:
         return Decision(replace(state, failures_count=0, refusals_count=0), is_done=True, wait_s=0.0)
     refusals_count = state.refusals_count + 1 if outcome is Outcome.REFUSED else state.refusals_count
@@ -93,8 +89,7 @@ def decide(state: UplinkState, outcome: Outcome, limits: UplinkLimits, random: C
         aside = UplinkState(0, 0, state.set_aside_count + 1)
         return Decision(aside, is_done=True, wait_s=0.0)
     failed = UplinkState(state.failures_count + 1, refusals_count, state.set_aside_count)
-    interval_s = min(limits.backoff_s_max, limits.backoff_s_min * 2.0 ** min(failed.failures_count - 1, 32))
-    return Decision(failed, is_done=False, wait_s=interval_s * (0.5 + random() / 2))
+    return Decision(failed, is_done=False, wait_s=limits.backoff.wait_s(failed.failures_count, random))
 
 
 class Publisher(Protocol):
@@ -193,7 +188,7 @@ class Uplink:
                 wait_s = self.step()
             except OutboxDiskError as error:
                 logger.warning("uplink: %s", error)
-                wait_s = self._limits.backoff_s_min
+                wait_s = self._limits.backoff.s_min
             if wait_s is None:
                 self._outbox.wait_for_arrival(mark, self._limits.idle_s)
             elif wait_s:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from edge_component.contracts.errors import TooLargeError
+from edge_component.errors import OutboxClosedError, OutboxDiskError
 from edge_component.telemetry.cursor import SLOT_BYTES
-from edge_component.telemetry.errors import OutboxClosedError, OutboxDiskError
 from edge_component.telemetry.records import HEADER_BYTES
 from edge_component.telemetry.segment_log import LogLimits, SegmentLog
 from tests.edge_component.telemetry.conftest import OpenLog
