@@ -19,8 +19,8 @@ from edge_component.contracts.codec import Document
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import Heartbeat, ModelRef, OutboxState
 from edge_component.contracts.manifest import Manifest
+from edge_component.errors import TelemetryError
 from edge_component.telemetry.columns import WatchPlan
-from edge_component.telemetry.errors import TelemetryError
 from edge_component.telemetry.outbox import Outbox
 from edge_component.telemetry.recorder import Recorder
 from edge_component.telemetry.uplink import Uplink
@@ -117,10 +117,10 @@ class Reporting:
 
     def _run(self) -> None:
         while not self._stopping:
-            self._wake.clear()
             self._offer_kept()
             self._beat()
             self._wake.wait(self._heartbeat_s)
+            self._wake.clear()  # before the next look at _stopping, so that a stop is never slept through
 
     def _beat(self) -> None:
         if self._build is not None:
