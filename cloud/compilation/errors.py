@@ -63,3 +63,9 @@ class GateError(ModelRefusedError):
     """Not even the fp32 variant passed the gates."""
 
     code: ClassVar[str] = "gate"
+
+
+class CompilationRefusedError(ModelRefusedError):
+    """What the whole stage answers with, here or out of a job: the report's sentence."""
+
+    code: ClassVar[str] = "compilation-refused"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cloud.compilation.errors import CompilationRefusedError
 from cloud.compilation.result import Variant
 from cloud.errors import ModelRefusedError
 from edge_component.contracts.codec import schema_name
@@ -41,6 +42,15 @@ class Report:
     def was_refused(self) -> bool:
         """Whether there is no compilation."""
         return bool(self.refused_code)
+
+    def require_compiled(self) -> None:
+        """Raise what refused the model, if something did.
+
+        Raises:
+            CompilationRefusedError: with the report's sentence and remedy.
+        """
+        if self.was_refused:
+            raise CompilationRefusedError(self.sentence, self.remedy)
 
     def to_document(self) -> Mapping[str, Any]:
         """``report.json``."""

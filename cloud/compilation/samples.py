@@ -43,31 +43,40 @@ class Samples:
         return len(next(iter(self.inputs.values())))
 
     def requests(self) -> Iterator[dict[str, Array]]:
-        """One request's tensors after the other."""
+        """One request's tensors after the other; a scalar stays an array, since ONNX Runtime takes no numpy scalars."""
         for index in range(self.count):
-            yield {name: array[index] for name, array in self.inputs.items()}
+            yield {name: np.asarray(array[index]) for name, array in self.inputs.items()}
 
 
 def read_samples(path: Path) -> Samples:
-    """Read an archive. A name without prefix counts as an input, ``label`` apart.
+    """Read an archive; see :func:`samples_of`.
 
     Raises:
         SamplesError: the file is missing, no archive, or holds no samples.
     """
-    arrays = _load(path)
+    return samples_of(path.name, read_arrays(path))
+
+
+def samples_of(where: str, named: Mapping[str, Array]) -> Samples:
+    """Samples out of an archive's arrays. A name without prefix counts as an input, ``label`` apart.
+
+    Raises:
+        SamplesError: no inputs, or axis 0 does not count the same samples in all.
+    """
+    arrays = dict(named)
     label = arrays.pop("label", None)
     outputs = {name.removeprefix(OUTPUT_PREFIX): arrays[name] for name in arrays if name.startswith(OUTPUT_PREFIX)}
     inputs = {
         name.removeprefix(INPUT_PREFIX): array for name, array in arrays.items() if not name.startswith(OUTPUT_PREFIX)
     }
     if not inputs:
-        raise SamplesError(f"{path.name} holds no input arrays", "Name them input:<name of the model's input>.")
+        raise SamplesError(f"{where} holds no input arrays", "Name them input:<name of the model's input>.")
     everything = [*inputs.items(), *outputs.items(), *([("label", label)] if label is not None else [])]
     lengths = {name: len(array) if array.ndim else 0 for name, array in everything}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         counts = ", ".join(f"{name}: {length}" for name, length in lengths.items())
         raise SamplesError(
-            f"{path.name}: axis 0 must count the samples, the same in every array, at least one ({counts})",
+            f"{where}: axis 0 must count the samples, the same in every array, at least one ({counts})",
             "Stack one request's tensors per sample: numpy.stack([request_0, request_1, …]).",
         )
     return Samples(inputs, outputs, label)
@@ -81,6 +90,30 @@ def write_samples(path: Path, samples: Samples) -> None:
         arrays["label"] = samples.label
     with path.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """The arrays of an archive by name, whatever they mean.
+
+    Raises:
+        SamplesError: the file is missing, too large, or no archive of arrays.
+    """
+    if not path.is_file():
+        raise SamplesError(
+            f"{path.name} is missing: a model is not compiled without samples of what it is asked",
+            "Give an .npz archive of some requests; axis 0 counts them.",
+        )
+    if path.stat().st_size > SAMPLES_BYTES_MAX:
+        raise SamplesError(f"{path.name} has more than {SAMPLES_BYTES_MAX} bytes", "Give fewer samples.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise SamplesError(f"{path.name} is a single array", "Write an archive: numpy.savez(path, name=array).")
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise SamplesError(
+            f"{path.name} is not an .npz archive of arrays: {error}", "Write it by numpy.savez."
+        ) from error
 
 
 def require_fit(where: str, arrays: Mapping[str, Array], specs: tuple[TensorSpec, ...]) -> None:
@@ -117,22 +150,3 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 
 def _numpy_name(dtype: str) -> str:
     return {"string": "str", "bfloat16": "uint16"}.get(dtype, dtype)
-
-
-def _load(path: Path) -> dict[str, Array]:
-    if not path.is_file():
-        raise SamplesError(
-            f"{path.name} is missing: a model is not compiled without samples of what it is asked",
-            "Give an .npz archive of some requests; axis 0 counts them.",
-        )
-    if path.stat().st_size > SAMPLES_BYTES_MAX:
-        raise SamplesError(f"{path.name} has more than {SAMPLES_BYTES_MAX} bytes", "Give fewer samples.")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise SamplesError(f"{path.name} is a single array", "Write an archive: numpy.savez(path, name=array).")
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise SamplesError(
-            f"{path.name} is not an .npz archive of arrays: {error}", "Write it by numpy.savez."
-        ) from error

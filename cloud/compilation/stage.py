@@ -11,6 +11,7 @@ One process, one thread. It needs the ``[compile]`` extra alone: no boto3, no co
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -161,8 +162,12 @@ def _int8(platform: str, trained: TrainedModel, reference: Candidate, work: Path
     return candidate, candidate.refusal.sentence if candidate.refusal is not None else ""
 
 
-def read_order(arguments: Sequence[str]) -> tuple[Order, Path]:
-    """The command line: what to compile, and where the job's exit message goes."""
+def read_order(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[Order, Path]:
+    """What to compile, and where the job's exit message goes.
+
+    Lineage comes from the environment, ``EDGEWRIGHT_LINEAGE_<NAME>``: a state machine can fill in an environment's
+    values when it runs, but not single elements of a list of arguments.
+    """
     parser = argparse.ArgumentParser(prog="python3 -m cloud.compilation.stage", description="Compile a trained model.")
     parser.add_argument("--input", type=Path, required=True, help="folder with model.tar.gz, or with its files")
     parser.add_argument("--output", type=Path, required=True, help="the compilation folder to write")
@@ -172,13 +177,16 @@ def read_order(arguments: Sequence[str]) -> tuple[Order, Path]:
     )
     parser.add_argument("--message", type=Path, default=Path("/opt/ml/output/message"), help="the job's exit message")
     chosen = parser.parse_args(arguments)
-    lineage = dict(entry.split("=", 1) for entry in chosen.lineage if "=" in entry)
+    prefix = "EDGEWRIGHT_LINEAGE_"
+    lineage = {
+        name.removeprefix(prefix).lower(): value for name, value in environment.items() if name.startswith(prefix)
+    }
     return Order(chosen.input, chosen.output, tuple(chosen.platform or PLATFORMS), lineage), chosen.message
 
 
 def main() -> int:
     """Run the stage and answer with its exit code."""
-    order, message = read_order(sys.argv[1:])
+    order, message = read_order(sys.argv[1:], os.environ)
     report = compile_model(order)
     sys.stdout.write(report.to_text())
     if not report.was_refused:

@@ -10,19 +10,17 @@ x86-64 (U8S8: VNNI multiplies unsigned by signed) and signed on Arm (S8S8): a de
 """
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime phones home unless this is set before its import
+
 import onnx
 import onnxslim
-
-# isort: split - inference settles ONNX Runtime's environment before anything imports it
-import cloud.compilation.inference as _inference  # noqa: F401
-
-# isort: split
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 

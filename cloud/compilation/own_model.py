@@ -1,0 +1,144 @@
+"""Bring your own ONNX: a model file and some sample requests become a compilation, without any training job.
+
+The failure this exists for: a model of unknown origin that is published on trust. It takes the same road as one of our
+own, through admission and gates; what it does not bring is made from the samples where that is honest (golden outputs,
+by ONNX Runtime, from the very graph) and left out where it is not (a baseline from few samples, a task without labels).
+
+Samples are an ``.npz`` archive, arrays named like the model's inputs (``input:`` before the name is optional): either
+one request, each array the whole tensor, or several, stacked along a new axis 0. Expected outputs may be among them,
+as ``output:<name>``; then the model must give them.
+"""
+
+import json
+import re
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cloud.compilation.admission import Admitted, admit
+from cloud.compilation.baseline import SAMPLES_MIN, baseline_of, watched_inputs, watched_outputs
+from cloud.compilation.errors import NotOnnxError
+from cloud.compilation.inference import Session
+from cloud.compilation.report import Report
+from cloud.compilation.samples import (
+    GOLDEN_COUNT_MAX,
+    INPUT_PREFIX,
+    OUTPUT_PREFIX,
+    Array,
+    Samples,
+    read_arrays,
+    require_fit,
+    samples_of,
+    write_samples,
+)
+from cloud.compilation.stage import Order, compile_model
+from cloud.compilation.trained import BASELINE_FILE, CALIBRATION_FILE, CARD_FILE, GOLDEN_FILE, MODEL_FILE
+from cloud.errors import InvalidInputError
+from edge_component.contracts.codec import schema_name, to_bytes
+from edge_component.contracts.manifest import PLATFORMS
+
+MODEL_NAME_PATTERN = re.compile(r"^[a-z0-9][a-z0-9-]{0,30}$")
+CALIBRATION_COUNT_MIN = 16
+"""Fewer requests say too little about the ranges of activations; then there is no int8 variant."""
+
+CALIBRATION_COUNT_MAX = 512
+
+
+@dataclass(frozen=True, slots=True)
+class OwnModel:
+    """What its owner gives.
+
+    Attributes:
+        onnx_path: the model, one self-contained file.
+        samples_path: requests; see the module's head.
+        model_name: what clients will ask for.
+    """
+
+    onnx_path: Path
+    samples_path: Path
+    model_name: str
+
+    @property
+    def component_name(self) -> str:
+        """``silero-vad`` is carried by ``com.edgewright.model.SileroVad``."""
+        return "com.edgewright.model." + "".join(part.capitalize() for part in self.model_name.split("-"))
+
+
+def compile_own_model(own: OwnModel, output: Path, platforms: tuple[str, ...] = PLATFORMS) -> Report:
+    """Compile into ``output``; the folder is what a processing job would have written.
+
+    Raises:
+        InvalidInputError: the name cannot be a model's.
+        ModelRefusedError: the model or its samples were refused; ``output`` holds the report if it came to a gate.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgewright-own-") as work:
+        folder = prepare(own, Path(work))
+        report = compile_model(Order(folder, output, platforms, {"source_file": own.onnx_path.name}))
+    report.require_compiled()
+    return report
+
+
+def prepare(own: OwnModel, folder: Path) -> Path:
+    """Write into ``folder`` what a training job would have left.
+
+    Raises:
+        InvalidInputError, ModelRefusedError: as above; what is in the folder then is of no use.
+    """
+    if not MODEL_NAME_PATTERN.match(own.model_name):
+        raise InvalidInputError(
+            f"{own.model_name!r} cannot be a model's name", "Use lower-case letters, digits and hyphens, at most 31."
+        )
+    if not own.onnx_path.is_file():
+        raise NotOnnxError(f"{own.onnx_path} is not a file", "Give the .onnx file itself.")
+    data = own.onnx_path.read_bytes()
+    admitted = admit(data)
+    (folder / MODEL_FILE).write_bytes(data)
+    samples = _samples(own.samples_path, admitted)
+    answers = Session(folder / MODEL_FILE).answer(samples)
+    golden = _first(samples if samples.outputs else replace(samples, outputs=answers), GOLDEN_COUNT_MAX)
+    write_samples(folder / GOLDEN_FILE, golden)
+    if samples.count >= CALIBRATION_COUNT_MIN:
+        write_samples(folder / CALIBRATION_FILE, replace(_first(samples, CALIBRATION_COUNT_MAX), outputs={}))
+    _describe(own, admitted, samples, answers, folder)
+    return folder
+
+
+def _samples(path: Path, admitted: Admitted) -> Samples:
+    arrays = read_arrays(path)
+    ranks = {f"{INPUT_PREFIX}{spec.name}": len(spec.shape) for spec in admitted.inputs}
+    ranks |= {spec.name: len(spec.shape) for spec in admitted.inputs}
+    ranks |= {f"{OUTPUT_PREFIX}{spec.name}": len(spec.shape) for spec in admitted.outputs}
+    if arrays and all(array.ndim == ranks.get(name, -1) for name, array in arrays.items()):
+        arrays = {name: array[None] for name, array in arrays.items()}
+    samples = samples_of(path.name, arrays)
+    require_fit(path.name, samples.inputs, admitted.inputs)
+    if samples.outputs:
+        require_fit(path.name, samples.outputs, admitted.outputs)
+    return replace(samples, label=None)
+
+
+def _describe(own: OwnModel, admitted: Admitted, samples: Samples, answers: dict[str, Array], folder: Path) -> None:
+    """Write ``model.json``, and the baseline where there are samples enough."""
+    features, outputs = watched_inputs(admitted.inputs), watched_outputs(admitted.outputs)
+    if samples.count < SAMPLES_MIN or not features:
+        features, outputs = (), ()
+    else:
+        baseline = baseline_of(own.model_name, features, outputs, samples.inputs, answers)
+        (folder / BASELINE_FILE).write_bytes(to_bytes(baseline.to_document()))
+    card = {
+        "schema": schema_name("model", 1),
+        "model_name": own.model_name,
+        "component_name": own.component_name,
+        "features": [feature.to_document() for feature in features],
+        "watched_outputs": [output.to_document() for output in outputs],
+        "nan_policy": "accept",
+        "metrics": {},
+    }
+    (folder / CARD_FILE).write_text(json.dumps(card))
+
+
+def _first(samples: Samples, count: int) -> Samples:
+    return Samples(
+        {name: array[:count] for name, array in samples.inputs.items()},
+        {name: array[:count] for name, array in samples.outputs.items()},
+    )
