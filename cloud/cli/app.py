@@ -4,10 +4,12 @@ import sys
 
 import typer
 
+from cloud.cli.compile import compile_model
 from cloud.cli.deploy import deploy
 from cloud.cli.keys import keys
 from cloud.cli.output import print_error
 from cloud.cli.publish import publish, publish_runtime
+from cloud.cli.train import train
 from cloud.errors import EdgewrightError, InvalidInputError
 from edge_component.contracts.errors import ContractError
 
@@ -18,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command()(train)
+app.command("compile")(compile_model)
 app.command()(publish)
 app.command()(publish_runtime)
 app.command()(deploy)

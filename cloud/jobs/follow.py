@@ -1,0 +1,72 @@
+"""Follow a job to its end.
+
+The failure this exists for: "Failed", and nothing more. A job's end is an answer or an error that carries SageMaker's
+reason and the script's last lines. Following is reading alone: interrupted, it leaves the job as it is, and can be
+begun again.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cloud.jobs.job import JobFailedError, JobKind, Jobs, JobState, JobUnfinishedError
+
+OnChange = Callable[[JobState], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FollowLimits:
+    """How a job is followed.
+
+    Attributes:
+        poll_s, poll_s_max: between two looks, at first and at most; each is twice the one before.
+        patience_s: after so long it is given up, and the job goes on.
+        log_lines: of a failed job's log, in the error.
+    """
+
+    poll_s: float = 0.2
+    poll_s_max: float = 5.0
+    patience_s: float = 86_400.0
+    log_lines: int = 20
+
+
+def follow(
+    jobs: Jobs,
+    kind: JobKind,
+    name: str,
+    on_change: OnChange = lambda _: None,
+    limits: FollowLimits = FollowLimits(),
+    sleep: Callable[[float], None] = time.sleep,
+) -> JobState:
+    """Wait until a job has completed; ``on_change`` is told of each new stage.
+
+    Raises:
+        JobFailedError: it failed or was stopped.
+        JobUnfinishedError: it has not ended within ``limits.patience_s``.
+        NotFoundError, UnavailableError: as the port's.
+    """
+    waited_s, pause_s, stage = 0.0, limits.poll_s, ""
+    while True:
+        state = jobs.state(kind, name)
+        if state.stage != stage:
+            stage = state.stage
+            on_change(state)
+        if state.has_ended:
+            return _completed(jobs, kind, state, limits)
+        if waited_s >= limits.patience_s:
+            raise JobUnfinishedError(
+                f"{kind} job {name} has not ended within {waited_s:.0f} s ({state.stage})",
+                "It goes on; give its name to follow it again.",
+            )
+        sleep(pause_s)
+        waited_s += pause_s
+        pause_s = min(pause_s * 2, limits.poll_s_max)
+
+
+def _completed(jobs: Jobs, kind: JobKind, state: JobState, limits: FollowLimits) -> JobState:
+    if state.status == "Completed":
+        return state
+    reason = state.reason or state.message or "no reason given"
+    lines = [line for line in jobs.last_lines(kind, state.name, limits.log_lines) if line.strip()]
+    log = "" if not lines or lines[-1] in reason else "\n" + "\n".join(f"  | {line}" for line in lines)
+    raise JobFailedError(f"{kind} job {state.name} {state.status.lower()}: {reason}{log}", state)
