@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from moto.core.request import Request
+from werkzeug.wrappers import Response
+
 from simulator.aws.bus import InMemoryBus, MessageBus
 from simulator.aws.event import EventSink, InMemoryEvents
 from simulator.aws.operations import Operations
@@ -21,6 +24,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+DeviceDoor = Callable[[Request], Response | None]
+"""Answers an unsigned request of a device, or ``None`` if the request is not one for it."""
+
+
 @dataclass(slots=True)
 class Cloud:
     """The register of operations, the bus, the clock and the life cycle.
@@ -31,6 +38,7 @@ class Cloud:
         clock: the current time; tests give their own.
         events: where services emit their events, such as a job's change of state; EventBridge takes it over.
         operations: the register that services fill.
+        device_doors: who answers unsigned requests, in order; the first that knows the path.
         url: where the local cloud answers; empty until it is bound, set before the ``on_start`` actions run.
         broker_endpoint: ``host:port`` of the MQTT broker; empty where there is none.
         account_id: the one local account.
@@ -42,6 +50,7 @@ class Cloud:
     clock: Callable[[], datetime] = utc_now
     events: EventSink = field(default_factory=InMemoryEvents)
     operations: Operations = field(default_factory=Operations)
+    device_doors: list[DeviceDoor] = field(default_factory=list)
     url: str = ""
     broker_endpoint: str = ""
     account_id: str = ACCOUNT_ID

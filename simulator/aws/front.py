@@ -9,7 +9,7 @@ Concurrency: called from many server threads; holds no state but the register, w
 
 import io
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from moto.core.request import Request
@@ -17,7 +17,7 @@ from moto.moto_server.werkzeug_app import BackendRequest, DomainDispatcherApplic
 from werkzeug.wrappers import Response
 
 from simulator.aws import validation, wire
-from simulator.aws.cloud import ACCOUNT_ID
+from simulator.aws.cloud import ACCOUNT_ID, DeviceDoor
 from simulator.aws.errors import AwsError, NotRealError
 from simulator.aws.operations import Call, Operations, Source
 
@@ -25,23 +25,17 @@ log = logging.getLogger(__name__)
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
-DeviceDoor = Callable[[Request], Response | None]
-"""Answers an unsigned request of a device, or ``None`` if the request is not one."""
 
 
 class Front:
     """A WSGI application."""
 
-    def __init__(self, operations: Operations, device_doors: Iterable[DeviceDoor] = ()) -> None:
-        """The register may still be filled until the first request."""
+    def __init__(self, operations: Operations, device_doors: Sequence[DeviceDoor] = ()) -> None:
+        """Register and doors may still be filled until the first request."""
         self._operations = operations
-        self._device_doors = list(device_doors)
+        self._device_doors = device_doors
         self._moto = DomainDispatcherApplication(create_backend_app)
         self.closed = False
-
-    def add_device_door(self, door: DeviceDoor) -> None:
-        """Offer unsigned requests to this door, after the ones that are there."""
-        self._device_doors.append(door)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""

@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from simulator.aws import greengrass_v2
+from simulator.aws.clients import LocalClients
 from simulator.aws.cloud import Cloud
 from simulator.aws.errors import AwsError
+from simulator.aws.greengrass_data import DeviceDoor
 from simulator.aws.iot_jobs import IotJobs
 from simulator.aws.iot_jobs_api import JobsApi
 from simulator.aws.iot_jobs_mqtt import JobsOverMqtt
@@ -43,8 +46,11 @@ class IotApi:
 
 
 def install(cloud: Cloud) -> None:
-    """Make AWS IoT's endpoints, publishing and jobs real."""
+    """Make AWS IoT's endpoints, publishing and jobs real, and Greengrass V2, which stands on them."""
+    things, clients = MotoThings(cloud), LocalClients(cloud)
     IotApi(cloud)
-    jobs = IotJobs(MotoThings(cloud), cloud.bus, cloud.clock)
+    jobs = IotJobs(things, cloud.bus, cloud.clock)
     JobsApi(cloud, jobs, S3Objects(cloud))
     JobsOverMqtt(jobs, cloud.bus)
+    components = greengrass_v2.install(cloud, jobs, things, clients)
+    cloud.device_doors.append(DeviceDoor(things, components, clients))

@@ -68,7 +68,6 @@ class JobsApi:
         unreal = [name for name in UNREAL_MEMBERS if given.get(name)]
         if unreal:
             raise NotRealError(f"iot:CreateJob with {', '.join(unreal)}")
-        minutes = given.get("timeoutConfig", {}).get("inProgressTimeoutInMinutes")
         request = JobRequest(
             given["jobId"],
             tuple(given["targets"]),
@@ -76,7 +75,7 @@ class JobsApi:
             given.get("namespaceId"),
             given.get("targetSelection") == "CONTINUOUS",
             given.get("description", ""),
-            None if minutes is None else timedelta(minutes=minutes),
+            timeout(given.get("timeoutConfig", {})),
             abort_rules(given.get("abortConfig", {})),
         )
         return self._identity(self._jobs.create(request))
@@ -260,7 +259,7 @@ class JobsApi:
         }
 
     def _description(self, job: Job) -> dict[str, Any]:
-        timeout = job.request.in_progress_timeout
+        limit = job.request.in_progress_timeout
         return {
             **self._summary(job),
             **self._identity(job),
@@ -270,9 +269,7 @@ class JobsApi:
             "comment": job.comment,
             "namespaceId": job.request.namespace,
             "jobProcessDetails": _process_details(job),
-            "timeoutConfig": None
-            if timeout is None
-            else {"inProgressTimeoutInMinutes": int(timeout.total_seconds() / 60)},
+            "timeoutConfig": None if limit is None else {"inProgressTimeoutInMinutes": int(limit.total_seconds() / 60)},
         }
 
 
@@ -282,6 +279,12 @@ def abort_rules(config: Mapping[str, Any]) -> tuple[AbortRule, ...]:
         AbortRule(rule["failureType"], rule["thresholdPercentage"], rule["minNumberOfExecutedThings"])
         for rule in config.get("criteriaList", ())
     )
+
+
+def timeout(config: Mapping[str, Any]) -> timedelta | None:
+    """The limit of a ``timeoutConfig``."""
+    minutes = config.get("inProgressTimeoutInMinutes")
+    return None if minutes is None else timedelta(minutes=minutes)
 
 
 def _selection(job: Job) -> str:

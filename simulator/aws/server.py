@@ -88,7 +88,7 @@ class LocalCloud:
             raise LocalCloudError("a local cloud runs in this process already", "Stop it first, or use its url.")
         try:
             moto_api_backend.reset()
-            self._front = Front(self.cloud.operations)
+            self._front = Front(self.cloud.operations, self.cloud.device_doors)
             for install in SERVICES:
                 install(self.cloud)
             self._server = self._bind(self._front)
