@@ -161,7 +161,8 @@ class _Connection:
     async def _hang_up(self) -> None:
         """Let a refused client read its refusal and go first."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._reader.read(), HANG_UP_S)
+            async with asyncio.timeout(HANG_UP_S):
+                await self._reader.read()
 
     def _identify(self, request: Mapping[str, Any]) -> tuple[str | None, str]:
         token, name = request.get("authToken"), request.get("componentName")

@@ -60,6 +60,9 @@ class Profile:
         notify_topic: last part of the jobs topic that announces a deployment.
         job_client_token: what its job requests carry.
         recipe_bytes_max: larger recipes fail the deployment.
+        recipe_case_matters: keys must be written exactly as in AWS's documentation; others are overlooked.
+        requires_platform_runtime: a manifest without the platform attribute ``runtime`` is not for this nucleus.
+        fails_on_unknown_variable: a ``{`` that begins no known variable fails the script; otherwise it stays as it is.
         restarts_on_merge: a deployment that changes a component's configuration runs install and startup/run again.
         rolls_back: honours ROLLBACK.
         deletes_old_versions: artifacts and recipe of the version before, after a success.
@@ -102,6 +105,9 @@ class Profile:
     notify_topic: str
     job_client_token: str
     recipe_bytes_max: int
+    recipe_case_matters: bool
+    requires_platform_runtime: bool
+    fails_on_unknown_variable: bool
     restarts_on_merge: bool
     rolls_back: bool
     deletes_old_versions: bool
@@ -145,6 +151,9 @@ LITE = Profile(
     notify_topic="notify-next-namespace-aws-gg-deployment",
     job_client_token="jobs-nucleus-lite",  # noqa: S106 - an echo field of IoT Jobs, no secret
     recipe_bytes_max=16_384,
+    recipe_case_matters=True,
+    requires_platform_runtime=True,
+    fails_on_unknown_variable=True,
     restarts_on_merge=True,
     rolls_back=False,
     deletes_old_versions=True,
@@ -179,6 +188,9 @@ JAVA = Profile(
     notify_topic="notify-namespace-aws-gg-deployment",
     job_client_token="jobs-nucleus-java",  # noqa: S106 - an echo field of IoT Jobs, no secret
     recipe_bytes_max=16_000,
+    recipe_case_matters=False,
+    requires_platform_runtime=False,
+    fails_on_unknown_variable=False,
     restarts_on_merge=False,
     rolls_back=True,
     deletes_old_versions=True,
