@@ -2,12 +2,14 @@
 
 The failure this exists for: a device that is offline for a night and forgets it. A message is durable before
 :meth:`Outbox.append` returns; the outbox is bounded and gives up its oldest messages, every one of them counted; delivery
-is at least once, and ``(thing name, epoch, sequence)`` lets the cloud tell a repetition.
+is at least once, and ``(thing name, epoch, sequence)`` lets the cloud tell a repetition. And a device whose disk is full
+when it starts: an outbox that cannot be opened is tried again with each message, and serving starts without it.
 
 It makes envelopes and knows sizes; the disk is ``segment_log``'s and the network ``uplink``'s. Any thread may call
 anything.
 """
 
+import logging
 import threading
 import uuid
 from collections.abc import Callable
@@ -19,10 +21,15 @@ from edge_component.contracts.codec import Document, to_bytes
 from edge_component.contracts.envelope import Envelope
 from edge_component.contracts.heartbeat import OutboxState
 from edge_component.contracts.limits import LIMITS
-from edge_component.telemetry.segment_log import Entry, LogLimits, LogState, SegmentLog
+from edge_component.errors import OutboxClosedError, OutboxDiskError
+from edge_component.telemetry.segment_log import Entry, LogLimits, SegmentLog
+
+logger = logging.getLogger(__name__)
 
 SEQUENCE_MAX = 2**63 - 1
 LONGEST_KIND = "activation"
+EPOCH_CHARS_MAX = 32
+"""What the log's cursor holds; the contract allows more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +63,26 @@ class Outbox:
         limits: LogLimits | None = None,
         new_epoch: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
-        """Open it, and recover what waits there.
-
-        Raises:
-            OutboxDiskError: the file system refused.
-        """
+        """Open it, and recover what waits there; if the file system refuses, that is logged and tried again later."""
+        self._directory = directory
         self._thing_name = thing_name
         self._clock = clock
-        self._log = SegmentLog(directory, limits or LogLimits(), new_epoch)
+        self._limits = limits or LogLimits()
+        self._new_epoch = new_epoch
+        self._opening = threading.Lock()
+        self._opened: SegmentLog | None = None
+        self._is_closed = False
         self._arrived = threading.Condition()
         self._mark = Mark(0, 0)
+        try:
+            self._log()
+        except OutboxDiskError as error:
+            logger.warning("%s; messages are not kept on disk until it can", error)
 
     @property
     def body_bytes_max(self) -> int:
         """How large a body's canonical JSON may be, so that its envelope fits a publish whatever its numbers."""
-        return body_bytes_max(self._thing_name, self._log.state().epoch, self._clock)
+        return body_bytes_max(self._thing_name, self._clock)
 
     def append(self, kind: str, body: Document) -> int:
         """Keep a message; returns its sequence number once it is durable.
@@ -85,15 +97,20 @@ class Outbox:
         def encode(epoch: str, sequence: int) -> bytes:
             return Envelope(kind, self._thing_name, epoch, sequence, recorded_at, body).to_bytes()
 
-        sequence = self._log.append(encode)
+        sequence = self._log().append(encode)
         with self._arrived:
             self._mark = replace(self._mark, arrivals_count=self._mark.arrivals_count + 1)
             self._arrived.notify_all()
         return sequence
 
     def oldest(self, count: int) -> tuple[Queued, ...]:
-        """Up to ``count`` of the oldest messages, in the order in which they are to be sent."""
-        return tuple(Queued(entry) for entry in self._log.peek(count))
+        """Up to ``count`` of the oldest messages, in the order in which they are to be sent.
+
+        Raises:
+            OutboxDiskError: the outbox cannot be opened, or what was sent cannot be left behind.
+            OutboxClosedError: it is closed.
+        """
+        return tuple(Queued(entry) for entry in self._log().peek(count))
 
     def acknowledge(self, last: Queued) -> None:
         """The door has taken every message up to and including ``last``: durably forget them.
@@ -101,7 +118,21 @@ class Outbox:
         Raises:
             OutboxDiskError: that could not be made durable; after a crash they will be sent again.
         """
-        self._log.acknowledge(last.entry)
+        self._log().acknowledge(last.entry)
+
+    def after(self, queued: Queued) -> Queued | None:
+        """The message that follows one of :meth:`oldest`; ``None`` if it is the last. Raises as :meth:`oldest`."""
+        entry = self._log().after(queued.entry)
+        return Queued(entry) if entry else None
+
+    def give_up(self, queued: Queued) -> None:
+        """Forget the oldest message undelivered, counted as dropped, and the delivered ones before it.
+
+        Raises:
+            OutboxDiskError: as for :meth:`acknowledge`.
+        """
+        logger.error("outbox: message %d cannot be delivered and is given up", queued.entry.sequence)
+        self._log().acknowledge(queued.entry, dropped_count=1)
 
     def mark(self) -> Mark:
         """Where the waits below count from, so that nothing which happens before the wait begins is missed."""
@@ -125,21 +156,32 @@ class Outbox:
             self._arrived.notify_all()
 
     def state(self) -> OutboxState:
-        """As the heartbeat reports it."""
-        state = self._log.state()
+        """As the heartbeat reports it; zeros while it cannot be opened."""
+        log = self._opened
+        if log is None:
+            return OutboxState()
+        state = log.state()
         return OutboxState(state.queued_count, state.queued_bytes, state.dropped_count)
-
-    def log_state(self) -> LogState:
-        """The same with what a person wants to know beside it: the epoch, and damage found when it was opened."""
-        return self._log.state()
 
     def close(self) -> None:
         """Close the files; idempotent."""
-        self._log.close()
+        with self._opening:
+            self._is_closed = True
+            if self._opened is not None:
+                self._opened.close()
         self.wake()
 
+    def _log(self) -> SegmentLog:
+        with self._opening:
+            if self._is_closed:
+                raise OutboxClosedError("the outbox is closed")
+            if self._opened is None:
+                self._opened = SegmentLog(self._directory, self._limits, self._new_epoch)
+            return self._opened
 
-def body_bytes_max(thing_name: str, epoch: str, clock: Clock) -> int:
+
+def body_bytes_max(thing_name: str, clock: Clock) -> int:
     """See :attr:`Outbox.body_bytes_max`. Canonical JSON has no context: an envelope is its frame plus its body."""
+    epoch = "e" * EPOCH_CHARS_MAX
     frame = Envelope(LONGEST_KIND, thing_name, epoch, SEQUENCE_MAX, clock.now(), {})
     return LIMITS.publish_bytes_max - len(to_bytes(frame.to_document())) + len(b"{}")

@@ -157,19 +157,37 @@ class SegmentLog:
                 raise OutboxDiskError(f"the outbox's cursor cannot be written: {error}") from error
             return tuple(self._head[index] for index in range(min(count, len(self._head))))
 
-    def acknowledge(self, last: Entry) -> None:
+    def after(self, entry: Entry) -> Entry | None:
+        """The record that follows one which is not done with, in whichever segment; ``None`` if it is the last."""
+        with self._lock:
+            following = [each for each in self._head if _position(each) > _position(entry)]
+            for segment in [*self._sealed, self._active][1:]:
+                if following:
+                    break
+                records, _ = read_pending(segment, self._cursor, self._limits.record_bytes_max)
+                following = [Entry(segment.number, record.sequence, record.payload) for record in records]
+            return following[0] if following else None
+
+    def acknowledge(self, last: Entry, dropped_count: int = 0) -> None:
         """Be done, durably, with every record up to and including ``last``; one that was given up since is no matter.
+
+        ``dropped_count`` of them were not delivered, and are counted as dropped.
 
         Raises:
             OutboxDiskError: the cursor could not be made durable; the records are done with in this process only.
         """
         with self._lock:
-            if (last.segment, last.sequence) <= (self._cursor.segment, self._cursor.sequence):
+            if _position(last) <= (self._cursor.segment, self._cursor.sequence):
                 return
-            while self._head and (self._head[0].segment, self._head[0].sequence) <= (last.segment, last.sequence):
+            while self._head and _position(self._head[0]) <= _position(last):
                 self._head.popleft()
                 self._oldest.pending_count -= 1
-            self._cursor = replace(self._cursor, segment=last.segment, sequence=last.sequence)
+            self._cursor = replace(
+                self._cursor,
+                segment=last.segment,
+                sequence=last.sequence,
+                dropped_count=self._cursor.dropped_count + dropped_count,
+            )
             try:
                 self._save_cursor()
                 if not self._head and self._sealed:
@@ -363,3 +381,7 @@ class SegmentLog:
         self._head = deque(Entry(oldest.number, record.sequence, record.payload) for record in records)
         if not readable:
             logger.warning("outbox: %s cannot be read back; its messages are counted as dropped", oldest.path.name)
+
+
+def _position(entry: Entry) -> tuple[int, int]:
+    return entry.segment, entry.sequence
