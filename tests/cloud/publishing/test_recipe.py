@@ -79,7 +79,7 @@ def test_the_runtime_recipe_installs_into_a_folder_of_its_version_and_may_only_p
         .startswith("exec {work:path}/venv-0.1.0/bin/python -m edge_component")
     )
     configuration = recipe["ComponentConfiguration"]["DefaultConfiguration"]
-    assert configuration["heartbeat_s"] == 60
+    assert set(configuration) == {"ingest_rule", "accessControl"}
     (policy,) = configuration["accessControl"]["aws.greengrass.ipc.mqttproxy"].values()
     assert policy["operations"] == ["aws.greengrass#PublishToIoTCore"]
     assert all(text.startswith("$aws/rules/edgewright_ingest/edgewright/v1/+/") for text in policy["resources"])
