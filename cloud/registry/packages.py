@@ -7,6 +7,7 @@ approved. It is not where versions are decided: that is the publication record, 
 Registering again finds the package that is there; approving is a call of its own.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +17,9 @@ from cloud.publishing.publication import Publication
 APPROVALS = ("Approved", "PendingManualApproval", "Rejected")
 LINEAGE_VALUE_CHARS_MAX = 256
 """SageMaker's limit for one customer metadata value."""
+
+CLIENT_TOKEN_CHARS_MAX = 36
+"""SageMaker's limit; the token makes a request that was answered but not heard safe to send again."""
 
 
 class PackageStore(Protocol):
@@ -79,6 +83,7 @@ def package_request(publication: Publication, lineage: Mapping[str, Any], approv
         "ModelPackageDescription": description(publication),
         "ModelApprovalStatus": approval,
         "SourceUri": publication.record_uri,
+        "ClientToken": hashlib.sha256(description(publication).encode()).hexdigest()[:CLIENT_TOKEN_CHARS_MAX],
         "CustomerMetadataProperties": {name: str(value)[:LINEAGE_VALUE_CHARS_MAX] for name, value in known.items()},
         **({"MetadataProperties": {"GeneratedBy": job_arn}} if isinstance(job_arn, str) else {}),
     }

@@ -1,6 +1,8 @@
 """A compilation folder as the compile stage leaves it, and publishing's ports in memory."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,12 +11,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from cloud.aws.kms import KeyManagement
+from cloud.aws.s3 import ObjectStore
+from cloud.aws.session import AwsSession
 from cloud.compilation.result import Compilation, Variant
+from cloud.publishing.keys import create_kms_key
 from cloud.publishing.memory import MemoryArtifacts, MemoryComponents
 from cloud.publishing.publication import PublishingPorts
 from cloud.publishing.signing import PemSigner
 from edge_component.contracts.baseline import BIN_COUNT, Baseline, BaselineColumn
 from edge_component.contracts.manifest import Feature, GoldenTest, TensorSpec, WatchedOutput
+from simulator.aws.server import CloudOptions, LocalCloud
+from tests.cloud.publishing.outage_proxy import OutageProxy
 
 KEY = PemSigner.generate()
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -73,3 +81,41 @@ def make_folder(tmp_path: Path) -> MakeFolder:
 def ports() -> PublishingPorts:
     """Everything in memory, the clock stopped."""
     return PublishingPorts(MemoryArtifacts(), MemoryComponents(), now=lambda: NOW)
+
+
+@dataclass(frozen=True)
+class Aws:
+    """A local cloud behind a proxy that can fail, with a bucket and a signing key of this test's own."""
+
+    proxy: OutageProxy
+    session: AwsSession
+    bucket: str
+    key: str
+
+
+@pytest.fixture(scope="session")
+def local_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OutageProxy]:
+    with LocalCloud(CloudOptions(tmp_path_factory.mktemp("cloud"))) as cloud:
+        proxy = OutageProxy(cloud.url)
+        yield proxy
+        proxy.stop()
+
+
+@pytest.fixture
+def aws(local_cloud: OutageProxy, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Aws]:
+    unique = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
+    for name, value in {
+        "AWS_ENDPOINT_URL": local_cloud.url,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "EDGEWRIGHT_BUCKET": f"bucket-{unique}",
+        "EDGEWRIGHT_SIGNING_KEY": f"kms:alias/{unique}",
+    }.items():
+        monkeypatch.setenv(name, value)
+    session = AwsSession("us-east-1")
+    ObjectStore(session).ensure_bucket(f"bucket-{unique}", "us-east-1")
+    create_kms_key(KeyManagement(session), unique)
+    yield Aws(local_cloud, session, f"bucket-{unique}", f"kms:alias/{unique}")
+    local_cloud.outage_after = None

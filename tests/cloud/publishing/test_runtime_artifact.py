@@ -105,7 +105,7 @@ def test_markers_of_the_lock_are_those_of_the_devices_python_not_of_this_one() -
     lock = "numpy==2.4.6 ; python_full_version < '3.12'\nnumpy==2.5.5 ; python_full_version >= '3.12'\n# x\n\nrich==1\n"
     assert constraints_for(lock, "3.11") == ("numpy==2.4.6", "rich==1")
     assert constraints_for(lock, "3.13") == ("numpy==2.5.5", "rich==1")
-    with pytest.raises(InvalidInputError, match="-e ./here"):
+    with pytest.raises(InvalidInputError, match=r"-e \./here"):
         constraints_for("-e ./here", "3.11")
 
 
