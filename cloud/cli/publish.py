@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -40,7 +41,12 @@ VersionOption = Annotated[
 
 
 def publish(
-    source: Annotated[str, typer.Argument(help="Compilation folder, or the S3 prefix of one.")],
+    source: Annotated[str, typer.Argument(help="Compilation folder, or the S3 prefix of one.")] = "",
+    onnx: Annotated[Path | None, typer.Option(help="Your own model instead: compiled here, then published.")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="With --onnx: .npz of sample inputs, named as the model's.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="With --onnx: what clients will ask for.")] = "",
     version: VersionOption = AUTO,
     key: KeyOption = "",
     bucket: BucketOption = "",
@@ -57,15 +63,17 @@ def publish(
       edgewright publish build/weather --version 1.0.0
 
       edgewright publish s3://bucket/jobs/compile-7/output --key kms:alias/edgewright -o json
+
+      edgewright publish --onnx silero_vad.onnx --samples speech.npz --name silero-vad
     """
+    own = _own_model(onnx, samples, name, source)
+    _chosen([approval], APPROVALS, "--approval")
     settings = Settings.from_environment()
     session = AwsSession(settings.region)
-    with _folder(source, session) as folder, shown_progress() as report:
+    with shown_progress() as report, _folder(own or source, session, report) as folder:
         request = PublishRequest(folder, version, bucket or settings.bucket, timedelta(days=valid_days))
         publication = publish_model(request, signer_for(key or settings.signing_key, session), _ports(session, report))
-        registration = register(
-            publication, Compilation.load(folder).lineage, _checked(approval), ModelRegistry(session)
-        )
+        registration = register(publication, Compilation.load(folder).lineage, approval, ModelRegistry(session))
     _print_publication(publication, registration.package_arn, output)
 
 
@@ -106,13 +114,45 @@ def publish_runtime(
     print_fields(publication.to_document(), output)
 
 
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """An ONNX file of the user's own, with its samples and name."""
+
+    onnx: Path
+    samples: Path
+    name: str
+
+
+def _own_model(onnx: Path | None, samples: Path | None, name: str, source: str) -> _Own | None:
+    if onnx is not None and samples is not None and name and not source:
+        return _Own(onnx, samples, name)
+    if onnx is None and samples is None and not name and source:
+        return None
+    raise InvalidInputError(
+        "either a compilation is published, or an ONNX file of your own",
+        "Give a folder or S3 prefix, or --onnx FILE with --samples FILE and --name NAME.",
+    )
+
+
 @contextmanager
-def _folder(source: str, session: AwsSession) -> Iterator[Path]:
-    if "://" not in source:
+def _folder(source: _Own | str, session: AwsSession, report: Report) -> Iterator[Path]:
+    """The compilation to publish, for as long as the block lasts."""
+    if isinstance(source, str) and "://" not in source:
         yield compilation_folder(Path(source))
         return
     with tempfile.TemporaryDirectory(prefix="edgewright-compilation-") as scratch:
-        yield fetch_compilation(S3Uri.parse(source), ObjectStore(session), Path(scratch))
+        if isinstance(source, str):
+            yield fetch_compilation(S3Uri.parse(source), ObjectStore(session), Path(scratch))
+        else:
+            report(f"compiling {source.onnx.name}", 0, 1)
+            yield _compiled(source, Path(scratch))
+
+
+def _compiled(own: _Own, folder: Path) -> Path:
+    from cloud.compilation.own_model import OwnModel, compile_own_model  # noqa: PLC0415 - [compile] extra
+
+    compile_own_model(OwnModel(own.onnx, own.samples, own.name), folder)
+    return folder
 
 
 def _ports(session: AwsSession, report: Report) -> PublishingPorts:
@@ -124,10 +164,6 @@ def _chosen(wanted: list[str] | None, allowed: tuple[str, ...], option: str) -> 
         if value not in allowed:
             raise InvalidInputError(f"{option} {value!r} is none of {', '.join(allowed)}", "Choose one of these.")
     return tuple(wanted or allowed)
-
-
-def _checked(approval: str) -> str:
-    return _chosen([approval], APPROVALS, "--approval")[0]
 
 
 def _read(paths: list[Path]) -> tuple[bytes, ...]:

@@ -1,0 +1,209 @@
+"""The command line against the local cloud: its results, its exit codes, and every interruption it survives."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.settings import checkout_root
+from tests.cloud.publishing.conftest import Aws, MakeFolder, linear_model
+
+LINEAR = "com.edgewright.model.Linear"
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """The command as a user runs it, in a process of its own."""
+    command = [sys.executable, "-m", "cloud.cli.app", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=checkout_root(), env={**os.environ})
+
+
+def succeed(*arguments: str) -> Any:
+    done = run(*arguments, "-o", "json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def refuse(exit_code: int, *arguments: str) -> str:
+    done = run(*arguments)
+    assert done.returncode == exit_code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "remedy:" in done.stderr
+    return " ".join(done.stderr.split())
+
+
+def add_fleet(aws: Aws, groups: dict[str, Sequence[str]]) -> None:
+    iot = aws.session.client("iot")
+    for group, things in groups.items():
+        iot.create_thing_group(thingGroupName=group)
+        for thing in things:
+            iot.create_thing(thingName=thing)
+            iot.add_thing_to_thing_group(thingGroupName=group, thingName=thing)
+
+
+def stub_runtime(aws: Aws, version: str) -> None:
+    """A published runtime that is a recipe and an empty artifact: these tests deploy documents, not devices."""
+    ObjectStore(aws.session).put_bytes(S3Uri(aws.bucket, "runtime.zip"), b"content")
+    manifest = {
+        "Platform": {"os": "linux", "runtime": "*"},
+        "Lifecycle": {"run": {"Script": "exec true"}},
+        "Artifacts": [{"Uri": f"s3://{aws.bucket}/runtime.zip", "Unarchive": "NONE"}],
+    }
+    recipe = {
+        "RecipeFormatVersion": "2020-01-25",
+        "ComponentName": "com.edgewright.Runtime",
+        "ComponentVersion": version,
+        "Manifests": [manifest],
+    }
+    client = aws.session.client("greengrassv2")
+    client.create_component_version(inlineRecipe=json.dumps(recipe).encode())
+
+
+def test_publish_signs_uploads_creates_and_registers(aws: Aws, make_folder: MakeFolder, tmp_path: Path) -> None:
+    published = succeed("publish", str(make_folder()), "--version", "3.0.0")
+    assert (published["component_name"], published["version"], published["release"]) == (LINEAR, "3.0.0", 1)
+    package = aws.session.client("sagemaker").describe_model_package(ModelPackageName=published["model_package_arn"])
+    assert package["ModelApprovalStatus"] == "Approved"
+    assert package["CustomerMetadataProperties"]["version"] == "3.0.0"
+    public_key = tmp_path / "key.pub"
+    assert run("keys", "export", "--to", str(public_key)).returncode == 0
+    for bundle in published["bundles"]:
+        archive = tmp_path / "a.zip"
+        ObjectStore(aws.session).get_file(S3Uri.parse(bundle["archive_uri"]), archive)
+        assert hashlib.sha256(archive.read_bytes()).hexdigest() == bundle["archive_sha256"]
+        folder = tmp_path / bundle["platform"].replace("/", "-")
+        zipfile.ZipFile(archive).extractall(folder)
+        command = [sys.executable, "-m", "model_signing", "verify", "key", str(folder)]
+        options = ["--signature", str(folder / "model.sig"), "--public_key", str(public_key)]
+        subprocess.run([*command, *options], check=True, capture_output=True)
+
+
+def test_publish_reads_what_a_job_left_in_s3(aws: Aws, make_folder: MakeFolder) -> None:
+    folder, store = make_folder(), ObjectStore(aws.session)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            store.put_file(S3Uri(aws.bucket, f"jobs/7/output/{path.relative_to(folder)}"), path)
+    published = succeed("publish", f"s3://{aws.bucket}/jobs/7", "--version", "4.0.0")
+    assert published["version"] == "4.0.0"
+    sentence = refuse(3, "publish", f"s3://{aws.bucket}/elsewhere/")
+    assert "there is no compilation.json" in sentence
+
+
+def test_s3_down_at_any_request_of_a_publish_is_completed_by_the_same_command(
+    aws: Aws, make_folder: MakeFolder
+) -> None:
+    folder = make_folder()
+    arguments = ("publish", str(folder), "--version", "5.0.0")
+    outages = (2, 7, 12)
+    for admitted_count in outages:
+        aws.proxy.outage_after = admitted_count
+        sentence = refuse(5, *arguments)
+        assert "no answer from AWS" in sentence
+        assert "run the same command again" in sentence
+    aws.proxy.outage_after = None
+    published = succeed(*arguments)
+    assert (published["version"], published["release"]) == ("5.0.0", 1)
+    assert succeed(*arguments) == published
+
+
+def test_bad_input_is_refused_by_its_name(aws: Aws, make_folder: MakeFolder, tmp_path: Path) -> None:
+    folder = make_folder("one")
+    succeed("publish", str(folder), "--version", "6.0.0")
+    other = make_folder("two", slope=9.0)
+    assert "exists with other content" in refuse(4, "publish", str(other), "--version", "6.0.0")
+    assert "alias/absent" in refuse(4, "publish", str(other), "-v", "6.1.0", "--key", "kms:alias/absent")
+    assert "cannot be read" in refuse(3, "publish", str(other), "-v", "6.1.0", "--key", str(tmp_path / "no.pem"))
+    assert "is not a version" in refuse(3, "publish", str(other), "-v", "six")
+    assert "--approval 'Maybe'" in refuse(3, "publish", str(other), "--approval", "Maybe")
+    assert "either a compilation" in refuse(3, "publish")
+    (other / "golden.npz").unlink()
+    assert "golden.npz is missing" in refuse(3, "publish", str(other), "-v", "6.1.0")
+    versions = aws.session.client("greengrassv2").list_component_versions(
+        arn=f"arn:aws:greengrass:us-east-1:123456789012:components:{LINEAR}"
+    )["componentVersions"]
+    assert "6.1.0" not in [entry["componentVersion"] for entry in versions]
+
+
+def test_an_onnx_file_of_ones_own_is_compiled_and_published(aws: Aws, tmp_path: Path) -> None:
+    import numpy as np
+
+    (tmp_path / "own.onnx").write_bytes(linear_model(2.0).SerializeToString())
+    np.savez(tmp_path / "samples.npz", x=np.ones((3, 1, 3), np.float32))
+    own = ("--onnx", str(tmp_path / "own.onnx"), "--samples", str(tmp_path / "samples.npz"), "--name", "own-linear")
+    published = succeed("publish", *own)
+    assert published["component_name"] == "com.edgewright.model.OwnLinear"
+    assert [bundle["platform"] for bundle in published["bundles"]] == ["linux/aarch64", "linux/x86_64"]
+    (tmp_path / "own.onnx").write_bytes(b"not ONNX")
+    assert "own.onnx" in refuse(3, "publish", *own, "-v", "9.0.0")
+
+
+def test_deploy_pins_waits_and_refuses(aws: Aws, make_folder: MakeFolder) -> None:
+    stub_runtime(aws, "0.1.0")
+    succeed("publish", str(make_folder()), "--version", "7.0.0")
+    add_fleet(aws, {"stations": ("ewr", "jfk")})
+    row = succeed("deploy", "linear", "7.0.0", "--to", "stations", "--dry-run")[0]
+    assert row["target"] == "stations"
+    assert aws.session.client("greengrassv2").list_deployments()["deployments"] == []
+    deployed = succeed("deploy", "linear", "7.0.0", "--to", "stations", "--runtime-config", '{"heartbeat_s": 5}')
+    (deployment,) = deployed["deployments"]
+    assert deployment["components"]["com.edgewright.Runtime"]["componentVersion"] == "0.1.0"
+    assert deployment["is_new"]
+    sentence = refuse(5, "deploy", "linear", "7.0.0", "--to", "stations", "--wait", "--timeout-s", "1")
+    assert "2 of 2 devices have not finished: ewr" in sentence
+    assert "Did you mean stations" in refuse(4, "deploy", "linear", "7.0.0", "--to", "station")
+    assert "is not published" in refuse(4, "deploy", "linear", "7.7.7", "--to", "stations")
+    assert "no model 'nothing'" in refuse(4, "deploy", "nothing", "1.0.0", "--to", "stations")
+    large = json.dumps({"labels": "x" * 4000})
+    assert "job document" in refuse(3, "deploy", "linear", "7.0.0", "--to", "stations", "--runtime-config", large)
+    assert "is not JSON" in refuse(3, "deploy", "linear", "7.0.0", "--to", "stations", "--runtime-config", "{")
+
+
+def test_keys_are_made_and_never_overwritten(aws: Aws, tmp_path: Path) -> None:
+    path, public = tmp_path / "key.pem", tmp_path / "key.pub"
+    made = succeed("keys", "create", "--file", str(path), "--public", str(public))
+    assert made["is_new"]
+    exported = run("keys", "export", "--key", str(path))
+    assert exported.stdout == public.read_text()
+    assert "exists" in refuse(4, "keys", "create", "--file", str(path))
+    assert "either in KMS or in a file" in refuse(3, "keys", "create")
+    made = succeed("keys", "create", "--alias", "made-here")
+    assert made["key"] == "kms:alias/made-here"
+
+
+@pytest.mark.parametrize("command", ["publish", "publish-runtime", "deploy", "keys"])
+def test_help_shows_examples(command: str) -> None:
+    arguments = (command, "create", "--help") if command == "keys" else (command, "--help")
+    shown = run(*arguments)
+    assert shown.returncode == 0
+    assert f"edgewright {command}" in shown.stdout
+
+
+def test_the_stage_of_the_retraining_loop_leaves_its_result(aws: Aws, make_folder: MakeFolder, tmp_path: Path) -> None:
+    def stage(folder: Path, output: Path) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "cloud.publishing.stage", "--compilation", str(folder), "--version", "auto"]
+        options = ["--output", str(output)]
+        return subprocess.run([*command, *options], capture_output=True, text=True, cwd=checkout_root())
+
+    nested = tmp_path / "input"
+    nested.mkdir()
+    make_folder("one").rename(nested / "compilation")
+    done = stage(nested, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    first = json.loads((tmp_path / "out" / "publication.json").read_bytes())
+    assert first["model_package_arn"].startswith("arn:aws:sagemaker:")
+    again = stage(nested, tmp_path / "again")
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / "again" / "publication.json").read_bytes()) == first
+    (nested / "compilation" / "golden.npz").unlink()
+    refused = stage(nested, tmp_path / "refused")
+    assert refused.returncode == 3
+    failure = json.loads((tmp_path / "refused" / "failure.json").read_bytes())
+    assert failure["code"] == "compilation-incomplete"
+    assert not (tmp_path / "refused" / "publication.json").exists()
