@@ -179,6 +179,6 @@ def _print_publication(publication: Publication, package_arn: str, output: Outpu
     document = {**publication.to_document(), "model_package_arn": package_arn}
     if output is OutputFormat.TABLE:
         document["bundles"] = [
-            f"{bundle.platform} {bundle.precision} {bundle.bundle_digest[:12]}" for bundle in publication.bundles
+            f"{bundle.platform} {bundle.precision} {bundle.digest[:12]}" for bundle in publication.bundles
         ]
     print_fields(document, output)

@@ -46,11 +46,11 @@ class PublishingPorts:
 
 @dataclass(frozen=True, slots=True)
 class PublishedBundle:
-    """One platform's share of a publication; digests are SHA-256 in hex."""
+    """One platform's share of a publication; ``digest`` is the bundle's identity. SHA-256 in hex, both."""
 
     platform: str
     precision: str
-    bundle_digest: str
+    digest: str
     archive_uri: str
     archive_sha256: str
 
@@ -82,7 +82,7 @@ class Publication:
                 {
                     "platform": bundle.platform,
                     "precision": bundle.precision,
-                    "bundle_digest": bundle.bundle_digest,
+                    "digest": bundle.digest,
                     "archive_uri": bundle.archive_uri,
                     "archive_sha256": bundle.archive_sha256,
                 }

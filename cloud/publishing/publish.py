@@ -23,7 +23,7 @@ from cloud.publishing.record import Layout, PublicationRecord
 from cloud.publishing.records import choose_version, find_record
 from cloud.publishing.releases import claim_release
 from cloud.publishing.signing import Signer, key_hint, sign_files
-from edge_component.contracts.manifest import HANDOVER_FILE
+from edge_component.contracts.manifest import BASELINE_FILE, HANDOVER_FILE
 
 NO_DIGEST = "0" * 64
 """Stands for an archive's digest where only the recipe's shape is checked."""
@@ -122,7 +122,7 @@ def _release(
 ) -> Publication:
     version = record.version
     digests: dict[str, str] = {}
-    uploads = [Upload(_handover_uri(draft, ports), ports.handover)]
+    uploads = [Upload(_handover_uri(draft, ports), ports.handover), *_baseline_upload(draft, bundles[0])]
     for bundle in bundles:
         path = scratch / archive_name(draft.name, version, bundle.platform)
         digest = write_bundle(bundle, record.signatures[bundle.platform].encode(), path)
@@ -141,6 +141,12 @@ def _release(
         expires_at=record.stamp.expires_at,
         bundles=tuple(_published(draft, version, bundle, digests[bundle.platform]) for bundle in bundles),
     )
+
+
+def _baseline_upload(draft: _Draft, bundle: Bundle) -> list[Upload]:
+    """The baseline, which all platforms share, where it can be found by the id that telemetry windows carry."""
+    path = bundle.files.get(BASELINE_FILE)
+    return [Upload(draft.layout.baseline(bundle.digests[BASELINE_FILE]), path)] if path else []
 
 
 def _recipe(draft: _Draft, version: str, digests: dict[str, str], ports: PublishingPorts) -> bytes:

@@ -96,7 +96,8 @@ class Layout:
     """Where publishing keeps things in a bucket.
 
     ``publications/<component>/<version>.json`` the records; ``publications/<component>/releases/<number>`` who has taken
-    a release number; ``artifacts/<component>/<sha256>/<file>`` what devices download.
+    a release number; ``artifacts/<component>/<sha256>/<file>`` what devices download;
+    ``baselines/<baseline id>.json`` the baselines that published bundles carry, for whoever reads telemetry windows.
     """
 
     bucket: str
@@ -116,6 +117,10 @@ class Layout:
     def artifact(self, component_name: str, sha256: str, file_name: str) -> S3Uri:
         """An immutable artifact, addressed by its digest."""
         return S3Uri(self.bucket, f"artifacts/{component_name}/{sha256}/{file_name}")
+
+    def baseline(self, baseline_id: str) -> S3Uri:
+        """A published baseline; its id is its SHA-256."""
+        return S3Uri(self.bucket, f"baselines/{baseline_id}.json")
 
     def version_of(self, uri: S3Uri) -> str | None:
         """The version whose record this is; ``None`` for any other object."""

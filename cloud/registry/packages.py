@@ -74,7 +74,7 @@ def package_request(publication: Publication, lineage: Mapping[str, Any], approv
         "release": publication.release,
         "component_arn": publication.component_arn,
         "record_uri": publication.record_uri,
-        **{f"digest_{bundle.platform.replace('/', '-')}": bundle.bundle_digest for bundle in publication.bundles},
+        **{f"digest_{bundle.platform.replace('/', '-')}": bundle.digest for bundle in publication.bundles},
         **{name: value for name, value in lineage.items() if isinstance(value, str | int | float)},
     }
     job_arn = lineage.get("training_job_arn")

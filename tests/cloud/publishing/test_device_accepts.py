@@ -41,7 +41,7 @@ def published(make_folder: MakeFolder, ports: PublishingPorts, tmp_path: Path) -
     assert isinstance(ports.artifacts, MemoryArtifacts)
     archive = tmp_path / "downloaded.zip"
     archive.write_bytes(ports.artifacts.objects[bundle.archive_uri])
-    return archive, bundle.bundle_digest
+    return archive, bundle.digest
 
 
 def test_the_device_believes_a_published_bundle(published: tuple[Path, str], tmp_path: Path) -> None:

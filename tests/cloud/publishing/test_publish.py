@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.errors import InvalidInputError, UnavailableError
+from cloud.errors import InvalidInputError, NotFoundError, UnavailableError
 from cloud.publishing.component_release import Patience
 from cloud.publishing.errors import (
     CompilationIncompleteError,
@@ -19,9 +19,11 @@ from cloud.publishing.memory import MemoryArtifacts, MemoryComponents
 from cloud.publishing.publication import PublishingPorts, PublishRequest
 from cloud.publishing.publish import publish_model
 from cloud.publishing.record import Layout, PublicationRecord
+from cloud.publishing.records import published_baseline
 from cloud.publishing.releases import claim_release
 from cloud.publishing.signing import PemSigner
 from cloud.publishing.versions import highest_version, next_minor
+from edge_component.contracts.baseline import baseline_id
 from tests.cloud.publishing.conftest import KEY, NOW, MakeFolder
 
 LINEAR = "com.edgewright.model.Linear"
@@ -51,6 +53,17 @@ def test_a_publication_is_one_component_with_a_signed_bundle_for_each_platform(
     recipe = json.loads(recipes(ports)[LINEAR, "1.0.0"])
     named = {artifact["Uri"] for manifest in recipe["Manifests"] for artifact in manifest["Artifacts"]}
     assert named == {uri for uri in stored(ports) if "/artifacts/" in uri}
+
+
+def test_the_baseline_is_found_by_the_id_that_telemetry_windows_carry(
+    make_folder: MakeFolder, ports: PublishingPorts
+) -> None:
+    folder = make_folder()
+    publish_model(wanted(folder), KEY, ports)
+    own_id = baseline_id((folder / "baseline.json").read_bytes())
+    assert published_baseline(ports.artifacts, Layout("bucket"), own_id).model_name == "linear"
+    with pytest.raises(NotFoundError):
+        published_baseline(ports.artifacts, Layout("bucket"), "0" * 64)
 
 
 def test_publishing_again_changes_nothing_even_on_another_day(make_folder: MakeFolder, ports: PublishingPorts) -> None:
