@@ -74,11 +74,13 @@ class BrokerTraits:
     Attributes:
         enforces_identity: a client without its own certificate is refused, and kept to its own topics.
         carries_dollar_topics: ``$aws/…`` goes over the wire as it is.
+        delivers_overlaps_once: a client whose filters overlap gets one copy of a message, not one for each filter.
         keeps_sessions_over_restart: a persistent session's queue survives an orderly restart of the broker.
     """
 
     enforces_identity: bool
     carries_dollar_topics: bool
+    delivers_overlaps_once: bool
     keeps_sessions_over_restart: bool
 
 
@@ -174,7 +176,12 @@ class Broker(ABC):
 class MosquittoBroker(Broker):
     """mosquitto: mutual TLS, one certificate per thing, topics by identity."""
 
-    traits = BrokerTraits(enforces_identity=True, carries_dollar_topics=True, keeps_sessions_over_restart=True)
+    traits = BrokerTraits(
+        enforces_identity=True,
+        carries_dollar_topics=True,
+        delivers_overlaps_once=True,
+        keeps_sessions_over_restart=True,
+    )
 
     def _configure(self, port: int) -> BrokerAddress:
         now = datetime.now(UTC)
@@ -206,7 +213,12 @@ class MosquittoBroker(Broker):
 class IotCoreBroker(Broker):
     """iotcore 0.4.0 (rumqttd): plain, no identities, drops clients that subscribe to ``$…``; ends with its parent."""
 
-    traits = BrokerTraits(enforces_identity=False, carries_dollar_topics=False, keeps_sessions_over_restart=False)
+    traits = BrokerTraits(
+        enforces_identity=False,
+        carries_dollar_topics=False,
+        delivers_overlaps_once=False,
+        keeps_sessions_over_restart=False,
+    )
 
     def _configure(self, port: int) -> BrokerAddress:
         return BrokerAddress(HOST, port, dollar_prefix="_")

@@ -69,6 +69,18 @@ def test_a_wildcard_in_the_first_level_never_covers_dollar_topics(connect, new_i
     assert [message.payload for message in everything.wait_for(1)] == [b"seen"]
 
 
+def test_overlapping_filters_each_get_a_message_once_where_the_broker_sends_one_copy(connect, new_inbox, broker):
+    narrow, wide, marker, cloud = new_inbox(), new_inbox(), new_inbox(), connect()
+    cloud.subscribe(JOBS, narrow)
+    cloud.subscribe("$aws/things/+/jobs/#", wide)
+    cloud.subscribe("marker", marker)
+    cloud.publish(JOBS, b"once")
+    cloud.publish("marker", b"after it")
+    marker.wait_for(1)
+    copies = 1 if broker.traits.delivers_overlaps_once else 2
+    assert (len(narrow.messages), len(wide.messages)) == (copies, copies)
+
+
 def test_unsubscribing_stops_delivery(connect, new_inbox):
     inbox, marker, cloud = new_inbox(), new_inbox(), connect()
     cloud.subscribe(JOBS, inbox)
@@ -118,6 +130,22 @@ def test_a_persistent_session_keeps_what_came_while_its_client_was_away(connect,
     second.subscribe(JOBS, inbox)
     second.connect()
     assert inbox.wait_for(1)[0].payload == b"while away"
+
+
+def test_a_persistent_session_outlives_an_orderly_restart_where_the_broker_keeps_it(make, connect, new_inbox, broker):
+    away = make(client_id="away-during-restart", persistent=True)
+    away.subscribe(JOBS, lambda message: None)
+    away.connect().disconnect()
+    connect().publish(JOBS, b"kept")
+    broker.stop()
+    broker.start()
+    inbox, marker = new_inbox(), new_inbox()
+    back = make(client_id="away-during-restart", persistent=True)
+    back.subscribe(JOBS, inbox)
+    back.subscribe("marker", marker)
+    back.connect().publish("marker", b"after it")
+    marker.wait_for(1)
+    assert bool(inbox.messages) is broker.traits.keeps_sessions_over_restart
 
 
 def test_connecting_to_nothing_ends_with_a_clear_error(broker, tmp_path):
