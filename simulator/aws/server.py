@@ -22,7 +22,7 @@ from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from simulator.aws import events, iot, iot_rules, sagemaker, unreal
+from simulator.aws import events, iot, iot_rules, sagemaker, step_functions, unreal
 from simulator.aws.cloud import Cloud
 from simulator.aws.errors import LocalCloudError
 from simulator.aws.front import Front
@@ -40,6 +40,7 @@ SERVICES: tuple[Callable[[Cloud], None], ...] = (
     events.install,
     iot_rules.install,
     sagemaker.install,
+    step_functions.install,
 )
 """Each service module's ``install``, in order: a later one may take an operation over from an earlier one."""
 
