@@ -128,11 +128,20 @@ class Channel:
         )
 
 
-def _converted(name: str, given: ArrayLike, dtype: np.dtype[np.generic]) -> Array:
+def room_of(name: str, given: ArrayLike) -> int:
+    """How many bytes an input may need; a list's are guessed from its own numbers.
+
+    Raises:
+        InputError: it is no array at all.
+    """
+    return given.nbytes if isinstance(given, np.ndarray) else _converted(name, given, None).nbytes
+
+
+def _converted(name: str, given: ArrayLike, dtype: np.dtype[np.generic] | None) -> Array:
     """Lists and numbers become the model's dtype; they carry none of their own."""
     try:
         return np.asarray(given, dtype)
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(
-            f"{name} cannot become an array of {dtype}: {error}", "input-dtype", "Give a numpy array."
+            f"{name} cannot become an array of {dtype or 'numbers'}: {error}", "input-dtype", "Give a numpy array."
         ) from error

@@ -121,10 +121,15 @@ class Client:
 
     def _ask(self, model: str, inputs: Mapping[str, ArrayLike], left_s: float, *, copy: bool) -> Answer:
         connection = self._connected(left_s)
-        channel = connection.channel(model, inputs)
+        known = connection.channel(model)
+        channel, is_fresh = known or connection.open(model, inputs), known is None
         for _ in range(REOPENS_MAX):
             try:
                 outputs, answered_by, run_us = connection.ask(channel, inputs, left_s, copy=copy)
+            except InputError as error:
+                if is_fresh or error.code == "input-nan":
+                    raise
+                channel, is_fresh = connection.open(model, inputs), True  # a swap may have brought other inputs
             except TooSmallError:
                 channel = connection.open(model, inputs)
             except AskAgainError as again:

@@ -9,12 +9,12 @@ import os
 import socket
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from edge_component.client.channel import Array, Channel
+from edge_component.client.channel import Array, Channel, room_of
 from edge_component.client.errors import ProtocolError, error_of
 from edge_component.contracts.codec import from_bytes
 from edge_component.contracts.errors import ContractError
@@ -92,16 +92,16 @@ class Connection:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         self._wait_s = wait_s
 
-    def channel(self, model: str, inputs: Mapping[str, ArrayLike]) -> Channel:
-        """The open channel to a model, opened with room for these inputs if there is none."""
-        return self._channels.get(model) or self.open(model, inputs)
+    def channel(self, model: str) -> Channel | None:
+        """The open channel to a model, if there is one."""
+        return self._channels.get(model)
 
     def open(self, model: str, inputs: Mapping[str, ArrayLike], output_bytes: int = 0) -> Channel:
-        """Open a channel, in place of an earlier one to the same model."""
+        """Open a channel with room for these inputs, in place of an earlier one to the same model."""
         earlier = self._channels.pop(model, None)
         if earlier is not None:
             self._control(Kind.CLOSE, {"channel": earlier.opened.channel}, Kind.CLOSED)
-        wanted = Open(model, {name: np.asarray(value).nbytes for name, value in inputs.items()}, output_bytes)
+        wanted = Open(model, {name: room_of(name, value) for name, value in inputs.items()}, output_bytes)
         self._socket.send(pack_control(Kind.OPEN, wanted.to_document()))
         message, descriptors, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES_MAX, 1)
         try:
@@ -153,8 +153,9 @@ class Connection:
         return error_of(failure)
 
     def _greet(self) -> Welcome:
-        hello = Hello(client=CLIENT_NAME)
-        return Welcome.read(self._control(Kind.HELLO, hello.to_document(), Kind.WELCOME))
+        with suppress(BrokenPipeError):  # turned away before we could say anything: why is what waits to be read
+            self._socket.send(pack_control(Kind.HELLO, Hello(client=CLIENT_NAME).to_document()))
+        return Welcome.read(self._expect(self._socket.recv(MESSAGE_BYTES_MAX), Kind.WELCOME))
 
     def _control(self, kind: Kind, document: Mapping[str, object], answer: Kind) -> Mapping[str, object]:
         self._socket.send(pack_control(kind, document))

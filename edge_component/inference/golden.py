@@ -84,12 +84,13 @@ def _check_equal(where: str, got: Array, expected: Array) -> None:
 
 def _check_close(where: str, got: NDArray[np.float64], expected: NDArray[np.float64], tolerance: GoldenTest) -> None:
     allowed = tolerance.atol + tolerance.rtol * np.abs(expected)
-    with np.errstate(invalid="ignore"):  # infinity - infinity, which `same` accepts
+    with np.errstate(invalid="ignore"):  # infinities, which `same` judges
         off = np.abs(got - expected)
+        excess = np.nan_to_num(off - allowed, nan=np.inf)
     same = (got == expected) | (np.isnan(got) & np.isnan(expected))
-    beyond = ~same & ~(off <= allowed)
+    beyond = ~same & ~(np.isfinite(expected) & (off <= allowed))
     if beyond.any():
-        worst = int(np.argmax(np.where(beyond, np.nan_to_num(off - allowed, nan=np.inf), -np.inf)))
+        worst = int(np.argmax(np.where(beyond, excess, -np.inf)))
         raise GoldenMismatchError(
             f"{where} is {got.flat[worst]:.6g} where {expected.flat[worst]:.6g} is expected "
             f"(± {allowed.flat[worst]:.2g}); {int(beyond.sum())} of {got.size} values are beyond the tolerance"

@@ -10,6 +10,7 @@ each written by one thread only, so that counting costs no lock either, and adde
 
 import threading
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.manifest import Manifest
@@ -48,12 +49,20 @@ class Totals:
         return Totals(self.answered_count + other.answered_count, self.failed_count + other.failed_count)
 
 
+class Follower(Protocol):
+    """Holds on to something of the active model, such as a binding, between requests."""
+
+    def let_go(self) -> None:
+        """Drop it; called by the switching thread. What a request in flight uses, it keeps until it is done."""
+
+
 @dataclass(slots=True)
 class Route:
     """A model's name. ``active`` is read without a lock and only ever replaced as a whole."""
 
     name: str
     active: ActiveModel | None = None
+    followers: list[Follower] = field(default_factory=list)
     open_tallies: list[Tally] = field(default_factory=list)
     closed_totals: dict[int, Totals] = field(default_factory=dict)
 
@@ -96,6 +105,7 @@ class Router:
             if route is None:
                 route = self._routes[ref.name] = Route(ref.name)
             route.active = active
+            _let_go(route)
         return active
 
     def remove(self, name: str) -> None:
@@ -104,6 +114,17 @@ class Router:
             route = self._routes.get(name)
             if route is not None:
                 route.active = None
+                _let_go(route)
+
+    def follow(self, route: Route, follower: Follower) -> None:
+        """Tell the follower of every switch, so that an idle client does not keep an old model in memory."""
+        with self._lock:
+            route.followers.append(follower)
+
+    def unfollow(self, route: Route, follower: Follower) -> None:
+        """No longer."""
+        with self._lock:
+            route.followers = [kept for kept in route.followers if kept is not follower]
 
     def open_tally(self, route: Route, generation: int) -> Tally:
         """A new counter for one connection's thread."""
@@ -132,3 +153,8 @@ class Router:
             if generation in (None, of_generation):
                 total = total.plus(part)
         return total
+
+
+def _let_go(route: Route) -> None:
+    for follower in route.followers:
+        follower.let_go()

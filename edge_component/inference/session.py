@@ -170,19 +170,23 @@ def _check_signature(promised: Sequence[TensorSpec], found: Sequence[Any], role:
         )
     for spec, node in zip(promised, found, strict=True):
         dtype = _ORT_DTYPES.get(node.type, node.type)
-        if dtype != spec.dtype or not _shapes_agree(spec.shape, node.shape):
+        if dtype != spec.dtype or not _shapes_agree(spec.shape, node.shape, looser=role == "output"):
             raise SignatureMismatchError(
                 f"{role} {spec.name} is {dtype}{node.shape} in the graph, "
                 f"the manifest promises {spec.dtype}{list(spec.shape)}"
             )
 
 
-def _shapes_agree(promised: Sequence[int], found: Sequence[int | str | None] | None) -> bool:
-    """A dimension that the graph fixes must be promised; where it is symbolic or unknown, the promise may be either."""
+def _shapes_agree(promised: Sequence[int], found: Sequence[int | str | None] | None, *, looser: bool) -> bool:
+    """A dimension that the graph fixes must be promised; where it is symbolic or unknown, the promise may be either.
+
+    ``looser``: of an output, ONNX Runtime's own inference may fix what the file leaves open, so -1 promises enough.
+    """
     if found is None:
         return True
     return len(promised) == len(found) and all(
-        not isinstance(actual, int) or wanted == actual for wanted, actual in zip(promised, found, strict=True)
+        not isinstance(actual, int) or wanted == actual or (looser and wanted == -1)
+        for wanted, actual in zip(promised, found, strict=True)
     )
 
 

@@ -4,8 +4,7 @@ The failures this exists for: a client that shrinks the memory under a running s
 which made it), and a session still bound to a model that no longer serves (a binding holds for one exact generation and
 one set of shapes, and is made anew when either changes).
 
-Inputs are read where they lie. Outputs of fixed size are written where they will be read; those of dynamic size are
-computed by ONNX Runtime in its own memory and copied.
+Inputs are read where they lie, and outputs written where they will be read as soon as their shape is known.
 
 Belongs to one connection's thread.
 """
@@ -56,6 +55,7 @@ class Channel:
         self.memory = mmap.mmap(self.descriptor, layout.size_bytes)
         self._base: Array = np.frombuffer(self.memory, np.uint8)
         self._bindings: list[Binding | None] = [None] * layout.slot_count
+        router.follow(route, self)
         self._dimensions = struct.Struct(f"<{sum(len(region.spec.shape) for region in layout.inputs)}I")
 
     def describe(self, active: ActiveModel) -> Opened:
@@ -73,8 +73,13 @@ class Channel:
 
     def close(self) -> None:
         """Stop counting; the memory goes when the last view on it does."""
-        self._bindings.clear()
+        self._router.unfollow(self.route, self)
+        self.let_go()
         self._router.close_tally(self.route, self.tally)
+
+    def let_go(self) -> None:
+        """See :class:`~edge_component.inference.router.Follower`: replaces the list as a whole, so it needs no lock."""
+        self._bindings = [None] * self.layout.slot_count
 
     def binding(self, active: ActiveModel, slot: int, dimensions: bytes) -> "Binding":
         """The active model, bound to a slot for these input dimensions.
@@ -133,55 +138,75 @@ class Channel:
 
 
 class Binding:
-    """One generation of the model bound to one slot, for one set of input shapes."""
+    """One generation of the model bound to one slot, for one set of input shapes.
+
+    Outputs whose shape is known are written where the client reads them. The shape of a dynamic output is first learned
+    from a run that computes into ONNX Runtime's own memory; from then on it counts as known. If a later run has another
+    shape for the same input shapes (it depends on the values), ONNX Runtime refuses it, the run is repeated the first
+    way, and the binding stays with that way.
+    """
 
     def __init__(
         self, active: ActiveModel, inputs: dict[str, Array], dimensions: bytes, channel: Channel, slot: int
     ) -> None:
-        """Bind inputs and fixed outputs to the memory, the other outputs to ONNX Runtime's own."""
+        """Bind the inputs; outputs follow with the first run."""
         self.active = active
         self.inputs = inputs
         self.dimensions = dimensions
+        self._channel = channel
         self._slot = slot
-        self._layout = channel.layout
         self._run = active.session.ort_session.run_with_iobinding
         self._nan_checked = active.session.nan_policy == "refuse"
         self._io = active.session.ort_session.io_binding()
-        self._fixed: dict[str, Array] = {}
         for region in channel.layout.inputs:
             view = inputs[region.spec.name]
             self._io.bind_input(region.spec.name, "cpu", 0, view.dtype.type, view.shape, channel.address(region, slot))
-        for region in channel.layout.outputs:
-            self._bind_output(channel, region)
-        self._all_fixed = len(self._fixed) == len(channel.layout.outputs)
-        self.fixed_dimensions = struct.pack(
-            f"<{sum(view.ndim for view in self._fixed.values())}I",
-            *(size for view in self._fixed.values() for size in view.shape),
-        )
+        self._may_settle = True
+        self._settled: tuple[dict[str, Array], bytes] | None = None
+        if all(fixed_bytes(region.spec) is not None for region in channel.layout.outputs):
+            self._settle({region.spec.name: region.spec.shape for region in channel.layout.outputs})
 
-    def run(self, leash: Leash, allowed_s: float, channel: Channel) -> tuple[dict[str, Array], bytes]:
+    def run(self, leash: Leash, allowed_s: float) -> tuple[dict[str, Array], bytes]:
         """Compute; returns the outputs as views on the slot, and their packed dimensions.
 
         Raises:
             RequestError: NaN refused, failed, stopped by its deadline, or an answer that does not fit.
         """
         if self._nan_checked:
-            for region in self._layout.inputs:
+            for region in self._channel.layout.inputs:
                 refuse_nan(region.spec, self.inputs[region.spec.name])
-        self._compute(leash, allowed_s)
-        if self._all_fixed:
-            return self._fixed, self.fixed_dimensions
-        return self._copy_dynamic(channel)
+        if self._settled is None:
+            return self._run_unsettled(leash, allowed_s)
+        try:
+            self._compute(leash, allowed_s)
+        except RunFailedError:
+            if all(fixed_bytes(region.spec) is not None for region in self._channel.layout.outputs):
+                raise
+            self._settled, self._may_settle = None, False
+            return self._run_unsettled(leash, allowed_s)
+        return self._settled
 
-    def _bind_output(self, channel: Channel, region: Region) -> None:
-        if fixed_bytes(region.spec) is None:
+    def _run_unsettled(self, leash: Leash, allowed_s: float) -> tuple[dict[str, Array], bytes]:
+        for region in self._channel.layout.outputs:
             self._io.bind_output(region.spec.name, "cpu")
-            return
-        view = channel.view(region, region.spec.shape, self._slot)
-        self._io.bind_output(
-            region.spec.name, "cpu", 0, view.dtype.type, view.shape, channel.address(region, self._slot)
-        )
-        self._fixed[region.spec.name] = view
+        self._compute(leash, allowed_s)
+        outputs = {
+            region.spec.name: self._copied(region, value.numpy())
+            for region, value in zip(self._channel.layout.outputs, self._io.get_outputs(), strict=True)
+        }
+        if self._may_settle:
+            self._settle({name: array.shape for name, array in outputs.items()})
+        return outputs, _packed_dimensions(outputs)
+
+    def _settle(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """From now on write the outputs where the client reads them."""
+        views: dict[str, Array] = {}
+        for region in self._channel.layout.outputs:
+            name = region.spec.name
+            view = views[name] = self._channel.view(region, shapes[name], self._slot)
+            address = self._channel.address(region, self._slot)
+            self._io.bind_output(name, "cpu", 0, view.dtype.type, view.shape, address)
+        self._settled = views, _packed_dimensions(views)
 
     def _compute(self, leash: Leash, allowed_s: float) -> None:
         leash.start(allowed_s)
@@ -193,17 +218,7 @@ class Binding:
             raise RunFailedError(f"ONNX Runtime failed in mid-run: {str(error)[:300]}") from error
         leash.end()
 
-    def _copy_dynamic(self, channel: Channel) -> tuple[dict[str, Array], bytes]:
-        outputs: dict[str, Array] = {}
-        sizes: list[int] = []
-        for region, value in zip(self._layout.outputs, self._io.get_outputs(), strict=True):
-            name = region.spec.name
-            array = self._fixed[name] if name in self._fixed else self._copied(channel, region, value.numpy())
-            outputs[name] = array
-            sizes += array.shape
-        return outputs, struct.pack(f"<{len(sizes)}I", *sizes)
-
-    def _copied(self, channel: Channel, region: Region, array: Array) -> Array:
+    def _copied(self, region: Region, array: Array) -> Array:
         problem = shape_problem(region.spec, array.shape)
         if problem or array.dtype != np.dtype(region.spec.dtype):
             raise OutputMismatchError(
@@ -215,9 +230,14 @@ class Binding:
                 f"output {region.spec.name} takes {array.nbytes} bytes; its region has {region.capacity_bytes}",
                 array.nbytes,
             )
-        view = channel.view(region, array.shape, self._slot)
+        view = self._channel.view(region, array.shape, self._slot)
         view[...] = array
         return view
+
+
+def _packed_dimensions(outputs: dict[str, Array]) -> bytes:
+    sizes = [size for array in outputs.values() for size in array.shape]
+    return struct.pack(f"<{len(sizes)}I", *sizes)
 
 
 def sealed_memory(name: str, size_bytes: int) -> int:

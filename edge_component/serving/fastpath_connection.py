@@ -39,6 +39,7 @@ from edge_component.errors import (
     ProtocolViolationError,
     RunDeadlineError,
     RunFailedError,
+    StaleChannelError,
     UnknownChannelError,
     UnknownModelError,
     UnsupportedProtocolError,
@@ -52,6 +53,8 @@ from edge_component.telemetry_sink import TelemetrySink, Tensors
 log = logging.getLogger(__name__)
 
 NO_TENSORS: Tensors = {}
+NEGOTIATION = (StaleChannelError.code, AnswerTooLargeError.code)
+"""No outcomes of a request: the client opens another channel and asks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ class FastpathConnection:
                 raise UnknownModelError(f"no model named {channel.route.name!r} serves here any more")
             binding = channel.binding(active, slot, bytes(self._buffer[REQUEST_HEAD.size : size]))
             inputs = binding.inputs
-            outputs, dimensions = binding.run(self._leash, self._allowed_s(deadline_us), channel)
+            outputs, dimensions = binding.run(self._leash, self._allowed_s(deadline_us))
             run_us = (time.perf_counter_ns() - started_ns) // 1000
             reply = self._reply(channel, active, sequence, run_us, dimensions)
             channel.tally.answered_count += 1
@@ -152,8 +155,10 @@ class FastpathConnection:
             if self._speaks_against_the_model(failure, deadline_us):
                 channel.tally.failed_count += 1
         if channel.layout.slot_count > 1:
-            self._socket.send(reply)
-            self._record(active, inputs, outputs, run_us, code)
+            try:
+                self._socket.send(reply)
+            finally:  # also when the client gave up waiting
+                self._record(active, inputs, outputs, run_us, code)
         else:
             self._record(active, inputs, outputs, run_us, code)
             self._socket.send(reply)
@@ -178,7 +183,7 @@ class FastpathConnection:
     def _record(
         self, active: ActiveModel | None, inputs: Tensors, outputs: Tensors, run_us: int, code: str | None
     ) -> None:
-        if active is None:
+        if active is None or code in NEGOTIATION:
             return
         try:
             self._serving.sink.record(active.ref, inputs, outputs, run_us, code)

@@ -1,7 +1,8 @@
 """Where tensors lie in a channel's shared memory: a pure function of the model's tensors and what the client asked for.
 
-A tensor of fixed size gets exactly its size. One with a dynamic dimension gets what the client asked for, or a default:
-memory that nobody touches costs nothing, since the file behind it is sparse.
+A tensor of fixed size gets exactly its size. One with a dynamic dimension gets what the client asked for, or a default
+(an output at least as much as all inputs together): memory that nobody touches costs nothing, since the file behind it is
+sparse.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ def plan_layout(
         ChannelLimitError: it would take more than ``size_bytes_max``.
     """
     rooms = [_input_bytes(spec, asked.input_bytes) for spec in inputs]
-    rooms += [_output_bytes(spec, asked.output_bytes) for spec in outputs]
+    rooms += [_output_bytes(spec, max(asked.output_bytes, sum(asked.input_bytes.values()))) for spec in outputs]
     regions: list[Region] = []
     offset = 0
     for spec, room in zip((*inputs, *outputs), rooms, strict=True):

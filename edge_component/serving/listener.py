@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ log = logging.getLogger(__name__)
 
 Serve = Callable[[socket.socket], None]
 """Serves one accepted socket to its end and closes it."""
+
+
+TURNED_AWAY_MAX = 16
+"""Refused connections that are kept open until they have read why, or until more come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +57,9 @@ class Listener:
         self._socket: socket.socket | None = None
         self._inode = 0
         self._connections: dict[socket.socket, threading.Thread] = {}
+        self._turned_away: deque[socket.socket] = deque()
         self._lock = threading.Lock()
         self._stopping = False
-        self._thread = threading.Thread(target=self._accept, name=f"accept-{door.path.name}", daemon=True)
 
     def open(self) -> None:
         """Listen from now on.
@@ -78,17 +83,21 @@ class Listener:
             beside.unlink(missing_ok=True)
             raise
         self._socket = listening
+        self._thread = threading.Thread(target=self._accept, args=(listening,), name=f"accept-{path.name}", daemon=True)
         self._thread.start()
 
     def stop(self, wait_s: float) -> None:
         """Accept no more; let requests in flight finish for up to ``wait_s``, then hang up."""
         self._stopping = True
-        if self._socket is None:
+        listening, self._socket = self._socket, None
+        if listening is None:
             return
         self._remove_name()
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        listening.shutdown(socket.SHUT_RDWR)
         self._thread.join()
+        listening.close()
+        for connection in self._turned_away:
+            connection.close()
         for connection, thread in self._snapshot():
             _shut(connection, socket.SHUT_RD)  # the thread sees the end of input after what it is answering
             thread.join(wait_s)
@@ -98,11 +107,10 @@ class Listener:
         """Connections being served."""
         return len(self._connections)
 
-    def _accept(self) -> None:
-        assert self._socket is not None
+    def _accept(self, listening: socket.socket) -> None:
         while not self._stopping:
             try:
-                connection, _ = self._socket.accept()
+                connection, _ = listening.accept()
             except OSError as error:
                 if not self._stopping:
                     log.warning("accepting on %s failed: %s", self._door.path, error)
@@ -122,13 +130,18 @@ class Listener:
         thread.start()
 
     def _turn_away(self, connection: socket.socket) -> None:
+        """Say why, and keep the socket a while.
+
+        Closed at once, with what the client has sent unread, the kernel would throw our sentence away.
+        """
         connection.setblocking(False)
         try:
             self._refuse(connection)
         except OSError as error:
             log.debug("a client that was turned away did not listen: %s", error)
-        finally:
-            connection.close()
+        self._turned_away.append(connection)
+        if len(self._turned_away) > TURNED_AWAY_MAX:
+            self._turned_away.popleft().close()
 
     def _run(self, connection: socket.socket) -> None:
         try:

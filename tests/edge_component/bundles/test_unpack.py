@@ -1,0 +1,147 @@
+"""Archives that mean harm: refused, nothing left outside, nothing left at all."""
+
+import io
+import stat
+import struct
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from edge_component.bundles.store import Store
+from edge_component.bundles.unpack import UnpackLimits, unpack
+from edge_component.bundles.verification import FoundFile
+from edge_component.errors import ActivationDeadlineError, ArchiveError, BundleError, StoreError
+
+Fill = Callable[[zipfile.ZipFile], None]
+
+
+def entry(name: str, mode: int = stat.S_IFREG | 0o644) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    return info
+
+
+def zipped(fill: Fill, compression: int = zipfile.ZIP_STORED) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", compression) as archive:
+        fill(archive)
+    return target.getvalue()
+
+
+def put(name: str, data: bytes = b"x", mode: int = stat.S_IFREG | 0o644) -> Fill:
+    return lambda archive: archive.writestr(entry(name, mode), data)
+
+
+def many(archive: zipfile.ZipFile) -> None:
+    for number in range(100):
+        archive.writestr(entry(f"f{number}"), b"")
+
+
+def twice(archive: zipfile.ZipFile) -> None:
+    archive.writestr(entry("model.onnx"), b"good")
+    with pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr(entry("model.onnx"), b"bad")
+
+
+def lying_size() -> bytes:
+    """Headers that say 1 byte, for 5,000 packed into a few."""
+    data = bytearray(zipped(put("a", b"\0" * 5000), zipfile.ZIP_STORED))
+    for signature, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        at = data.index(signature)
+        data[at + offset : at + offset + 4] = struct.pack("<I", 1)
+    return bytes(data)
+
+
+def encrypted() -> bytes:
+    data = bytearray(zipped(put("a", b"secret")))
+    data[6] |= 1
+    at = data.index(b"PK\x01\x02")
+    data[at + 8] |= 1
+    return bytes(data)
+
+
+def deflated(data: bytes) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", data)
+    return target.getvalue()
+
+
+ARCHIVES: dict[str, Callable[[], bytes]] = {
+    "not a zip": lambda: b"no zip at all",
+    "empty file": lambda: b"",
+    "cut off": lambda: zipped(put("a", b"x" * 1000))[:-40],
+    "garbled content": lambda: zipped(put("a", b"x" * 100)).replace(b"xxxx", b"xyxx", 1),
+    "climbs out": lambda: zipped(put("../outside")),
+    "climbs out in the middle": lambda: zipped(put("a/../../outside")),
+    "absolute": lambda: zipped(put("/outside")),
+    "backslash": lambda: zipped(put("..\\outside")),
+    "dot": lambda: zipped(put("./a")),
+    "empty part": lambda: zipped(put("a//b")),
+    "long name": lambda: zipped(put("n" * 300)),
+    "symlink": lambda: zipped(put("link", b"/etc/passwd", stat.S_IFLNK | 0o777)),
+    "device": lambda: zipped(put("dev", b"", stat.S_IFCHR | 0o600)),
+    "fifo": lambda: zipped(put("pipe", b"", stat.S_IFIFO | 0o600)),
+    "a hundred entries": lambda: zipped(many),
+    "one name twice": lambda: zipped(twice),
+    "larger than allowed": lambda: zipped(put("a", b"x" * 200_001)),
+    "a bomb": lambda: deflated(b"\0" * 150_000),
+    "lying headers": lying_size,
+    "encrypted": encrypted,
+    "a file as a folder": lambda: zipped(lambda z: (z.writestr(entry("a"), b"x"), z.writestr(entry("a/b"), b"y"))[0]),
+}
+LIMITS = UnpackLimits(entries_max=66, bytes_max=200_000, ratio_max=100)
+
+
+@pytest.mark.parametrize("make", ARCHIVES.values(), ids=ARCHIVES.keys())
+def test_a_malicious_archive_is_refused_and_leaves_nothing(make: Callable[[], bytes], tmp_path: Path) -> None:
+    archive = tmp_path / "bundle.zip"
+    archive.write_bytes(make())
+    store = Store(tmp_path / "work")
+    store.prepare()
+    with pytest.raises((BundleError, StoreError)) as caught:
+        store.stage(archive, "attempt", LIMITS, lambda: True)
+    assert caught.value.remedy
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle.zip", "work"]
+    assert list((tmp_path / "work" / "staging").iterdir()) == []
+
+
+def test_a_missing_archive_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match=r"no .*gone\.zip"):
+        unpack(tmp_path / "gone.zip", tmp_path)
+
+
+def test_time_that_runs_out_stops_it(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(zipped(put("a")))
+    (tmp_path / "to").mkdir()
+    with pytest.raises(ActivationDeadlineError):
+        unpack(tmp_path / "a.zip", tmp_path / "to", in_time=lambda: False)
+
+
+def test_files_come_out_with_their_digests_and_private(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(zipped(put("sub/a", b"hello"), zipfile.ZIP_DEFLATED))
+    (tmp_path / "to").mkdir()
+    found = unpack(tmp_path / "a.zip", tmp_path / "to")
+    digest = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    assert found == {"sub/a": FoundFile(digest, 5)}
+    assert stat.S_IMODE((tmp_path / "to" / "sub" / "a").stat().st_mode) == 0o600
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_no_mutation_of_a_zip_gets_past_the_typed_errors(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    content = bytearray(zipped(lambda z: (z.writestr("a", b"hello" * 20), z.writestr("b/c", b"world"))[0]))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    folder = tmp_path_factory.mktemp("fuzz")
+    (folder / "a.zip").write_bytes(content)
+    (folder / "to").mkdir()
+    with suppress(BundleError, StoreError):
+        unpack(folder / "a.zip", folder / "to", LIMITS)
+    assert sorted(path.name for path in folder.iterdir()) == ["a.zip", "to"]

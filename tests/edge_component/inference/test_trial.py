@@ -1,0 +1,127 @@
+"""Bad models, each costing a child process and nothing else, each with its own verdict."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from edge_component.contracts.manifest import Caps, Manifest, TensorSpec
+from edge_component.inference.trial import TrialFailedError, run_trial
+from tests.edge_component.bundle_factory import BundleFactory, npz, scale_golden, scale_model, serialized
+
+SPEC = (TensorSpec("x", "float32", (-1, 3)),)
+
+
+def endless_model() -> bytes:
+    """A loop of 2^62 rounds."""
+    rounds = helper.make_tensor("rounds", TensorProto.INT64, [], [2**62])
+    keep = helper.make_tensor("keep", TensorProto.BOOL, [], [True])
+    zero = helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0])
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Add", ["v", "v"], ["v2"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, [1]),
+        ],
+        [
+            helper.make_tensor_value_info("c2", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v2", TensorProto.FLOAT, [1]),
+        ],
+    )
+    nodes = [
+        helper.make_node("Loop", ["rounds", "keep", "zero"], ["sum"], body=body),
+        helper.make_node("Add", ["x", "sum"], ["y"]),
+    ]
+    return two_row_graph(nodes, [rounds, keep, zero])
+
+
+def hungry_model() -> bytes:
+    """Four gigabytes in the middle of the graph."""
+    shape = helper.make_tensor("shape", TensorProto.INT64, [1], [1_000_000_000])
+    one = helper.make_tensor("value", TensorProto.FLOAT, [1], [1.0])
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["big"], value=one),
+        helper.make_node("ReduceSum", ["big"], ["sum"], keepdims=0),
+        helper.make_node("Mul", ["x", "sum"], ["y"]),
+    ]
+    return two_row_graph(nodes, [shape])
+
+
+def two_row_graph(nodes: list[object], constants: list[object]) -> bytes:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])
+    return serialized(helper.make_graph(nodes, "g", [x], [y], constants))
+
+
+def unpacked(bundles: BundleFactory, folder: Path, files: Mapping[str, bytes], caps: Caps) -> tuple[Path, Manifest]:
+    bundle = bundles.scale("1.0.0", 2.0, files=files, change=lambda manifest: replace(manifest, caps=caps))
+    with ZipFile(bundle.archive) as archive:
+        archive.extractall(folder)
+    return folder, bundle.manifest
+
+
+BAD: dict[str, tuple[dict[str, bytes], Caps, str, str]] = {
+    "not ONNX": ({"model.onnx": b"hello"}, Caps(), "load", "model-unloadable"),
+    "other inputs": ({"model.onnx": scale_model(2.0, width=4)}, Caps(), "load", "model-signature-mismatch"),
+    "NaN output": ({"model.onnx": scale_model(float("nan"))}, Caps(), "golden", "golden-not-finite"),
+    "wrong numbers": ({"model.onnx": scale_model(2.01)}, Caps(), "golden", "golden-mismatch"),
+    "golden of another model": ({"golden.npz": npz(z=np.zeros(3))}, Caps(), "load", "golden-unusable"),
+    "golden not an archive": ({"golden.npz": b"PK"}, Caps(), "load", "golden-unusable"),
+    "golden with pickles": (
+        {"golden.npz": npz(**{"input:x": np.array([{}], object), "output:y": np.zeros(1)})}, Caps(), "load",
+        "golden-unusable",
+    ),
+    "golden without samples": (
+        {"golden.npz": npz(**{"input:x": np.zeros((0, 1, 3), "f"), "output:y": np.zeros((0, 1, 3), "f")})}, Caps(),
+        "load", "golden-unusable",
+    ),
+    "never done": ({"model.onnx": endless_model()}, Caps(load_timeout_ms=1500), "warm-up", "trial-timeout"),
+    "hungry": ({"model.onnx": hungry_model()}, Caps(memory_bytes_max=400_000_000), "warm-up", "trial-out-of-memory"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "caps", "phase", "code"), BAD.values(), ids=BAD.keys())
+def test_a_bad_model_fails_where_and_how_it_should(
+    bundles: BundleFactory, tmp_path: Path, files: dict[str, bytes], caps: Caps, phase: str, code: str
+) -> None:
+    folder, manifest = unpacked(bundles, tmp_path, files, caps)
+    with pytest.raises(TrialFailedError) as caught:
+        run_trial(folder, manifest, allowed_s=60.0)
+    assert (caught.value.phase, caught.value.error.code) == (phase, code), str(caught.value)
+    assert caught.value.error.remedy
+
+
+def test_a_good_model_passes(bundles: BundleFactory, tmp_path: Path) -> None:
+    folder, manifest = unpacked(bundles, tmp_path, {"golden.npz": scale_golden(2.0)}, Caps())
+    run_trial(folder, manifest, allowed_s=60.0)
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [("kill -SEGV $$", "trial-crashed"), ("exit 7", "trial-crashed"), ("kill -KILL $$", "trial-out-of-memory")],
+)
+def test_a_child_that_dies_is_a_verdict(
+    bundles: BundleFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, code: str
+) -> None:
+    folder, manifest = unpacked(bundles, tmp_path / "bundle", {}, Caps())
+    shim = tmp_path / "python"
+    shim.write_text(f"#!/bin/sh\n{script}\n")
+    shim.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(shim))
+    with pytest.raises(TrialFailedError) as caught:
+        run_trial(folder, manifest, allowed_s=60.0)
+    assert caught.value.error.code == code
+
+
+def test_the_callers_deadline_holds_too(bundles: BundleFactory, tmp_path: Path) -> None:
+    folder, manifest = unpacked(bundles, tmp_path, {"model.onnx": endless_model()}, Caps())
+    with pytest.raises(TrialFailedError) as caught:
+        run_trial(folder, manifest, allowed_s=1.0)
+    assert caught.value.error.code == "trial-timeout"
