@@ -1,28 +1,46 @@
 """The command line against the local cloud: its results, its exit codes, and every interruption it survives."""
 
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.cli.app import main
 from cloud.settings import checkout_root
 from tests.cloud.publishing.conftest import Aws, MakeFolder, linear_model
 
 LINEAR = "com.edgewright.model.Linear"
 
 
-def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """The command as a user runs it, in a process of its own."""
-    command = [sys.executable, "-m", "cloud.cli.app", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=checkout_root(), env={**os.environ})
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: str) -> Done:
+    """The command's own entry point, in this process (starting Python for each would take a minute)."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
+        patch.setattr(sys, "argv", ["edgewright", *arguments])
+        patch.setenv("COLUMNS", "200")
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+    return Done(code, stdout.getvalue(), stderr.getvalue())
 
 
 def succeed(*arguments: str) -> Any:
@@ -175,6 +193,14 @@ def test_keys_are_made_and_never_overwritten(aws: Aws, tmp_path: Path) -> None:
     assert "either in KMS or in a file" in refuse(3, "keys", "create")
     made = succeed("keys", "create", "--alias", "made-here")
     assert made["key"] == "kms:alias/made-here"
+
+
+def test_the_command_is_a_program(aws: Aws) -> None:
+    command = [sys.executable, "-m", "cloud.cli.app", "publish", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=checkout_root(), env={**os.environ})
+    assert done.returncode == 3
+    assert "nowhere/compilation.json cannot be read" in " ".join(done.stderr.split())
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize("command", ["publish", "publish-runtime", "deploy", "keys"])
