@@ -23,7 +23,7 @@ from cloud.publishing.record import Layout, PublicationRecord
 from cloud.publishing.records import choose_version, find_record
 from cloud.publishing.releases import claim_release
 from cloud.publishing.signing import Signer, key_hint, sign_files
-from edge_component.contracts.manifest import BASELINE_FILE, HANDOVER_FILE
+from edge_component.contracts.manifest import BASELINE_FILE, HANDOVER_FILE, MODEL_FILE
 
 NO_DIGEST = "0" * 64
 """Stands for an archive's digest where only the recipe's shape is checked."""
@@ -103,6 +103,7 @@ def _signed_record(draft: _Draft, version: str, signer: Signer, ports: Publishin
             bundle.platform: sign_files(signer, f"{draft.name}-{version}", bundle.digests).decode()
             for bundle in bundles
         },
+        model_name=draft.compilation.model_name,
     )
 
 
@@ -128,6 +129,7 @@ def _release(
         digest = write_bundle(bundle, record.signatures[bundle.platform].encode(), path)
         digests[bundle.platform] = digest
         uploads.append(Upload(draft.layout.artifact(draft.name, digest, path.name), path))
+    uploads.append(_incumbent_upload(draft, bundles[-1], version))
     recipe = _recipe(draft, version, digests, ports)
     release = ComponentRelease(draft.name, version, tuple(uploads), recipe)
     component = release_component(release, ports.artifacts, ports.catalog, ports.report, ports.patience)
@@ -147,6 +149,11 @@ def _baseline_upload(draft: _Draft, bundle: Bundle) -> list[Upload]:
     """The baseline, which all platforms share, where it can be found by the id that telemetry windows carry."""
     path = bundle.files.get(BASELINE_FILE)
     return [Upload(draft.layout.baseline(bundle.digests[BASELINE_FILE]), path)] if path else []
+
+
+def _incumbent_upload(draft: _Draft, bundle: Bundle, version: str) -> Upload:
+    """The graph that a successor has to beat: the one for the platform that jobs run on (the last by name: x86-64)."""
+    return Upload(draft.layout.incumbent(draft.compilation.model_name, version), bundle.files[MODEL_FILE])
 
 
 def _recipe(draft: _Draft, version: str, digests: dict[str, str], ports: PublishingPorts) -> bytes:

@@ -24,6 +24,7 @@ from edge_component.contracts.codec import (
     schema_name,
     to_bytes,
 )
+from edge_component.contracts.manifest import MODEL_FILE
 
 RECORD_BYTES_MAX = 1_000_000
 
@@ -38,6 +39,7 @@ class PublicationRecord:
         digests: platform to what identifies its content: a bundle's digest, or the SHA-256 of a runtime archive.
         key_hint: SHA-256 of the signing key's public half; empty where nothing is signed.
         signatures: platform to ``model.sig``, kept because ECDSA signs differently each time.
+        model_name: what clients ask for and heartbeats name; empty for the runtime.
     """
 
     component_name: str
@@ -46,6 +48,7 @@ class PublicationRecord:
     digests: Mapping[str, str]
     key_hint: str = ""
     signatures: Mapping[str, str] = NOTHING
+    model_name: str = ""
     extra: Mapping[str, Any] = NOTHING
 
     @classmethod
@@ -68,6 +71,7 @@ class PublicationRecord:
             digests=fields.table("digests", _as_digest),
             key_hint=fields.text("key_hint"),
             signatures=fields.table("signatures", as_text),
+            model_name=fields.optional("model_name", fields.text) or "",
             extra=fields.rest(),
         )
 
@@ -88,6 +92,7 @@ class PublicationRecord:
             "digests": dict(self.digests),
             "key_hint": self.key_hint,
             "signatures": dict(self.signatures),
+            **({"model_name": self.model_name} if self.model_name else {}),
         }
 
 
@@ -97,7 +102,8 @@ class Layout:
 
     ``publications/<component>/<version>.json`` the records; ``publications/<component>/releases/<number>`` who has taken
     a release number; ``artifacts/<component>/<sha256>/<file>`` what devices download;
-    ``baselines/<baseline id>.json`` the baselines that published bundles carry, for whoever reads telemetry windows.
+    ``baselines/<baseline id>.json`` the baselines that published bundles carry, for whoever reads telemetry windows;
+    ``incumbents/<model>/<version>/model.onnx`` the graph in service, which a retrained model must beat.
     """
 
     bucket: str
@@ -121,6 +127,10 @@ class Layout:
     def baseline(self, baseline_id: str) -> S3Uri:
         """A published baseline; its id is its SHA-256."""
         return S3Uri(self.bucket, f"baselines/{baseline_id}.json")
+
+    def incumbent(self, model_name: str, version: str) -> S3Uri:
+        """The graph of a published version, outside of its bundle."""
+        return S3Uri(self.bucket, f"incumbents/{model_name}/{version}/{MODEL_FILE}")
 
     def version_of(self, uri: S3Uri) -> str | None:
         """The version whose record this is; ``None`` for any other object."""

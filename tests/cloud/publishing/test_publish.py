@@ -241,7 +241,13 @@ def test_a_record_is_read_as_it_was_written() -> None:
     from cloud.publishing.bundle import Stamp
 
     record = PublicationRecord(
-        LINEAR, "1.0.0", Stamp(2, NOW, NOW), {"linux/x86_64": "0" * 64}, "1" * 64, {"linux/x86_64": "{}"}, {"new": 1}
+        LINEAR,
+        "1.0.0",
+        Stamp(2, NOW, NOW),
+        {"linux/x86_64": "0" * 64},
+        "1" * 64,
+        {"linux/x86_64": "{}"},
+        extra={"new": 1},
     )
     assert PublicationRecord.from_bytes(record.to_bytes()) == record
 
