@@ -4,6 +4,7 @@ Not the server (:mod:`simulator.aws.server`) and not the request path (:mod:`sim
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,6 +73,7 @@ class Cloud:
             action()
 
     def stopping(self) -> None:
-        """Run the stop actions (the server calls it)."""
-        for action in reversed(self._stop_actions):
-            action()
+        """Run every stop action, also after one that raised (the server calls it)."""
+        with ExitStack() as stack:
+            for action in self._stop_actions:
+                stack.callback(action)

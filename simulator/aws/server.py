@@ -84,6 +84,7 @@ class LocalCloud:
 
         Raises:
             LocalCloudError: another one runs in this process, or the port is taken. Nothing is left running.
+            BrokerUnavailableError: the broker does not answer. Nothing is left running.
         """
         if not _running.acquire(blocking=False):
             raise LocalCloudError("a local cloud runs in this process already", "Stop it first, or use its url.")
@@ -99,19 +100,25 @@ class LocalCloud:
         self.cloud.url = f"http://{HOST}:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="local-cloud", daemon=True)
         self._thread.start()
-        self.cloud.started()
+        try:
+            self.cloud.started()
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """End what the services started, then stop answering. Safe to call twice."""
         if self._server is None or self._front is None or self._thread is None:
             return
-        self.cloud.stopping()
-        self._front.closed = True
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-        self._server = None
-        _running.release()
+        server, self._server = self._server, None
+        try:
+            self.cloud.stopping()
+        finally:
+            self._front.closed = True
+            server.shutdown()
+            self._thread.join()
+            server.server_close()
+            _running.release()
 
     def __enter__(self) -> Self:
         """Start."""

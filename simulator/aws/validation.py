@@ -166,19 +166,25 @@ _JAVA_CLASSES = {
     # inside and outside of brackets. Wider than AWS's, so nothing valid is refused.
     r"\p{L}": r"\w", r"\p{Lu}": r"\w", r"\p{Ll}": r"\w", r"\p{M}": r"\u0300-\u036f", r"\p{N}": r"\d", r"\p{Nd}": r"\d",
     r"\p{Z}": r"\s", r"\p{Zs}": r"\s", r"\p{S}": r"\u0020-\uffff", r"\p{P}": r"\u0020-\uffff", r"\p{C}": r"\x00-\x1f",
-    r"\p{Alnum}": "a-zA-Z0-9", r"\p{Alpha}": "a-zA-Z", r"\p{Digit}": "0-9", r"\p{Print}": r"\x20-\x7e",
+    r"\p{Upper}": "A-Z", r"\p{Lower}": "a-z", r"\p{Alnum}": "a-zA-Z0-9", r"\p{Alpha}": "a-zA-Z", r"\p{Digit}": "0-9", r"\p{Print}": r"\x20-\x7e",
     r"\p{Graph}": r"\x21-\x7e", r"\p{Punct}": r"!-/:-@\[-`{-~", r"\p{ASCII}": r"\x00-\x7f",
     r"\p{IsLetter}": r"\w", r"\p{InCyrillic}": r"\u0400-\u04ff",
 }  # fmt: skip
+
+
+_JAVA_SURROGATES = r"\uD800\uDC00-\uDBFF\uDFFF"
+_STRAY_REPEAT = re.compile(r"\$\{\d+,\d+\}$")
+"""Two SageMaker patterns end in ``${1,128}``, a repetition of the end of the text; the length has its own constraint."""
 
 
 @cache
 def compiled_pattern(pattern: str) -> re.Pattern[str] | None:
     """A model's pattern for Python's ``re``, matched against the whole value as AWS does.
 
-    ``None`` for the few that only Java understands; :mod:`tests.simulator.aws` counts them.
+    ``None`` for one that only Java understands; a test shows that no real operation has such a one.
     """
     translated = re.sub(r"\\x\{([0-9A-Fa-f]+)\}", lambda found: f"\\U{int(found[1], 16):08x}", pattern)
+    translated = _STRAY_REPEAT.sub("", translated.replace(_JAVA_SURROGATES, r"\U00010000-\U0010FFFF"))
     for java, python in _JAVA_CLASSES.items():
         translated = translated.replace(java, python)
     try:
