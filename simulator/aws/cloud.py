@@ -57,23 +57,29 @@ class Cloud:
     account_id: str = ACCOUNT_ID
     region: str = REGION
     _start_actions: list[Callable[[], None]] = field(default_factory=list)
-    _stop_actions: list[Callable[[], None]] = field(default_factory=list)
+    _stop_actions: list[tuple[int, Callable[[], None]]] = field(default_factory=list)
+    _started_count: int = 0
 
     def on_start(self, action: Callable[[], None]) -> None:
         """Run an action once the cloud answers; in the order of registration."""
         self._start_actions.append(action)
 
     def on_stop(self, action: Callable[[], None]) -> None:
-        """Run an action before the cloud stops answering; in reverse order. It must end what it started."""
-        self._stop_actions.append(action)
+        """Run an action before the cloud stops answering; in reverse order. It must end what it started.
+
+        It runs only if the start actions that were registered before it have run.
+        """
+        self._stop_actions.append((len(self._start_actions), action))
 
     def started(self) -> None:
         """Run the start actions (the server calls it)."""
         for action in self._start_actions:
             action()
+            self._started_count += 1
 
     def stopping(self) -> None:
-        """Run every stop action, also after one that raised (the server calls it)."""
+        """Run the stop actions of what was started, also after one that raised (the server calls it)."""
         with ExitStack() as stack:
-            for action in self._stop_actions:
-                stack.callback(action)
+            for needed_count, action in self._stop_actions:
+                if self._started_count >= needed_count:
+                    stack.callback(action)

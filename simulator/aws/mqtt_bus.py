@@ -10,14 +10,15 @@ import threading
 from functools import partial
 
 from simulator.aws.bus import Listener
-from simulator.mqtt import CLOUD_NAME, BrokerAddress, Message, MqttClient, credentials_for
+from simulator.mqtt import CLOUD_NAME, BrokerAddress, Message, MqttClient, MqttError, credentials_for
 
 
 class MqttBus:
     """A :class:`~simulator.aws.bus.MessageBus` over :class:`MqttClient`, which knows one callback for each filter."""
 
-    def __init__(self, address: BrokerAddress) -> None:
+    def __init__(self, address: BrokerAddress, connect_timeout_s: float) -> None:
         """Nothing is contacted until :meth:`connect`."""
+        self._connect_timeout_s = connect_timeout_s
         self._client = MqttClient(address, CLOUD_NAME, credentials_for(address, CLOUD_NAME))
         self._listeners: dict[str, list[Listener]] = {}
         self._lock = threading.Lock()
@@ -26,9 +27,13 @@ class MqttBus:
         """Connect; afterwards the connection mends itself.
 
         Raises:
-            BrokerUnavailableError: no broker there.
+            BrokerUnavailableError: no broker there; the bus is closed.
         """
-        self._client.connect()
+        try:
+            self._client.connect(self._connect_timeout_s)
+        except MqttError:
+            self._client.disconnect()
+            raise
 
     def close(self) -> None:
         """Disconnect."""

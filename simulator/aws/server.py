@@ -55,11 +55,13 @@ class CloudOptions:
         state_dir: folder for jobs' working folders; made if missing.
         port: TCP port on 127.0.0.1; 0 takes a free one.
         broker: the MQTT broker that devices use; ``None`` keeps messages inside this process.
+        broker_timeout_s: how long to try for the first connection to it.
     """
 
     state_dir: Path
     port: int = 0
     broker: BrokerAddress | None = None
+    broker_timeout_s: float = 10.0
 
 
 class LocalCloud:
@@ -143,7 +145,7 @@ class LocalCloud:
 def _new_cloud(options: CloudOptions) -> Cloud:
     if options.broker is None:
         return Cloud(options.state_dir)
-    bus = MqttBus(options.broker)
+    bus = MqttBus(options.broker, options.broker_timeout_s)
     cloud = Cloud(options.state_dir, bus, broker_endpoint=f"{options.broker.host}:{options.broker.port}")
     cloud.on_start(bus.connect)
     cloud.on_stop(bus.close)
