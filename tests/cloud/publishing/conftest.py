@@ -93,7 +93,7 @@ class Aws:
     key: str
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # only one local cloud may run in a process, and others' tests need one too
 def local_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OutageProxy]:
     with LocalCloud(CloudOptions(tmp_path_factory.mktemp("cloud"))) as cloud:
         proxy = OutageProxy(cloud.url)
