@@ -19,13 +19,13 @@ class FollowLimits:
     """How a job is followed.
 
     Attributes:
-        poll_s, poll_s_max: between two looks, at first and at most; each is twice the one before.
+        poll_s, poll_s_max: between two looks, at first and at most; each is half as long again as the one before.
         patience_s: after so long it is given up, and the job goes on.
         log_lines: of a failed job's log, in the error.
     """
 
     poll_s: float = 0.2
-    poll_s_max: float = 5.0
+    poll_s_max: float = 3.0
     patience_s: float = 86_400.0
     log_lines: int = 20
 
@@ -60,7 +60,7 @@ def follow(
             )
         sleep(pause_s)
         waited_s += pause_s
-        pause_s = min(pause_s * 2, limits.poll_s_max)
+        pause_s = min(pause_s * 1.5, limits.poll_s_max)
 
 
 def _completed(jobs: Jobs, kind: JobKind, state: JobState, limits: FollowLimits) -> JobState:
