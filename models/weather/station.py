@@ -169,7 +169,7 @@ def replay(hours: data.Examples, ask: Ask, rate_per_s: float | None, sleep: Call
         try:
             answer = ask(features[np.newaxis, :])
         except ClientError as error:
-            tally.failed(str(getattr(error, "code", "") or type(error).__name__))
+            tally.failed(error.code)
         else:
             latency_us = (time.perf_counter_ns() - started_ns) / 1_000
             tally.answered(answer.model.version, latency_us, _loss(float(answer.outputs[OUTPUT][0, LOW]), label))

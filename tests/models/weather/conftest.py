@@ -1,54 +1,16 @@
 """The example's scripts are no package: they are found by their folder, as in a training container."""
 
-import os
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[3] / "models" / "weather"
-sys.path.insert(0, str(FOLDER))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[2] / "models" / "weather")]
 
-import data  # noqa: E402
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of the training script under the container's contract."""
-
-    root: Path
-    exit_code: int
-    text: str
-
-    @property
-    def model(self) -> Path:
-        return self.root / "model"
-
-    @property
-    def failure(self) -> str:
-        return (self.root / "output" / "failure").read_text()
-
-
-Train = Callable[..., Run]
-
-
-def run_training(root: Path, observations: Path, variables: Mapping[str, str]) -> Run:
-    environment = {
-        "PATH": os.environ["PATH"],
-        "SM_CHANNEL_TRAINING": str(observations),
-        "SM_MODEL_DIR": str(root / "model"),
-        "SM_OUTPUT_DATA_DIR": str(root / "output" / "data"),
-        "SM_INPUT_CONFIG_DIR": str(root / "config"),
-        **variables,
-    }
-    done = subprocess.run(
-        [sys.executable, str(FOLDER / "training.py")], env=environment, capture_output=True, text=True, timeout=120
-    )
-    return Run(root, done.returncode, done.stdout + done.stderr)
+import data  # noqa: E402 - found by the line above
+from training_run import Run, Train, run_training  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import artifacts
 import numpy as np
 import onnx
 import pytest
-from conftest import Run, Train
+from training_run import Run, Train
 
 from cloud.compilation.samples import read_samples
 from cloud.compilation.trained import Card
@@ -67,9 +67,9 @@ def test_the_same_data_give_the_same_bytes(trained: Run, train: Train) -> None:
 
 
 def test_hyperparameters_arrive_as_strings(train: Train) -> None:
-    run = train(SM_HPS='{"max_iter": "20", "hidden": "8"}')
+    run = train(SM_HPS='{"max_iter": "70", "alpha": "0.01"}')
     assert run.exit_code == 0, run.text
-    assert '"max_iter": 20' in run.text
+    assert '"max_iter": 70' in run.text
 
 
 def test_hyperparameters_are_read_from_the_containers_file(tmp_path: Path, train: Train) -> None:

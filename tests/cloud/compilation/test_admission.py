@@ -1,0 +1,145 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from graphs import FLOAT, classifier, doubler, model, tensor, weight
+from onnx import TensorProto, helper
+
+from cloud.compilation.admission import AdmissionLimits, admit
+from cloud.compilation.errors import (
+    ExternalDataError,
+    InvalidGraphError,
+    ModelTooLargeError,
+    NotOnnxError,
+    SignatureError,
+    UnsupportedDomainError,
+    UnsupportedOpsetError,
+)
+from cloud.errors import ModelRefusedError
+
+
+def refused(graph: onnx.ModelProto) -> ModelRefusedError:
+    with pytest.raises(ModelRefusedError) as caught:
+        admit(graph.SerializeToString())
+    return caught.value
+
+
+def test_a_good_model_comes_with_its_signature() -> None:
+    admitted = admit(classifier().SerializeToString())
+    assert dict(admitted.opsets) == {"": 17}
+    assert [(spec.name, spec.dtype, spec.shape) for spec in admitted.inputs] == [("x", "float32", (-1, 8))]
+    assert [(spec.name, spec.dtype, spec.shape) for spec in admitted.outputs] == [("p", "float32", (-1, 1))]
+
+
+def test_a_real_model_with_state_and_a_scalar_is_admitted(silero_vad_onnx: Path) -> None:
+    admitted = admit(silero_vad_onnx.read_bytes())
+    assert {spec.name: spec.shape for spec in admitted.inputs} == {"input": (-1, -1), "state": (2, -1, 128), "sr": ()}
+    assert {spec.name: spec.dtype for spec in admitted.inputs}["sr"] == "int64"
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04" * 100, b"\x08\x08", bytes(1000)])
+def test_what_is_no_model_is_refused_as_such(data: bytes) -> None:
+    with pytest.raises(NotOnnxError, match="not an ONNX model"):
+        admit(data)
+
+
+def test_a_truncated_model_is_no_model() -> None:
+    with pytest.raises(NotOnnxError):
+        admit(classifier().SerializeToString()[:-100])
+
+
+def test_too_many_bytes_are_not_even_parsed() -> None:
+    with pytest.raises(ModelTooLargeError, match="10 are admitted"):
+        admit(b"x" * 11, AdmissionLimits(model_bytes_max=10))
+
+
+@pytest.mark.parametrize(("domain", "version"), [("", 6), ("", 99), ("ai.onnx.ml", 9)])
+def test_an_operator_set_out_of_range_is_named(domain: str, version: int) -> None:
+    node = helper.make_node("Scaler" if domain else "Add", ["x"] if domain else ["x", "x"], ["y"], domain=domain)
+    imports = [helper.make_opsetid(domain, version)]
+    graph = model([node], [tensor("x", [1])], [tensor("y", [1])], [], opsets=imports)
+    error = refused(graph)
+    assert isinstance(error, UnsupportedOpsetError)
+    assert str(version) in str(error)
+    assert error.remedy
+
+
+def custom(domain: str = "com.acme") -> onnx.NodeProto:
+    return helper.make_node("Blend", ["x"], ["y"], domain=domain)
+
+
+def test_a_custom_operator_is_refused_by_its_domain() -> None:
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("com.acme", 1)]
+    error = refused(model([custom()], [tensor("x", [1])], [tensor("y", [1])], [], opsets=imports))
+    assert isinstance(error, UnsupportedDomainError)
+    assert "'Blend'" in str(error)
+    assert "'com.acme'" in str(error)
+
+
+def test_a_custom_operator_hidden_in_a_branch_is_found() -> None:
+    branch = helper.make_graph([custom()], "branch", [], [tensor("y", [1])])
+    other = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "other", [], [tensor("y", [1])])
+    node = helper.make_node("If", ["c"], ["z"], then_branch=branch, else_branch=other)
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("com.acme", 1)]
+    inputs = [tensor("x", [1]), tensor("c", [1], TensorProto.BOOL)]
+    assert isinstance(refused(model([node], inputs, [tensor("z", [1])], [], opsets=imports)), UnsupportedDomainError)
+
+
+def test_a_domain_that_the_model_defines_itself_is_admitted() -> None:
+    body = [helper.make_node("Add", ["a", "a"], ["b"])]
+    function = helper.make_function("com.acme", "Blend", ["a"], ["b"], body, [helper.make_opsetid("", 17)])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("com.acme", 1)]
+    graph = model([custom()], [tensor("x", [1])], [tensor("y", [1])], [], opsets=imports, functions=[function])
+    assert set(admit(graph.SerializeToString()).opsets) == {""}
+
+
+def test_weights_outside_of_the_file_are_refused(tmp_path: Path) -> None:
+    graph = classifier()
+    onnx.save(graph, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0)
+    with pytest.raises(ExternalDataError, match="outside of the file"):
+        admit((tmp_path / "m.onnx").read_bytes())
+
+
+def test_a_graph_that_breaks_the_rules_is_refused_in_one_line() -> None:
+    node = helper.make_node("Add", ["x", "missing"], ["y"])
+    error = refused(model([node], [tensor("x", [1])], [tensor("y", [1])], []))
+    assert isinstance(error, InvalidGraphError)
+    assert "\n" not in str(error)
+
+
+def test_an_operator_that_does_not_exist_is_refused() -> None:
+    node = helper.make_node("Wish", ["x"], ["y"])
+    assert isinstance(refused(model([node], [tensor("x", [1])], [tensor("y", [1])], [])), InvalidGraphError)
+
+
+def test_a_sequence_is_no_tensor() -> None:
+    made = helper.make_tensor_sequence_value_info("y", FLOAT, None)
+    node = helper.make_node("SequenceConstruct", ["x"], ["y"])
+    error = refused(model([node], [tensor("x", [1])], [made], []))
+    assert isinstance(error, SignatureError)
+    assert "'y' is sequence_type" in str(error)
+
+
+def test_an_input_without_rank_is_refused() -> None:
+    given = helper.make_tensor_value_info("x", FLOAT, None)
+    error = refused(model([helper.make_node("Identity", ["x"], ["y"])], [given], [tensor("y", [1])], []))
+    assert isinstance(error, SignatureError | InvalidGraphError)
+
+
+def test_a_complex_number_cannot_be_sent() -> None:
+    kind = TensorProto.COMPLEX64
+    node = helper.make_node("Identity", ["x"], ["y"])
+    error = refused(model([node], [tensor("x", [1], kind)], [tensor("y", [1], kind)], []))
+    assert isinstance(error, SignatureError)
+
+
+def test_old_graphs_that_list_weights_as_inputs_keep_them_out_of_the_signature() -> None:
+    node = helper.make_node("Add", ["x", "w"], ["y"])
+    graph = model([node], [tensor("x", [2]), tensor("w", [2])], [tensor("y", [2])], [weight("w", np.ones(2))])
+    assert [spec.name for spec in admit(graph.SerializeToString()).inputs] == ["x"]
+
+
+def test_too_many_tensors_are_refused() -> None:
+    with pytest.raises(SignatureError, match="1 to 0 are admitted"):
+        admit(doubler().SerializeToString(), AdmissionLimits(tensors_max=0))

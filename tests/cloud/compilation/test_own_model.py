@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from graphs import classifier, doubler
+
+from cloud.compilation.errors import CompilationRefusedError, NotOnnxError, SamplesError, UnsupportedDomainError
+from cloud.compilation.own_model import OwnModel, compile_own_model
+from cloud.compilation.result import Compilation
+from cloud.compilation.samples import read_samples
+from cloud.errors import InvalidInputError
+from edge_component.contracts.baseline import Baseline
+
+
+def own(tmp_path: Path, graph=None, name: str = "mine", **arrays: np.ndarray) -> OwnModel:
+    (tmp_path / "m.onnx").write_bytes((graph or doubler()).SerializeToString())
+    if arrays:
+        np.savez(tmp_path / "s.npz", **arrays)
+    return OwnModel(tmp_path / "m.onnx", tmp_path / "s.npz", name)
+
+
+def test_silero_vad_becomes_a_compilation(tmp_path: Path, silero_vad_onnx: Path) -> None:
+    random = np.random.default_rng(3)
+    requests = {
+        "input": (random.normal(size=(20, 1, 576)) / 10).astype(np.float32),
+        "state": np.zeros((20, 2, 1, 128), np.float32),
+        "sr": np.full(20, 16_000, np.int64),
+    }
+    np.savez(tmp_path / "s.npz", **requests)
+    compile_own_model(OwnModel(silero_vad_onnx, tmp_path / "s.npz", "silero-vad"), tmp_path / "out")
+    compilation = Compilation.load(tmp_path / "out")
+    assert compilation.component_name == "com.edgewright.model.SileroVad"
+    assert (compilation.features, (tmp_path / "out" / "baseline.json").exists()) == ((), False)
+    golden = read_samples(tmp_path / "out" / "golden.npz")
+    raw = onnxruntime.InferenceSession(str(silero_vad_onnx))
+    for index in range(golden.count):
+        speech, state = raw.run(None, {name: np.asarray(array[index]) for name, array in requests.items()})
+        np.testing.assert_allclose(golden.outputs["output"][index], speech, atol=1e-6)
+        np.testing.assert_allclose(golden.outputs["stateN"][index], state, atol=1e-6)
+
+
+def test_one_request_is_enough_for_fp32(tmp_path: Path) -> None:
+    compile_own_model(own(tmp_path, x=np.ones((5, 3), np.float32)), tmp_path / "out")
+    golden = read_samples(tmp_path / "out" / "golden.npz")
+    assert golden.inputs["x"].shape == (1, 5, 3)
+    np.testing.assert_array_equal(golden.outputs["y"], np.full((1, 5, 3), 2))
+    assert "no calibration samples" in Compilation.load(tmp_path / "out").variants[0].reason
+
+
+def test_many_requests_give_a_baseline_and_int8(tmp_path: Path) -> None:
+    requests = np.random.default_rng(0).normal(size=(800, 1, 8)).astype(np.float32)
+    compile_own_model(own(tmp_path, classifier(), **{"input:x": requests}), tmp_path / "out")
+    compilation = Compilation.load(tmp_path / "out")
+    baseline = Baseline.from_bytes((tmp_path / "out" / "baseline.json").read_bytes())
+    assert [feature.name for feature in compilation.features] == [f"x_{index}" for index in range(8)]
+    assert [output.kind for output in compilation.watched_outputs] == ["value"]
+    assert baseline.sample_count == 800
+    assert max(baseline.features[0].counts) - min(baseline.features[0].counts) <= 1
+    assert {variant.precision for variant in compilation.variants} == {"int8"}
+    assert read_samples(tmp_path / "out" / "golden.npz").count == 64
+
+
+def test_expected_outputs_are_held_against_the_model(tmp_path: Path) -> None:
+    requests, right = np.ones((4, 1, 3), np.float32), np.full((4, 1, 3), 2, np.float32)
+    compile_own_model(own(tmp_path, x=requests, **{"output:y": right}), tmp_path / "out")
+    with pytest.raises(CompilationRefusedError, match="the golden outputs differ by"):
+        compile_own_model(own(tmp_path, x=requests, **{"output:y": right + 1}), tmp_path / "out")
+
+
+def test_a_model_without_samples_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SamplesError, match=r"s\.npz is missing"):
+        compile_own_model(own(tmp_path), tmp_path / "out")
+
+
+def test_samples_of_another_model_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SamplesError, match="holds pixels; the model has x"):
+        compile_own_model(own(tmp_path, pixels=np.ones((1, 1, 3), np.float32)), tmp_path / "out")
+
+
+def test_what_is_not_onnx_is_refused(tmp_path: Path) -> None:
+    given = own(tmp_path, x=np.ones((1, 3), np.float32))
+    given.onnx_path.write_text("hello")
+    with pytest.raises(NotOnnxError):
+        compile_own_model(given, tmp_path / "out")
+    with pytest.raises(NotOnnxError, match="is not a file"):
+        compile_own_model(OwnModel(tmp_path / "none.onnx", given.samples_path, "mine"), tmp_path / "out")
+
+
+def test_an_unknown_domain_is_refused(tmp_path: Path) -> None:
+    graph = doubler()
+    graph.graph.node[0].domain = "com.acme"
+    graph.opset_import.add(domain="com.acme", version=1)
+    with pytest.raises(UnsupportedDomainError):
+        compile_own_model(own(tmp_path, graph, x=np.ones((1, 3), np.float32)), tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["", "Mine", "my model", "../up", "a" * 40])
+def test_a_name_that_no_model_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidInputError, match="cannot be a model's name"):
+        compile_own_model(own(tmp_path, name=name, x=np.ones((1, 3), np.float32)), tmp_path / "out")
