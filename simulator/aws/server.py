@@ -22,7 +22,7 @@ from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from simulator.aws import events, iot, iot_rules, sagemaker, step_functions, unreal
+from simulator.aws import events, iot, iot_rules, kms, sagemaker, step_functions, unreal
 from simulator.aws.cloud import Cloud
 from simulator.aws.errors import LocalCloudError
 from simulator.aws.front import Front
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 SERVICES: tuple[Callable[[Cloud], None], ...] = (
     unreal.install,
+    kms.install,
     iot.install,
     events.install,
     iot_rules.install,
