@@ -128,7 +128,7 @@ class RulesEngine:
     """All rules of the local cloud, fed by the bus."""
 
     def __init__(self, cloud: Cloud, clients: Clients) -> None:
-        """Nothing is subscribed and no thread runs until :meth:`start`."""
+        """Listens for Basic Ingest at once, so that nothing which waited on the broker is missed; works from :meth:`start`."""
         self._cloud = cloud
         self._clients = clients
         self._rules: dict[str, Rule] = {}
@@ -136,11 +136,11 @@ class RulesEngine:
         self._lock = threading.Lock()
         self._backlog: queue.Queue[tuple[Rule, Incoming] | None] = queue.Queue(BACKLOG_MESSAGES_MAX)
         self._worker = threading.Thread(target=self._work, name="iot-rules", daemon=True)
+        cloud.bus.subscribe(f"{BASIC_INGEST}#", self._ingest)
 
     def start(self) -> None:
-        """Listen for Basic Ingest, and begin to work."""
+        """Begin to work."""
         self._worker.start()
-        self._cloud.bus.subscribe(f"{BASIC_INGEST}#", self._ingest)
 
     def stop(self) -> None:
         """Work off what was received, then end."""

@@ -17,9 +17,13 @@ class MqttBus:
     """A :class:`~simulator.aws.bus.MessageBus` over :class:`MqttClient`, which knows one callback for each filter."""
 
     def __init__(self, address: BrokerAddress, connect_timeout_s: float) -> None:
-        """Nothing is contacted until :meth:`connect`."""
+        """Nothing is contacted until :meth:`connect`.
+
+        The session is persistent: after a broker's outage devices may be back before the cloud is, and what the broker
+        has acknowledged to them must reach the rules all the same.
+        """
         self._connect_timeout_s = connect_timeout_s
-        self._client = MqttClient(address, CLOUD_NAME, credentials_for(address, CLOUD_NAME))
+        self._client = MqttClient(address, CLOUD_NAME, credentials_for(address, CLOUD_NAME), persistent=True)
         self._listeners: dict[str, list[Listener]] = {}
         self._lock = threading.Lock()
 
