@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +27,7 @@ from cloud.publishing.deploy import (
     wait_for_devices,
 )
 from cloud.publishing.deployment import DeploymentPlan, Wish
+from cloud.publishing.recipe import RUNTIME_COMPONENT
 from cloud.settings import Settings
 
 DEPLOYED_COLUMNS = ("target", "deployment_id", "is_new", "device_count", "job_document_bytes")
@@ -33,13 +35,16 @@ STATUS_COLUMNS = ("thing_name", "status", "reason")
 
 
 def deploy(
-    model: Annotated[str, typer.Argument(help="Model name, or the component's full name.")],
+    model: Annotated[str, typer.Argument(help="Model name or component; `runtime` for the runtime alone.")],
     version: Annotated[str, typer.Argument(help="Published version.")],
     to: Annotated[list[str], typer.Option("--to", help="Thing group or thing; group:NAME, thing:NAME. Repeatable.")],
     runtime_version: Annotated[
         str, typer.Option(help="Default: the one the target has, else the highest published.")
     ] = "",
     runtime_config: Annotated[str, typer.Option(help="JSON object to merge; restarts the runtime on Lite.")] = "",
+    runtime_reset: Annotated[
+        list[str] | None, typer.Option(help="JSON pointer that goes back to the recipe's default. Repeatable.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until every device has finished.")] = False,
     timeout_s: Annotated[int, typer.Option(min=1, help="How long --wait waits.")] = 600,
     again: Annotated[bool, typer.Option("--again", help="A new deployment even if nothing changes.")] = False,
@@ -58,16 +63,19 @@ def deploy(
       edgewright deploy weather 1.1.0 --to canary --wait
 
       edgewright deploy weather 1.1.0 --to ring-1 --to ring-2 --runtime-config '{"heartbeat_s": 30}' --dry-run
+
+      edgewright deploy runtime 1.1.0 --to canary --runtime-reset /accessControl --wait
     """
     settings = Settings.from_environment()
     session = AwsSession(settings.region)
-    wish = Wish(
-        component_name=find_component(model, settings.bucket, ObjectStore(session)),
-        version=version,
-        runtime_version=runtime_version,
+    wish = replace(
+        _wish(model, version, settings, session),
         runtime_configuration=_configuration(runtime_config),
+        runtime_reset=tuple(runtime_reset or ()),
         nonce=nonce,
     )
+    if runtime_version:
+        wish = replace(wish, runtime_version=runtime_version)
     with shown_progress() as report:
         ports = DeployPorts(ThingRegistry(session), Deployments(session), Components(session), report)
         targets = [find_target(name, ports) for name in to]
@@ -80,6 +88,12 @@ def deploy(
         return
     _print_deployed(deployed, statuses, output)
     check_outcome(statuses)
+
+
+def _wish(model: str, version: str, settings: Settings, session: AwsSession) -> Wish:
+    if model in {"runtime", RUNTIME_COMPONENT}:
+        return Wish(runtime_version=version)
+    return Wish(find_component(model, settings.bucket, ObjectStore(session)), version)
 
 
 def _configuration(text: str) -> Mapping[str, Any] | None:

@@ -34,6 +34,8 @@ class Wish:
         runtime_version: empty keeps the one that the target has.
         runtime_configuration: merged into the runtime's configuration; ``None`` leaves it alone. On Greengrass Lite this
             restarts the runtime.
+        runtime_reset: JSON pointers into the runtime's configuration that go back to the recipe's defaults first, such as
+            ``/accessControl`` when an upgrade's policy must replace the one that devices keep.
         nonce: a new text makes Greengrass run the model's hand-over again, for a device that reported success without
             having done it.
     """
@@ -42,6 +44,7 @@ class Wish:
     version: str = ""
     runtime_version: str = ""
     runtime_configuration: Mapping[str, Any] | None = None
+    runtime_reset: tuple[str, ...] = ()
     nonce: str = ""
 
 
@@ -93,10 +96,9 @@ def plan_deployment(target_arn: str, current: Components | None, wish: Wish) -> 
     if bool(wish.component_name) != bool(wish.version):
         raise InvalidInputError("a model and its version go together", "Give both.")
     components = {name: _carried(name, entry) for name, entry in sorted((current or {}).items())}
-    components[RUNTIME_COMPONENT] = _pinned(runtime_version, wish.runtime_configuration)
+    components[RUNTIME_COMPONENT] = _pinned(runtime_version, wish.runtime_configuration, wish.runtime_reset)
     if wish.component_name:
-        nonce = {NONCE_KEY: wish.nonce} if wish.nonce else None
-        components[wish.component_name] = _pinned(wish.version, nonce)
+        components[wish.component_name] = _pinned(wish.version, {NONCE_KEY: wish.nonce} if wish.nonce else None)
     is_change = current is None or components != {name: _carried(name, entry) for name, entry in current.items()}
     size_bytes = job_document_bytes(target_arn, components)
     if size_bytes >= LIMITS.job_document_bytes_max:
@@ -137,11 +139,13 @@ def _job_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _pinned(version: str, configuration: Mapping[str, Any] | None) -> dict[str, Any]:
-    if configuration is None:
-        return {"componentVersion": version}
-    merge = json.dumps(configuration, sort_keys=True, separators=(",", ":"))
-    return {"componentVersion": version, "configurationUpdate": {"merge": merge}}
+def _pinned(version: str, merge: Mapping[str, Any] | None, reset: tuple[str, ...] = ()) -> dict[str, Any]:
+    update: dict[str, Any] = {}
+    if merge is not None:
+        update["merge"] = json.dumps(merge, sort_keys=True, separators=(",", ":"))
+    if reset:
+        update["reset"] = list(reset)
+    return {"componentVersion": version, **({"configurationUpdate": update} if update else {})}
 
 
 def _carried(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:

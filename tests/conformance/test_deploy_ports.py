@@ -70,7 +70,7 @@ def test_the_latest_deployment_is_what_was_made_last(fleet: Fleet) -> None:
     arn = things.group_arn("stations") or ""
     assert deployments.latest(arn) is None
     for version in ("1.0.0", "1.1.0"):
-        wish = Wish(WEATHER, version, "0.1.0", {"heartbeat_s": 5}, "again")
+        wish = Wish(WEATHER, version, "0.1.0", {"heartbeat_s": 5}, ("/accessControl",), "again")
         plan = plan_deployment(arn, None, wish)
         deployment_id = deployments.create(plan.request(version))
         latest = deployments.latest(arn)

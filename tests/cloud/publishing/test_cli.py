@@ -173,6 +173,8 @@ def test_deploy_pins_waits_and_refuses(aws: Aws, make_folder: MakeFolder) -> Non
     (deployment,) = deployed["deployments"]
     assert deployment["components"]["com.edgewright.Runtime"]["componentVersion"] == "0.1.0"
     assert deployment["is_new"]
+    upgraded = succeed("deploy", "runtime", "0.1.0", "--to", "stations", "--runtime-reset", "/accessControl")
+    assert set(upgraded["deployments"][0]["components"]) == {LINEAR, "com.edgewright.Runtime"}
     sentence = refuse(5, "deploy", "linear", "7.0.0", "--to", "stations", "--wait", "--timeout-s", "1")
     assert "2 of 2 devices have not finished: ewr" in sentence
     assert "Did you mean stations" in refuse(4, "deploy", "linear", "7.0.0", "--to", "station")

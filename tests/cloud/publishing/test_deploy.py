@@ -94,6 +94,18 @@ def test_runtime_configuration_is_sent_once_and_never_carried_over(ports: Deploy
     assert "configurationUpdate" not in second
 
 
+def test_a_runtime_upgrade_leaves_the_models_and_may_take_back_what_devices_keep(ports: DeployPorts) -> None:
+    target = find_target("stations", ports)
+    deploy(target, Wish(WEATHER, "1.0.0", runtime_version="0.1.0"), ports)
+    deploy(target, Wish(runtime_version="0.2.0", runtime_reset=("/accessControl",)), ports)
+    components = requests(ports)[1]["components"]
+    assert components == {
+        RUNTIME: {"componentVersion": "0.2.0", "configurationUpdate": {"reset": ["/accessControl"]}},
+        WEATHER: {"componentVersion": "1.0.0"},
+    }
+    assert not plan(target, Wish(runtime_version="0.2.0"), ports).is_change
+
+
 OTHERS = st.dictionaries(
     st.sampled_from(["aws.greengrass.Cli", "com.acme.Camera", "com.acme.Door"]),
     st.fixed_dictionaries(
