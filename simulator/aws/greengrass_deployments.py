@@ -100,6 +100,8 @@ class DeploymentBook:
         """No deployment."""
         self._deployments: dict[str, Deployment] = {}
         self._by_target: dict[str, list[Deployment]] = {}
+        self._by_job: dict[str, Deployment] = {}
+        self._by_configuration: dict[str, Deployment] = {}
         self._on_things: dict[str, dict[str, Effective]] = {}
         self._tokens: dict[str, tuple[Mapping[str, Any], Deployment]] = {}
 
@@ -120,6 +122,9 @@ class DeploymentBook:
             earlier.superseded = True
         self._deployments[planned.deployment_id] = planned
         self._by_target.setdefault(planned.target_arn, []).append(planned)
+        self._by_configuration[planned.configuration_arn] = planned
+        if planned.job_id:
+            self._by_job[planned.job_id] = planned
         if planned.request.get("clientToken"):
             self._tokens[planned.request["clientToken"]] = (planned.request, planned)
         return earlier
@@ -161,11 +166,11 @@ class DeploymentBook:
 
     def of_job(self, job_id: str) -> Deployment | None:
         """The deployment that an IoT Job carries."""
-        return next((each for each in self._deployments.values() if each.job_id == job_id), None)
+        return self._by_job.get(job_id)
 
     def of_configuration(self, configuration_arn: str) -> Deployment | None:
         """The deployment that a device names."""
-        return next((each for each in self._deployments.values() if each.configuration_arn == configuration_arn), None)
+        return self._by_configuration.get(configuration_arn)
 
     def delete(self, deployment_id: str) -> None:
         """Forget a deployment that is not active.
@@ -183,6 +188,8 @@ class DeploymentBook:
             )
         del self._deployments[deployment_id]
         self._by_target[found.target_arn].remove(found)
+        self._by_job.pop(found.job_id, None)
+        self._by_configuration.pop(found.configuration_arn, None)
         for effective in self._on_things.values():
             effective.pop(deployment_id, None)
 
@@ -208,6 +215,11 @@ class DeploymentBook:
         known.reason, known.details = reason, details
         return known
 
+    def status_on(self, deployment: Deployment, thing_name: str) -> str | None:
+        """How a deployment stands on a device; ``None`` if it was not sent there."""
+        known = self._on_things.get(thing_name, {}).get(deployment.deployment_id)
+        return None if known is None else known.status
+
     def on_device(self, thing_name: str) -> list[Effective]:
         """What a device was sent, last changed first."""
         found = self._on_things.get(thing_name, {}).values()
@@ -224,9 +236,8 @@ class DeploymentBook:
             return "CANCELED"
         if deployment.superseded:
             return "INACTIVE"
-        on_thing = self._on_things.get(deployment.thing_name, {}).get(deployment.deployment_id)
         ended = {"COMPLETED": "COMPLETED", "FAILED": "FAILED", "REJECTED": "FAILED", "TIMED_OUT": "FAILED"}
-        return ended.get(on_thing.status, "ACTIVE") if on_thing is not None else "ACTIVE"
+        return ended.get(self.status_on(deployment, deployment.thing_name) or "", "ACTIVE")
 
 
 def job_document(deployment: Deployment) -> str:
@@ -242,7 +253,6 @@ def job_document(deployment: Deployment) -> str:
     document = {
         "deploymentId": deployment.deployment_id,
         **({"deploymentName": request["deploymentName"]} if request.get("deploymentName") else {}),
-        **({"parentTargetArn": request["parentTargetArn"]} if request.get("parentTargetArn") else {}),
         "configurationArn": deployment.configuration_arn,
         "creationTimestamp": int(deployment.created_at.timestamp() * 1000),
         "components": {name: _component(each) for name, each in request.get("components", {}).items()},

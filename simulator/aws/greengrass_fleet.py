@@ -107,12 +107,17 @@ class GreengrassFleet:
 
     def _withdraw(self, deployment: Deployment) -> None:
         if deployment.thing_name:
-            if deployment.canceled:
-                self._shadow.cancel(deployment.thing_name)
+            self._withdraw_from_thing(deployment)
             return
         with self._jobs.changing() as (state, now):
             if state.job(deployment.job_id).status == "IN_PROGRESS":
                 state.cancel(deployment.job_id, now)
+
+    def _withdraw_from_thing(self, deployment: Deployment) -> None:
+        if self.deployments.status_on(deployment, deployment.thing_name) == "QUEUED":
+            self.note(deployment, deployment.thing_name, "CANCELED")
+        if deployment.canceled:
+            self._shadow.cancel(deployment.thing_name)
 
     def job_status(self, deployment: Deployment) -> str | None:
         """How the deployment's IoT Job stands."""

@@ -53,6 +53,8 @@ class GreengrassApi:
         given = call.parameters
         if given.get("iotJobConfiguration", {}).get("jobExecutionsRolloutConfig"):
             raise NotRealError("greengrassv2:CreateDeployment with jobExecutionsRolloutConfig")
+        if given.get("parentTargetArn"):
+            raise NotRealError("greengrassv2:CreateDeployment with parentTargetArn (a subdeployment)")
         self._require_target(given["targetArn"])
         components = given.get("components", {})
         for name, component in components.items():
@@ -89,7 +91,6 @@ class GreengrassApi:
                 each
                 for each in self._fleet.deployments.all()
                 if given.get("targetArn") in {None, each.target_arn}
-                and given.get("parentTargetArn") in {None, each.request.get("parentTargetArn")}
                 and (given.get("historyFilter") == "ALL" or not each.superseded)
             ]
         return page("deployments", [self._summary(each) for each in found], given, "ValidationException")
@@ -200,7 +201,6 @@ class GreengrassApi:
             "creationTimestamp": deployment.created_at,
             "deploymentStatus": status,
             "isLatestForTarget": not deployment.superseded,
-            "parentTargetArn": request.get("parentTargetArn"),
         }
 
     def _effective(self, effective: Effective) -> dict[str, Any]:

@@ -294,6 +294,7 @@ def test_a_client_token_makes_a_deployment_idempotent(fleet: Fleet) -> None:
         ({"deploymentPolicies": {"failureHandlingPolicy": "RETRY"}}, "ValidationException", "ROLLBACK, DO_NOTHING"),
         ({"deploymentName": "x" * 257}, "ValidationException", "less than or equal to 256"),
         ({"clientToken": "no spaces please"}, "ValidationException", "pattern"),
+        ({"parentTargetArn": f"arn:aws:iot:{ACCOUNT}:thinggroup/parent"}, "NotImplemented", "parentTargetArn"),
         ({"iotJobConfiguration": {"jobExecutionsRolloutConfig": {"maximumPerMinute": 5}}}, "NotImplemented",
          "jobExecutionsRolloutConfig"),
     ],
@@ -355,6 +356,28 @@ def test_a_single_things_deployment_goes_by_its_shadow_and_never_by_a_job(fleet:
     topic, shadow = fleet.one.heard[-1]
     assert topic == f"{base}/get/accepted"
     assert shadow["state"]["reported"]["status"] == "SUCCEEDED"
+
+
+def test_a_single_things_next_deployment_takes_the_place_of_one_it_never_began(fleet: Fleet) -> None:
+    first, second = fleet.deploy("one", "thing"), fleet.deploy("one", "thing", "2.0.0")
+    fleet.one.report()
+    assert fleet.effective(fleet.one) == {first: "CANCELED", second: "QUEUED"}
+    fleet.client("greengrassv2").cancel_deployment(deploymentId=second)
+    assert fleet.effective(fleet.one) == {first: "CANCELED", second: "CANCELED"}
+    shadow = fleet.client("iot-data").get_thing_shadow(
+        thingName=fleet.one.name, shadowName="AWSManagedGreengrassV2Deployment"
+    )
+    assert json.load(shadow["payload"])["state"]["desired"]["desiredStatus"] == "CANCELED"
+    assert fleet.get(first)["deploymentStatus"] == "INACTIVE"
+
+
+@pytest.mark.parametrize("payload", [b"{", b"[]", b"{}", b'{"state": 5}'])
+def test_a_malformed_shadow_update_is_rejected(fleet: Fleet, payload: bytes) -> None:
+    base = "shadow/name/AWSManagedGreengrassV2Deployment"
+    fleet.one.bus.publish(f"$aws/things/{fleet.one.name}/{base}/update", payload)
+    assert [topic for topic, _ in fleet.one.heard if topic.startswith(base)] == [f"{base}/update/rejected"]
+    fleet.one.bus.publish(f"$aws/things/{fleet.one.name}/{base}/get", b"")
+    assert fleet.one.heard[-1][0] == f"{base}/get/rejected"
 
 
 def component(name: str, status: str, version: str = "1.0.0", **more: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from simulator.aws.iot_jobs import IotJobs
 from simulator.aws.iot_jobs_mqtt import JobsTopic, parse_topic
 from simulator.aws.iot_jobs_state import PENDING, REPORTABLE, Execution, JobRequest, JobsState, Status, Update
 from simulator.aws.iot_things import InMemoryThings
+from simulator.mqtt import BrokerUnavailableError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 GROUP = "arn:aws:iot:us-east-1:123456789012:thinggroup/ring"
@@ -198,6 +199,17 @@ def test_listeners_may_call_back_and_every_thread_is_told_in_order(service: IotJ
         thread.join(timeout=30)
     last = [payload for topic, payload in bus.published if topic == "$aws/things/a/jobs/notify-next"][-1]
     assert b'"execution": {}' in last
+
+
+class AbsentBroker(InMemoryBus):
+    def publish(self, topic: str, payload: bytes) -> None:
+        raise BrokerUnavailableError("no broker", "Start it.")
+
+
+def test_a_broker_that_is_away_costs_the_notification_only(things: InMemoryThings, clock: Clock) -> None:
+    service = IotJobs(things, AbsentBroker(), clock)
+    service.create(JobRequest("job", (GROUP,), "{}"))
+    assert status(service, "a") is Status.QUEUED  # the device finds it when it asks again
 
 
 @pytest.mark.parametrize(
