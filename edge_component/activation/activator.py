@@ -157,11 +157,13 @@ class Activator:
         taken = self._take_in(archive, asked, attempt)
         name = taken.manifest.model_name
         attempt.model_name, attempt.candidate = name, taken.installed.ref
+        self._slots.sheltered = frozenset({taken.installed.ref.digest})
         self._check_owner(name, asked)
         if self._slots.state.slot(name).phase is Phase.PENDING:  # an offer ends an earlier probation, as it stands
             self._judge(name, FOREVER_S)
         self._slots.trust_time(taken.created_at)
         self._slots.signal(name, Signal.OFFERED, taken.installed)
+        self._slots.sheltered = frozenset()
         error = self._try_and_switch(taken, attempt)
         if error is not None:
             raise error
@@ -244,6 +246,7 @@ class Activator:
         return slot
 
     def _refused(self, attempt: Attempt, error: DeviceError) -> None:
+        self._slots.sheltered = frozenset()
         self._slots.collect()
         self._tell(attempt, "refused", error)
 

@@ -59,6 +59,8 @@ class Slots:
         self._parts = parts
         self._standing: dict[str, _Standing] = {}
         self.state = State()
+        self.sheltered: frozenset[str] = frozenset()
+        """Digests of bundles that are in the store but not yet offered: not to be collected."""
 
     def load(self) -> str:
         """Read the journal; returns a sentence if it was damaged and had to be set aside, else an empty string.
@@ -102,7 +104,7 @@ class Slots:
     def collect(self) -> None:
         """Remove what no slot refers to; failing is logged, since nothing depends on it."""
         try:
-            self._parts.store.collect(self.state.referenced())
+            self._parts.store.collect(self.state.referenced() | self.sheltered)
         except OSError as error:
             log.warning("old bundles could not be removed: %s", error)
 
