@@ -4,7 +4,7 @@ Exit codes: 0 after SIGTERM or SIGINT, and never by itself (Greengrass Lite does
 1 when it cannot start; anything else is a crash.
 
 Under Greengrass (its IPC variables are in the environment) telemetry goes out through the nucleus; alone, it stays in
-the outbox. Either way the nucleus is connected in the background and never waited for.
+the outbox. Either way serving does not depend on the nucleus: it is given a moment to tell the configuration, no more.
 """
 
 import argparse
@@ -33,6 +33,8 @@ from edge_component.telemetry.uplink import Uplink
 log = logging.getLogger("edge_component")
 
 OUTBOX_FOLDER = "outbox"
+NUCLEUS_WAIT_S = 2.0
+"""How long the start waits for the nucleus's configuration; the models are served without it, with the defaults."""
 
 
 def main() -> int:
@@ -88,11 +90,19 @@ def thing_name(environment: Mapping[str, str]) -> str:
 
 
 def connect_nucleus(environment: Mapping[str, str]) -> Nucleus | None:
-    """The nucleus that started this process, if one did; connects in the background."""
+    """The nucleus that started this process, if one did; connects in the background, and is given a moment to."""
     if not environment.get("AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"):
+        log.info("not started by Greengrass: what there is to tell stays in the outbox")
         return None
-    log.warning("this build cannot speak to a nucleus; what it has to tell stays in the outbox")
-    return None
+    from edge_component.nucleus import (  # noqa: PLC0415 - awsiot takes time and memory, and only Greengrass needs it
+        GreengrassNucleus,
+        NucleusAddress,
+    )
+
+    nucleus = GreengrassNucleus(NucleusAddress.from_environment(environment), SystemClock(), random.random)
+    nucleus.start()
+    nucleus.wait_connected(NUCLEUS_WAIT_S)
+    return nucleus
 
 
 def configured(nucleus: Nucleus | None) -> tuple[RuntimeConfig, tuple[str, ...]]:

@@ -19,10 +19,7 @@ Foreign errors (ONNX Runtime, cryptography, awscrt, the file system) are wrapped
     ├── ActivationError      a change of what is served could not be made
     │   └── UnknownModelError  NothingToRevertError  ActivationDeadlineError  ProbationFailedError
     │       TooManyStartsError  InterruptedActivationError
-    ├── RequestError         one prediction could not be answered; see each leaf for whose fault it is
-    │   └── InputNameError  InputTypeError  InputShapeError  InputNanError  RunFailedError  RunDeadlineError
-    │       OutputMismatchError  AnswerTooLargeError  StaleChannelError  UnknownChannelError  BusyError
-    │       ProtocolViolationError  UnsupportedProtocolError  ChannelLimitError
+    ├── RequestError         one prediction could not be answered: inference/errors.py
     ├── TelemetryError       something cannot be told to the cloud, or not yet; predictions are not touched
     │   └── OutboxDiskError  OutboxClosedError
     ├── NucleusError         the Greengrass nucleus did not do as asked
@@ -270,111 +267,6 @@ class InterruptedActivationError(ActivationError):
 
     code = "activation-interrupted"
     usual_remedy = "Deploy again; if it dies again, the candidate is the likely cause."
-
-
-class RequestError(DeviceError):
-    """One prediction could not be answered."""
-
-    code = "request-failed"
-
-
-class InputNameError(RequestError):
-    """An input is missing, or the model has none of that name."""
-
-    code = "input-name"
-    usual_remedy = "Give exactly the inputs that `edgewright-edge models` lists."
-
-
-class InputTypeError(RequestError):
-    """An input has another dtype than the model's; nothing is cast silently."""
-
-    code = "input-dtype"
-    usual_remedy = "Convert the array with .astype(...)."
-
-
-class InputShapeError(RequestError):
-    """An input's shape does not fit the model's."""
-
-    code = "input-shape"
-    usual_remedy = "Give the shape that `edgewright-edge models` lists; -1 is any size."
-
-
-class InputNanError(RequestError):
-    """An input holds NaN, and the model's manifest says that such input is refused."""
-
-    code = "input-nan"
-    usual_remedy = "Fill or drop missing values before asking, or publish the model with nan_policy: accept."
-
-
-class RunFailedError(RequestError):
-    """ONNX Runtime failed in mid-run: the model's fault."""
-
-    code = "run-failed"
-    usual_remedy = "The input is of the right form but the graph cannot compute it; check its values."
-
-
-class RunDeadlineError(RequestError):
-    """The deadline passed; the run was stopped."""
-
-    code = "deadline-exceeded"
-    usual_remedy = "Allow more time, or use a smaller model."
-
-
-class OutputMismatchError(RequestError):
-    """An output has another type or rank than the manifest says: the model's fault."""
-
-    code = "output-mismatch"
-    usual_remedy = "Publish the model again from its own compilation."
-
-
-class AnswerTooLargeError(RequestError):
-    """An output does not fit the channel's shared memory; open a channel with ``needed_bytes`` for each output."""
-
-    code = "answer-too-large"
-
-    def __init__(self, message: str, needed_bytes: int) -> None:
-        """Say how much room the largest output needs."""
-        super().__init__(message)
-        self.needed_bytes = needed_bytes
-
-
-class StaleChannelError(RequestError):
-    """The model that serves now has other inputs or outputs than the channel was opened for; open a new one."""
-
-    code = "stale-channel"
-
-
-class UnknownChannelError(RequestError):
-    """A request for a channel that this connection has not opened."""
-
-    code = "unknown-channel"
-
-
-class ChannelLimitError(RequestError):
-    """More channels, or a larger one, than one connection may have."""
-
-    code = "channel-limit"
-    usual_remedy = "Split the batch, or raise channel_bytes_max in the component's configuration."
-
-
-class BusyError(RequestError):
-    """As many connections as the runtime serves are open."""
-
-    code = "busy"
-    usual_remedy = "Use one connection per thread, or raise connections_max in the component's configuration."
-
-
-class ProtocolViolationError(RequestError):
-    """A message that the protocol does not allow here; the connection is closed."""
-
-    code = "protocol-violation"
-
-
-class UnsupportedProtocolError(RequestError):
-    """Client and runtime have no protocol version in common."""
-
-    code = "unsupported-protocol"
-    usual_remedy = "Use the client that came with this runtime's version, or a later runtime."
 
 
 class StartError(DeviceError):

@@ -25,16 +25,14 @@ from numpy.typing import NDArray
 
 from edge_component.contracts.fastpath import shape_problem
 from edge_component.contracts.manifest import Manifest, TensorSpec
-from edge_component.errors import (
+from edge_component.errors import SignatureMismatchError, UnloadableModelError, UnsupportedTensorError
+from edge_component.inference.errors import (
     InputNameError,
     InputNanError,
     InputShapeError,
     InputTypeError,
     OutputMismatchError,
     RunFailedError,
-    SignatureMismatchError,
-    UnloadableModelError,
-    UnsupportedTensorError,
 )
 
 Array = NDArray[np.generic]

@@ -29,9 +29,6 @@ from edge_component.errors import (
     GoldenUnusableError,
     ModelError,
     NotFiniteError,
-    OutputMismatchError,
-    RequestError,
-    RunFailedError,
     SignatureMismatchError,
     TrialCrashedError,
     TrialMemoryError,
@@ -39,6 +36,7 @@ from edge_component.errors import (
     UnloadableModelError,
     UnsupportedTensorError,
 )
+from edge_component.inference.errors import OutputMismatchError, RequestError, RunFailedError
 
 REPORT_BYTES_MAX = 65_536
 START = "load"

@@ -18,7 +18,8 @@ from math import prod
 import numpy as np
 
 from edge_component.contracts.fastpath import REQUEST_HEAD, Opened, Region, shape_problem
-from edge_component.errors import (
+from edge_component.inference.deadline import Leash
+from edge_component.inference.errors import (
     AnswerTooLargeError,
     InputShapeError,
     OutputMismatchError,
@@ -27,7 +28,6 @@ from edge_component.errors import (
     RunFailedError,
     StaleChannelError,
 )
-from edge_component.inference.deadline import Leash
 from edge_component.inference.router import ActiveModel, Route, Router, Tally
 from edge_component.inference.session import Array, refuse_nan
 from edge_component.serving.layout import Layout, fixed_bytes

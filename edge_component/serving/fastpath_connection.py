@@ -31,20 +31,19 @@ from edge_component.contracts.fastpath import (
     pack_failed,
     unpack_control,
 )
-from edge_component.errors import (
+from edge_component.errors import DeviceError, UnknownModelError
+from edge_component.inference.deadline import DeadlineWatch
+from edge_component.inference.errors import (
     AnswerTooLargeError,
     ChannelLimitError,
-    DeviceError,
     OutputMismatchError,
     ProtocolViolationError,
     RunDeadlineError,
     RunFailedError,
     StaleChannelError,
     UnknownChannelError,
-    UnknownModelError,
     UnsupportedProtocolError,
 )
-from edge_component.inference.deadline import DeadlineWatch
 from edge_component.inference.router import ActiveModel, Router
 from edge_component.serving.channel import Channel
 from edge_component.serving.layout import Layout, plan_layout

@@ -4,7 +4,7 @@ import socket
 from pathlib import Path
 
 from edge_component.contracts.fastpath import SOCKET_NAME, Kind, pack_control
-from edge_component.errors import BusyError
+from edge_component.inference.errors import BusyError
 from edge_component.serving.fastpath_connection import FastpathConnection, Serving, failure_of
 from edge_component.serving.listener import Door, Listener
 

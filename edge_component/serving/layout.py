@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_component.contracts.fastpath import Open, Region, aligned
 from edge_component.contracts.manifest import TensorSpec
-from edge_component.errors import ChannelLimitError
+from edge_component.inference.errors import ChannelLimitError
 
 DYNAMIC_INPUT_BYTES = 4_096
 DYNAMIC_OUTPUT_BYTES = 65_536

@@ -10,16 +10,14 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_component.contracts.manifest import GoldenTest, Manifest, TensorSpec
-from edge_component.errors import (
+from edge_component.errors import SignatureMismatchError, UnloadableModelError, UnsupportedTensorError
+from edge_component.inference.errors import (
     InputNameError,
     InputNanError,
     InputShapeError,
     InputTypeError,
     RequestError,
     RunFailedError,
-    SignatureMismatchError,
-    UnloadableModelError,
-    UnsupportedTensorError,
 )
 from edge_component.inference.session import Session
 from tests.edge_component.bundle_factory import scale_model, serialized
