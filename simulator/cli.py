@@ -1,0 +1,171 @@
+"""The command ``edgewright-sim``: a cloud and core devices on this machine, started, looked at and disturbed.
+
+Results go to standard output (JSON with ``-o json``), everything else to standard error. It decides nothing.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from simulator.errors import SimulatorError
+from simulator.mqtt import BrokerAddress
+from simulator.nucleus.control import ask_device
+from simulator.nucleus.process import ProcessOptions, run_device
+from simulator.nucleus.profile import PROFILES
+from simulator.up import local_installation
+
+DEFAULT_FOLDER = Path(".edgewright/sim")
+UNAVAILABLE = 5
+
+app = typer.Typer(
+    name="edgewright-sim",
+    help="A local cloud and simulated Greengrass core devices.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+device = typer.Typer(help="One core device.", no_args_is_help=True)
+app.add_typer(device, name="device")
+
+console = Console(stderr=True)
+
+RootOption = Annotated[Path, typer.Option("--root", help="The device's folder.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@device.command("run")
+def run(
+    thing_name: Annotated[str, typer.Argument(help="Thing name of the core device.")],
+    root: RootOption,
+    broker: Annotated[Path, typer.Option(help="The broker's address file.")],
+    group: Annotated[list[str] | None, typer.Option(help="Thing group to join; repeatable.")] = None,
+    profile: Annotated[str, typer.Option(help=f"Which nucleus: {' or '.join(sorted(PROFILES))}.")] = "lite",
+    provisioning: Annotated[bool, typer.Option(help="Register the thing first.")] = True,
+) -> None:
+    """Register a core device and run it until Ctrl-C; prints one JSON line when it is up."""
+    if profile not in PROFILES:
+        raise typer.BadParameter(f"{profile} is not one of {sorted(PROFILES)}", param_hint="--profile")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    address = BrokerAddress.read(broker)
+    options = ProcessOptions(
+        thing_name, root, address, group or (), provisions=provisioning, profile=PROFILES[profile],
+        region=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
+    )  # fmt: skip
+    run_device(options)
+
+
+@device.command("status")
+def status(root: RootOption, as_json: JsonOption = False) -> None:
+    """What a running device has installed and what runs."""
+    _print_device(ask_device(root, "status"), as_json)
+
+
+@device.command("kill")
+def kill(
+    root: RootOption,
+    component: Annotated[str, typer.Argument(help="Component name.")],
+    signal_name: Annotated[str, typer.Option("--signal", help="Signal's name.")] = "SIGKILL",
+) -> None:
+    """Kill a component's processes."""
+    if not ask_device(root, "kill-component", name=component, signal=signal_name)["killed"]:
+        raise typer.BadParameter(f"{component} has no process")
+
+
+@device.command("restart")
+def restart(root: RootOption) -> None:
+    """Restart the nucleus: everything stops and starts again."""
+    ask_device(root, "restart-nucleus")
+
+
+@device.command("power-off")
+def power_off(root: RootOption) -> None:
+    """Cut the power: every process dies at once; the folder stays as it is."""
+    ask_device(root, "power-off")
+
+
+@device.command("power-on")
+def power_on(root: RootOption) -> None:
+    """Give it power again."""
+    ask_device(root, "power-on")
+
+
+@device.command("kill-daemon")
+def kill_daemon(root: RootOption) -> None:
+    """Kill the deployment daemon, in the middle of whatever it does."""
+    ask_device(root, "kill-daemon")
+
+
+@device.command("surprise")
+def surprise(
+    root: RootOption,
+    daemon_dies_after: Annotated[str, typer.Option(help="Phase of the next deployment: resolve, record, …")] = "",
+    start_delay: Annotated[list[str] | None, typer.Option(help="<component>=<seconds>; repeatable.")] = None,
+) -> None:
+    """Prepare a fault for what comes next."""
+    arguments: dict[str, Any] = {"start_delay_s": dict(_delay(entry) for entry in start_delay or ())}
+    if daemon_dies_after:
+        arguments["daemon_dies_after"] = daemon_dies_after
+    sys.stdout.write(json.dumps(ask_device(root, "surprise", **arguments)) + "\n")
+
+
+@app.command("up")
+def up(
+    folder: Annotated[Path, typer.Option(help="Where broker and cloud keep their files.")] = DEFAULT_FOLDER,
+    port: Annotated[int, typer.Option(help="Port of the local cloud; 0 takes a free one.")] = 0,
+    broker: Annotated[str, typer.Option(help="auto, mosquitto or iotcore.")] = "auto",
+) -> None:
+    """Start a broker and the local cloud, write an environment file to source, and stay until Ctrl-C."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with local_installation(folder, port, broker) as installation:
+        line = {"url": installation.url, "broker": str(installation.broker_file), "env": str(installation.env_file)}
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+        console.print(f"In another shell:  [bold]. {installation.env_file}[/]   (Ctrl-C here stops everything)")
+        stop.wait()
+
+
+def _delay(entry: str) -> tuple[str, float]:
+    name, _, seconds = entry.rpartition("=")
+    if not name or not seconds.replace(".", "", 1).isdigit():
+        raise typer.BadParameter(f"{entry!r} is not <component>=<seconds>", param_hint="--start-delay")
+    return name, float(seconds)
+
+
+def _print_device(document: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("component", "version", "state", "process id"):
+        table.add_column(column)
+    for name, component in document["components"].items():
+        table.add_row(name, component["version"], component["state"], str(component["process_id"] or "-"))
+    Console().print(table)
+    last = document["last_deployment"]
+    if last is not None:
+        Console().print(f"last deployment: {last['id']} {last['status']} {last['message']}", highlight=False)
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 2 usage, 5 something of the simulation could not be started or reached."""
+    try:
+        app()
+    except SimulatorError as error:
+        console.print(f"[bold red]error:[/] {error}", highlight=False)
+        if error.remedy:
+            console.print(f"[bold]remedy:[/] {error.remedy}", highlight=False)
+        sys.exit(UNAVAILABLE)
+
+
+if __name__ == "__main__":
+    main()
