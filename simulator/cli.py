@@ -20,7 +20,7 @@ from simulator.errors import SimulatorError
 from simulator.mqtt import BrokerAddress
 from simulator.nucleus.control import ask_device
 from simulator.nucleus.process import ProcessOptions, run_device
-from simulator.nucleus.profile import PROFILES
+from simulator.nucleus.profile import PROFILES, paced
 from simulator.up import local_installation
 
 DEFAULT_FOLDER = Path(".edgewright/sim")
@@ -49,6 +49,7 @@ def run(
     group: Annotated[list[str] | None, typer.Option(help="Thing group to join; repeatable.")] = None,
     profile: Annotated[str, typer.Option(help=f"Which nucleus: {' or '.join(sorted(PROFILES))}.")] = "lite",
     provisioning: Annotated[bool, typer.Option(help="Register the thing first.")] = True,
+    pace: Annotated[float, typer.Option(min=0.01, help="Multiplies the nucleus's own waits; 1: as measured.")] = 1.0,
 ) -> None:
     """Register a core device and run it until Ctrl-C; prints one JSON line when it is up."""
     if profile not in PROFILES:
@@ -56,7 +57,7 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     address = BrokerAddress.read(broker)
     options = ProcessOptions(
-        thing_name, root, address, group or (), provisions=provisioning, profile=PROFILES[profile],
+        thing_name, root, address, group or (), provisions=provisioning, profile=paced(PROFILES[profile], pace),
         region=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
     )  # fmt: skip
     run_device(options)

@@ -40,12 +40,14 @@ class Jobs:
         self._carry_out = carry_out
         self._waiting: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
         self._current = ""
+        self._answers: dict[str, asyncio.Future[None]] = {}
 
     async def serve(self) -> None:
         """Subscribe, ask for the next job and carry out jobs until cancelled."""
         undo = [
             await self._cloud.subscribe(f"{self._topic}/{self._profile.notify_topic}", self._notified),
             await self._cloud.subscribe(f"{self._topic}/$next/{NAMESPACE}/get/accepted", self._described),
+            await self._cloud.subscribe(f"{self._topic}/+/{NAMESPACE}/update/+", self._answered),
         ]
         try:
             await self.ask_for_next()
@@ -111,24 +113,23 @@ class Jobs:
 
     async def _report(self, job_id: str, status: str) -> bool:
         """Whether the cloud has answered, be it with a refusal."""
-        topic = f"{self._topic}/{job_id}/{NAMESPACE}/update"
-        answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-        def note(answer_topic: str, payload: bytes) -> None:
-            if not answered.done():
-                answered.set_result(answer_topic)
-                if answer_topic.endswith("/rejected"):
-                    logger.warning("job %s cannot become %s: %s", job_id, status, payload.decode(errors="replace"))
-
-        cancels = [await self._cloud.subscribe(f"{topic}/{end}", note) for end in ("accepted", "rejected")]
+        answer = self._answers[job_id] = asyncio.get_running_loop().create_future()
         request = {"status": status, "clientToken": self._profile.job_client_token}
         try:
+            topic = f"{self._topic}/{job_id}/{NAMESPACE}/update"
             await self._cloud.publish(topic, json.dumps(request).encode())
             async with asyncio.timeout(self._profile.reply_timeout_s):  # wait_for can swallow a cancellation on 3.11
-                await answered
+                await answer
         except (CloudOfflineError, TimeoutError):
             return False
         finally:
-            for cancel in cancels:
-                cancel()
+            del self._answers[job_id]
         return True
+
+    def _answered(self, topic: str, payload: bytes) -> None:
+        job_id, verdict = topic.removeprefix(f"{self._topic}/").split("/")[0], topic.rpartition("/")[2]
+        answer = self._answers.get(job_id)
+        if answer is not None and not answer.done():
+            answer.set_result(None)
+            if verdict == "rejected":
+                logger.warning("job %s was refused an update: %s", job_id, payload.decode(errors="replace"))

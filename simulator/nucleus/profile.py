@@ -8,7 +8,7 @@ comment says so. ``JAVA`` was read in the source of the Java nucleus and never r
 IPC side is complete, and its deployments differ only where a field says so.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 PORTABLE_OPERATIONS = frozenset(
@@ -202,3 +202,17 @@ JAVA = Profile(
 """The Java nucleus, source-derived. Its rollback is not built: see ``deployment.py``."""
 
 PROFILES = {profile.name: profile for profile in (LITE, JAVA)}
+
+
+def paced(profile: Profile, factor: float) -> Profile:
+    """The same nucleus with its own waits multiplied; what components and recipes ask for is untouched.
+
+    All of them together: a deployment that looked sooner at components that restart later would see other things.
+    """
+    return replace(
+        profile,
+        restart_delay_s=profile.restart_delay_s * factor,
+        settle_s=profile.settle_s * factor,
+        ready_timeout_s=profile.ready_timeout_s * factor,
+        daemon_restart_s=profile.daemon_restart_s * factor,
+    )

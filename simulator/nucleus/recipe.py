@@ -109,7 +109,7 @@ def parse_recipe(data: bytes, profile: Profile, platform: Platform) -> Recipe:
     if str(top.required("RecipeFormatVersion")) != FORMAT_VERSION:
         raise RecipeError(f"RecipeFormatVersion must be {FORMAT_VERSION}")
     manifest = _choose(top, profile, platform)
-    if top.optional("Lifecycle", None) is not None:
+    if top.optional("Lifecycle", None):  # the cloud writes an empty one into every recipe
         raise RecipeError("a recipe-wide Lifecycle is not supported here", "Put it into each manifest.")
     lifecycle = manifest.fields("Lifecycle")
     steps = {name: step for name in STEPS if (step := _step(lifecycle, name)) is not None}

@@ -79,6 +79,10 @@ def test_lite_needs_the_platform_attribute_runtime() -> None:
     assert parse_recipe(as_json(forget), JAVA, HERE).name == "com.example.A"
 
 
+def test_the_empty_lifecycle_that_the_cloud_adds_means_nothing() -> None:
+    assert parse_recipe(as_json(lambda document: document.update(Lifecycle={})), LITE, HERE).main_step == "run"
+
+
 def rename(path: list[Any], old: str, new: str) -> Any:
     def change(document: Any) -> None:
         for key in path:
