@@ -38,7 +38,7 @@ ExecutionListener = Callable[[Execution], None]
 class _Seen:
     """What a thing was last told about one of its queues."""
 
-    pending: tuple[tuple[str, int], ...] = ()
+    pending: frozenset[tuple[str, int, Status]] = frozenset()
     first: tuple[str, int] | None = None
 
 
@@ -141,12 +141,12 @@ class IotJobs:
     def _notifications(self, thing_name: str, now: datetime) -> Iterator[tuple[str, dict[str, Any]]]:
         for namespace, queue in self._state.queues(thing_name):
             before = self._seen.get((thing_name, namespace), _Seen())
-            keys = tuple((execution.job_id, execution.execution_number) for execution in queue)
-            after = _Seen(keys, keys[0] if keys else None)
+            pending = frozenset((each.job_id, each.execution_number, each.status) for each in queue)
+            after = _Seen(pending, (queue[0].job_id, queue[0].execution_number) if queue else None)
             self._seen[thing_name, namespace] = after
             suffix = "" if namespace is None else f"-namespace-{namespace}"
             base = f"$aws/things/{thing_name}/jobs/notify"
-            if set(after.pending) != set(before.pending):
+            if after.pending != before.pending:
                 yield f"{base}{suffix}", {"timestamp": seconds(now), "jobs": _by_status(queue)}
             if after.first != before.first:
                 first = describe(queue[0], self._state.jobs[queue[0].job_id].request.document) if queue else {}

@@ -123,23 +123,11 @@ Not AWS::KMS::Key (its policy breaks DescribeKey) and not AWS::IoT::Policy (its 
 
 
 def install(cloud: Cloud) -> None:
-    """Trust moto with the list, and narrow what it does only in part."""
+    """Trust moto with the list, and narrow CloudFormation to the types that it creates."""
     for service, names in MOTO_REAL.items():
         cloud.operations.trust_moto(service, names)
     for operation in ("CreateStack", "UpdateStack", "CreateChangeSet"):
         cloud.operations.before("cloudformation", operation, refuse_unreal_types)
-    for operation in ("Sign", "Verify"):
-        cloud.operations.before("kms", operation, refuse_digests)
-
-
-def refuse_digests(call: Call) -> None:
-    """Refuse to sign a digest: moto hashes it once more, so that the signature fits nothing.
-
-    Raises:
-        NotRealError: always, for ``MessageType=DIGEST``.
-    """
-    if call.parameters.get("MessageType", "RAW") != "RAW":
-        raise NotRealError(f"kms:{call.operation} with MessageType {call.parameters['MessageType']}")
 
 
 def refuse_unreal_types(call: Call) -> None:

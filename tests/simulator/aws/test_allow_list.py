@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 from moto.core.responses import BaseResponse
 from moto.core.utils import camelcase_to_underscores, get_service_model
 
@@ -40,24 +39,6 @@ def test_ours_goes_before_motos() -> None:
     assert operations.source("iot", "CreateJob") is Source.EDGEWRIGHT
     assert operations.source("iot", "CreateThing") is Source.MOTO
     assert operations.source("iot", "CreateFleetMetric") is None
-
-
-def refused_with_501(action: Callable[[], object], text: str) -> None:
-    with pytest.raises(ClientError) as caught:
-        action()
-    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
-    assert text in caught.value.response["Error"]["Message"]
-
-
-def test_signing_a_digest_is_refused_since_moto_hashes_it_again(client: Client) -> None:
-    kms = client("kms")
-    key = kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
-    signature = kms.sign(KeyId=key, Message=b"m", SigningAlgorithm="ECDSA_SHA_256", MessageType="RAW")["Signature"]
-    checked = kms.verify(KeyId=key, Message=b"m", Signature=signature, SigningAlgorithm="ECDSA_SHA_256")
-    assert checked["SignatureValid"]
-    digest = {"KeyId": key, "Message": b"d" * 32, "SigningAlgorithm": "ECDSA_SHA_256", "MessageType": "DIGEST"}
-    refused_with_501(lambda: kms.sign(**digest), "DIGEST")
-    refused_with_501(lambda: kms.verify(**digest, Signature=signature), "DIGEST")
 
 
 def test_template_types_are_read_from_json_and_yaml() -> None:

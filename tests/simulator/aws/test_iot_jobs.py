@@ -96,6 +96,8 @@ def test_a_group_target_reaches_each_member_and_completes_with_the_last(
     assert list(one.told("notify")[0]["jobs"]) == ["QUEUED"]
 
     assert one.ask(f"{names('job')}/update", status="IN_PROGRESS", expectedVersion="1")[0] == "accepted"
+    assert list(one.told("notify")[-1]["jobs"]) == ["IN_PROGRESS"]
+    assert len(one.told("notify-next")) == 1, "the same job is still the next"
     assert one.ask(f"{names('job')}/update", status="SUCCEEDED", statusDetails={"a": "b"})[0] == "accepted"
     assert client("iot").describe_job(jobId=names("job"))["job"]["status"] == "IN_PROGRESS"
     two.ask(f"{names('job')}/update", status="FAILED")
