@@ -37,7 +37,10 @@ CONFLICT_CODES = frozenset(
     {"ConflictException", "ResourceAlreadyExistsException", "ResourceInUse", "ResourceInUseException",
      "AlreadyExistsException", "PreconditionFailed", "ConditionalRequestConflict"}
 )  # fmt: skip
-INVALID_CODES = frozenset({"ValidationException", "InvalidRequestException", "InvalidParameterException"})
+INVALID_CODES = frozenset(
+    {"ValidationException", "InvalidRequestException", "InvalidParameterException",
+     "DisabledException", "KMSInvalidStateException"}
+)  # fmt: skip
 UNAVAILABLE_CODES = frozenset(
     {"ServiceUnavailable", "ServiceUnavailableException", "InternalServerException", "InternalFailure", "InternalError",
      "ThrottlingException", "Throttling", "SlowDown", "RequestTimeout", "500", "502", "503"}

@@ -1,9 +1,11 @@
 """Keys in KMS: made once, signing what the reference verifier accepts, and named when they are absent or of another kind."""
 
 import pytest
+from botocore.exceptions import ClientError
 
 from cloud.aws.kms import KeyManagement
-from cloud.errors import NotFoundError
+from cloud.aws.session import translated
+from cloud.errors import InvalidInputError, NotFoundError
 from cloud.publishing.errors import SigningKeyError
 from cloud.publishing.keys import create_kms_key, signer_for
 from cloud.publishing.signing import is_signed_by, sign_files
@@ -36,3 +38,10 @@ def test_a_key_of_another_kind_is_refused(aws: Aws) -> None:
     key_id = client.create_key(KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
     with pytest.raises(SigningKeyError, match="is not ECC_NIST_P256"):
         signer_for(f"kms:{key_id}", aws.session).public_key_pem()
+
+
+def test_a_disabled_key_is_refused_as_input_not_as_a_crash() -> None:
+    # moto signs with disabled keys, so AWS's answer is given here.
+    answer = {"Error": {"Code": "DisabledException", "Message": "the key is disabled"}}
+    with pytest.raises(InvalidInputError, match="signing: the key is disabled"), translated("signing"):
+        raise ClientError(answer, "Sign")  # type: ignore[arg-type]
