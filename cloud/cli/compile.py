@@ -1,6 +1,8 @@
 """``edgewright compile``."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,9 +100,20 @@ def _run(
     )
 
 
-def _compile_here(source: Path, platforms: tuple[str, ...], to: Path) -> str:
-    from cloud.compilation.stage import Order, compile_model as compile_here  # noqa: PLC0415 - [compile] extra
+@contextmanager
+def _compile_extra() -> Iterator[None]:
+    """Imports of what only compiling on this machine needs, said in one line where it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InvalidInputError(
+            f"compiling on this machine needs {error.name}", "Install it: pip install 'edgewright[compile]'."
+        ) from error
 
+
+def _compile_here(source: Path, platforms: tuple[str, ...], to: Path) -> str:
+    with _compile_extra():
+        from cloud.compilation.stage import Order, compile_model as compile_here  # noqa: PLC0415 - see above
     if not source.exists():
         raise InvalidInputError(f"{source} does not exist", "Give the folder with model.onnx, or a model.tar.gz.")
     report = compile_here(Order(source, to, platforms))
@@ -109,8 +122,8 @@ def _compile_here(source: Path, platforms: tuple[str, ...], to: Path) -> str:
 
 
 def _compile_own(source: Path, samples: Path | None, model_name: str, platforms: tuple[str, ...], to: Path) -> str:
-    from cloud.compilation.own_model import OwnModel, compile_own_model  # noqa: PLC0415 - [compile] extra
-
+    with _compile_extra():
+        from cloud.compilation.own_model import OwnModel, compile_own_model  # noqa: PLC0415 - see above
     if samples is None or not model_name:
         raise InvalidInputError(
             "an .onnx file needs --samples and --model-name", "Give an .npz of sample requests, and a name."

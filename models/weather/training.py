@@ -20,6 +20,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import argparse
 import json
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -109,11 +110,10 @@ def train(folders: Folders, chosen: Hyperparameters) -> dict[str, float]:
     pipeline = fit(split.training, chosen)
     print(f"fitted in {time.monotonic() - started:.1f} s")
     graph = artifacts.export(pipeline)
-    candidate = folders.output / "candidate.onnx"
-    candidate.parent.mkdir(parents=True, exist_ok=True)
-    candidate.write_bytes(graph.SerializeToString(deterministic=True))
-    probability = artifacts.Forecaster(candidate).low(split.held_out.features)
-    candidate.unlink()
+    with tempfile.TemporaryDirectory() as scratch:
+        candidate = Path(scratch) / "candidate.onnx"
+        candidate.write_bytes(graph.SerializeToString(deterministic=True))
+        probability = artifacts.Forecaster(candidate).low(split.held_out.features)
     require_faithful(pipeline, split.held_out, probability)
     metrics = judge(split, probability, chosen) | judge_incumbent(split, probability, folders, chosen)
     artifacts.write(folders.model, artifacts.Judged(graph, split.training, split.held_out, probability, metrics))
