@@ -1,11 +1,13 @@
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import artifacts
 import numpy as np
 import onnx
 import pytest
+import training
 from training_run import Run, Train
 
 from cloud.compilation.samples import read_samples
@@ -88,12 +90,23 @@ def test_hyperparameters_are_read_from_the_containers_file(tmp_path: Path, train
         ('{"holdout_days": "400"}', "training stretch (0 hours)"),
     ],
 )
-def test_a_failure_is_left_where_sagemaker_looks(train: Train, hyperparameters: str, sentence: str) -> None:
-    run = train(SM_HPS=hyperparameters)
-    assert run.exit_code == 1
-    assert sentence in run.failure
-    assert "Traceback" not in run.failure
-    assert not (run.model / "model.onnx").exists()
+def test_a_failure_is_left_where_sagemaker_looks(
+    tmp_path: Path, winter: Path, monkeypatch: pytest.MonkeyPatch, hyperparameters: str, sentence: str
+) -> None:
+    variables = {
+        "SM_CHANNEL_TRAINING": str(winter),
+        "SM_MODEL_DIR": str(tmp_path / "model"),
+        "SM_OUTPUT_DIR": str(tmp_path / "output"),
+        "SM_HPS": hyperparameters,
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["training.py"])
+    assert training.main() == 1
+    failure = (tmp_path / "output" / "failure").read_text()
+    assert sentence in failure
+    assert "Traceback" not in failure
+    assert not (tmp_path / "model" / "model.onnx").exists()
 
 
 def test_unreadable_observations_are_named(tmp_path: Path, train: Train) -> None:
