@@ -8,6 +8,7 @@ Values only, no I/O; a plan is frozen and may be read from any thread.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Self
 
 import numpy as np
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 from edge_component.contracts.baseline import Baseline, BaselineColumn
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.manifest import Feature, Manifest, TensorSpec, WatchedOutput
-from edge_component.telemetry.histogram import CLASS_BINS, Bins, Histogram, baseline_bins, count_values
+from edge_component.telemetry.histogram import CLASS_BINS, Bins, Histogram, baseline_bins, count_matrix
 
 COLUMN_NAME_CHARS_MAX = 128
 """A longer name could not share a publish with its own counts."""
 Tensors = Mapping[str, NDArray[Any]]
+Kept = tuple[bytes, np.dtype[Any], tuple[int, ...]]
+"""A copy of a tensor as the hot path makes it: content in C order, dtype and shape. Four times as fast as ``copy()``."""
 UNCOUNTABLE_DTYPES = ("string", "bfloat16")
 
 
@@ -36,14 +39,6 @@ class WatchedColumn:
     index: int
     is_vector: bool
     bins: Bins
-
-    def values(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        """The column of one tensor, as one dimension.
-
-        Raises:
-            IndexError: the tensor has no such column.
-        """
-        return tensor.reshape(-1) if self.is_vector else np.atleast_1d(tensor)[..., self.index].reshape(-1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,16 +75,6 @@ class WatchPlan:
         )
         return cls(model, baseline_id, inputs, answers, features, outputs, (*missed, *missed_too))
 
-    def capture(self, inputs: Tensors, outputs: Tensors) -> list[NDArray[Any]]:
-        """Copies of the watched tensors of one request; on the hot path.
-
-        Raises:
-            KeyError: a watched tensor is not among them.
-        """
-        captured = [inputs[name].copy() for name in self.input_names]
-        captured += [outputs[name].copy() for name in self.output_names]
-        return captured
-
     @property
     def columns(self) -> tuple[WatchedColumn, ...]:
         """Features and outputs."""
@@ -100,30 +85,61 @@ class WatchPlan:
         return frozenset(column.position for column in self.columns if column.is_vector)
 
 
-def join_captures(captures: Sequence[Sequence[NDArray[Any]]], vectors: frozenset[int]) -> list[NDArray[Any]]:
-    """The captured tensors of many requests as one, sample by sample.
+def tensors_of(captured: Sequence[Kept]) -> list[NDArray[Any]]:
+    """The kept tensors of one request as arrays.
 
     Raises:
-        ValueError: they differ in more than their first axis.
+        ValueError: not an array of plain values.
     """
-    return [
-        np.concatenate(tensors) if tensors[0].ndim > 1 or position in vectors else np.stack(tensors)
-        for position, tensors in enumerate(zip(*captures, strict=True))
-    ]
+    return [np.frombuffer(content, dtype).reshape(shape) for content, dtype, shape in captured]
+
+
+def join_captures(captures: Sequence[Sequence[Kept]], vectors: frozenset[int]) -> list[NDArray[Any]]:
+    """The kept tensors of many requests as one array each, sample by sample.
+
+    Raises:
+        ValueError: they differ in more than their first axis; then count them one by one.
+    """
+    return [_join(kept, position in vectors) for position, kept in enumerate(zip(*captures, strict=True))]
 
 
 def count_columns(columns: Sequence[WatchedColumn], tensors: Sequence[NDArray[Any]]) -> dict[str, Histogram]:
-    """Count every column of some captured tensors.
+    """Count every column of some tensors.
 
     Raises:
         IndexError: a tensor lacks a column.
     """
-    return {column.name: count_values(column.values(tensors[column.position]), column.bins) for column in columns}
+    counted: dict[str, Histogram] = {}
+    for position, group in groupby(sorted(columns, key=_position), key=_position):
+        together = list(group)
+        matrix = _as_matrix(tensors[position], together[0].is_vector)[:, [column.index for column in together]]
+        histograms = count_matrix(matrix, [column.bins for column in together])
+        counted.update(zip((column.name for column in together), histograms, strict=True))
+    return counted
 
 
 def sample_count(columns: Sequence[WatchedColumn], tensors: Sequence[NDArray[Any]]) -> int:
-    """How many samples some captured tensors hold, by the first column; 0 where no column is watched."""
-    return len(columns[0].values(tensors[columns[0].position])) if columns else 0
+    """How many samples some tensors hold, by the first column; 0 where no column is watched."""
+    return len(_as_matrix(tensors[columns[0].position], columns[0].is_vector)) if columns else 0
+
+
+def _as_matrix(tensor: NDArray[Any], is_vector: bool) -> NDArray[Any]:  # noqa: FBT001 - as WatchedColumn.is_vector
+    return tensor.reshape(-1, 1 if is_vector or not tensor.ndim else tensor.shape[-1])
+
+
+def _position(column: WatchedColumn) -> int:
+    return column.position
+
+
+def _join(kept: Sequence[Kept], is_vector: bool) -> NDArray[Any]:  # noqa: FBT001 - one caller
+    _, dtype, shape = kept[0]
+    inner = () if is_vector else shape if len(shape) < 2 else shape[1:]
+    if any(
+        other != dtype or (other_shape if len(shape) < 2 and not is_vector else other_shape[1:]) != inner
+        for _, other, other_shape in kept
+    ):
+        raise ValueError("the tensors differ in more than their first axis")
+    return np.frombuffer(b"".join([content for content, _, _ in kept]), dtype).reshape(-1, *inner)
 
 
 def _columns(

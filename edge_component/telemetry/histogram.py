@@ -7,6 +7,7 @@ It decides nothing about drift (that is ``cloud.drift``) and knows no tensors (t
 numpy arrays; :class:`Histogram` is frozen and its array read-only, so any thread may keep one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,18 +81,32 @@ class Histogram:
 
 
 def count_values(values: NDArray[Any], bins: Bins) -> Histogram:
-    """Count a one-dimensional array of any numeric or boolean dtype; it is compared with the edges as ``float64``."""
-    exact = np.asarray(values, dtype=np.float64)
-    finite = exact[np.isfinite(exact)]
-    nan_count = int(np.isnan(exact).sum())
-    counts = np.bincount(np.searchsorted(bins.edges, finite, side="left"), minlength=BIN_COUNT)
-    return Histogram(
-        counts=_frozen(counts.astype(np.int64)),
-        nan_count=nan_count,
-        infinite_count=len(exact) - len(finite) - nan_count,
-        zero_count=int(len(finite) - np.count_nonzero(finite)),
-        out_of_range_count=int(((finite < bins.minimum) | (finite > bins.maximum)).sum()),
-    )
+    """Count a one-dimensional array of any numeric or boolean dtype; see :func:`count_matrix`."""
+    return count_matrix(np.asarray(values).reshape(-1, 1), (bins,))[0]
+
+
+def count_matrix(values: NDArray[Any], bins: Sequence[Bins]) -> list[Histogram]:
+    """Count each column of a ``[samples, columns]`` array over its own bins, compared as ``float64``.
+
+    All columns at once, since with thirty of them the calls cost more than the counting.
+    """
+    exact = np.ascontiguousarray(values.T, dtype=np.float64)
+    is_finite = np.isfinite(exact)
+    nan_counts = np.isnan(exact).sum(axis=1)
+    infinite_counts = exact.shape[1] - is_finite.sum(axis=1) - nan_counts
+    zero_counts = (exact == 0).sum(axis=1)
+    minima, maxima = (np.array([[getattr(each, name)] for each in bins]) for name in ("minimum", "maximum"))
+    out_counts = (((exact < minima) | (exact > maxima)) & is_finite).sum(axis=1)
+    places = np.empty(exact.shape, dtype=np.int64)
+    for row, each in enumerate(bins):
+        places[row] = each.edges.searchsorted(exact[row], side="left") + row * BIN_COUNT
+    counts = np.bincount(places[is_finite], minlength=len(bins) * BIN_COUNT).reshape(len(bins), BIN_COUNT)
+    return [
+        Histogram(_frozen(counts[row].astype(np.int64)), *numbers)
+        for row, numbers in enumerate(
+            zip(*(each.tolist() for each in (nan_counts, infinite_counts, zero_counts, out_counts)), strict=True)
+        )
+    ]
 
 
 def _frozen(counts: Counts) -> Counts:
