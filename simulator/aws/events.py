@@ -180,7 +180,11 @@ def _refusal(code: str, message: str) -> dict[str, str]:
 
 
 def send_to(clients: Callable[[str], Any], target: Mapping[str, Any], text: str, at: datetime) -> None:
-    """Hand the input to the target, whose kind :func:`refuse_unreal_targets` has checked."""
+    """Hand the input to the target.
+
+    Raises:
+        TargetInputError: a kind that :func:`refuse_unreal_targets` refuses, but a CloudFormation stack brought in.
+    """
     service = _service(target["Arn"])
     if service == "sqs":
         group = (target.get("SqsParameters") or {}).get("MessageGroupId")
@@ -188,8 +192,10 @@ def send_to(clients: Callable[[str], Any], target: Mapping[str, Any], text: str,
         clients("sqs").send_message(QueueUrl=_queue_url(clients, target["Arn"]), MessageBody=text, **members)
     elif service == "states":
         clients("stepfunctions").start_execution(stateMachineArn=target["Arn"], input=text)
-    else:
+    elif service == "logs":
         _log(clients("logs"), target["Arn"].split(":")[6], text, at)
+    else:
+        raise TargetInputError(f"nothing here delivers to {target['Arn']}")
 
 
 def _log(logs: Any, group: str, text: str, at: datetime) -> None:  # noqa: ANN401 - a boto3 client

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from simulator.aws.bus import MessageBus
 from simulator.aws.iot_sql import Incoming, SqlNotRealError
 from simulator.aws.iot_sql_parser import parse_template
+from simulator.aws.queues import Queues
 
 Clients = Callable[[str], Any]
 """From a service's name to its boto3 client."""
@@ -35,7 +36,7 @@ class Action(Protocol):
 class SqsAction:
     """Send the payload as a message's body."""
 
-    clients: Clients
+    queues: Queues
     resource: str
     use_base64: bool
     name: str = "SqsAction"
@@ -44,7 +45,7 @@ class SqsAction:
         """Send; a payload that is no UTF-8 text is an error unless ``use_base64``, since SQS carries text."""
         del message
         body = base64.b64encode(payload) if self.use_base64 else payload
-        self.clients("sqs").send_message(QueueUrl=self.resource, MessageBody=body.decode())
+        self.queues.send(self.resource, body.decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,16 @@ class RepublishAction:
         self.bus.publish(self.topic(message), payload)
 
 
-def build_action(document: Mapping[str, Any], clients: Clients, bus: MessageBus) -> Action:
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """What actions write to."""
+
+    clients: Clients
+    queues: Queues
+    bus: MessageBus
+
+
+def build_action(document: Mapping[str, Any], to: Destinations) -> Action:
     """An action out of CreateTopicRule's request.
 
     Raises:
@@ -87,10 +97,10 @@ def build_action(document: Mapping[str, Any], clients: Clients, bus: MessageBus)
         raise SqlNotRealError(f"an action with {len(chosen)} kinds")
     ((kind, members),) = chosen
     if kind == "sqs":
-        return SqsAction(clients, members["queueUrl"], bool(members.get("useBase64", False)))
+        return SqsAction(to.queues, members["queueUrl"], bool(members.get("useBase64", False)))
     if kind == "s3":
-        return S3Action(clients, members["bucketName"], parse_template(members["key"]))
+        return S3Action(to.clients, members["bucketName"], parse_template(members["key"]))
     if kind == "republish":
         topic = members["topic"].replace("$$", "$")  # AWS writes $$aws/… so that it is not read as a template
-        return RepublishAction(bus, topic, parse_template(topic))
+        return RepublishAction(to.bus, topic, parse_template(topic))
     raise SqlNotRealError(f"topic rule action {kind!r} (there are sqs, s3 and republish)")

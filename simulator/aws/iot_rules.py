@@ -24,10 +24,11 @@ from werkzeug.wrappers import Response
 from simulator.aws.clients import LocalClients
 from simulator.aws.cloud import Cloud
 from simulator.aws.errors import AwsError, NotRealError
-from simulator.aws.iot_actions import Action, Clients, build_action
+from simulator.aws.iot_actions import Action, Destinations, build_action
 from simulator.aws.iot_sql import Incoming, SqlError, SqlNotRealError, Statement
 from simulator.aws.iot_sql_parser import parse
 from simulator.aws.operations import Call
+from simulator.aws.queues import LocalQueues
 from simulator.errors import SimulatorError
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class ActionFailure:
     message: str
 
 
-def compile_rule(name: str, payload: Mapping[str, Any], clients: Clients, cloud: Cloud) -> Rule:
+def compile_rule(name: str, payload: Mapping[str, Any], to: Destinations) -> Rule:
     """A rule out of the ``topicRulePayload`` of CreateTopicRule.
 
     Raises:
@@ -81,8 +82,8 @@ def compile_rule(name: str, payload: Mapping[str, Any], clients: Clients, cloud:
     return Rule(
         name=name,
         statement=parse(payload["sql"]),
-        actions=tuple(build_action(action, clients, cloud.bus) for action in payload["actions"]),
-        error_action=None if error_action is None else build_action(error_action, clients, cloud.bus),
+        actions=tuple(build_action(action, to) for action in payload["actions"]),
+        error_action=None if error_action is None else build_action(error_action, to),
         enabled=not payload.get("ruleDisabled", False),
     )
 
@@ -127,10 +128,10 @@ def _attempt(action: Action, message: Incoming, payload: bytes) -> ActionFailure
 class RulesEngine:
     """All rules of the local cloud, fed by the bus."""
 
-    def __init__(self, cloud: Cloud, clients: Clients) -> None:
+    def __init__(self, cloud: Cloud, to: Destinations) -> None:
         """Listens for Basic Ingest at once, so that nothing which waited on the broker is missed; works from :meth:`start`."""
         self._cloud = cloud
-        self._clients = clients
+        self._to = to
         self._rules: dict[str, Rule] = {}
         self._filters: set[str] = set()
         self._lock = threading.Lock()
@@ -188,9 +189,7 @@ class RulesEngine:
                 self._rules[name] = replace(self._rules[name], enabled=call.operation == "EnableTopicRule")
 
     def _compile(self, call: Call) -> Rule:
-        return compile_rule(
-            call.parameters["ruleName"], call.parameters["topicRulePayload"], self._clients, self._cloud
-        )
+        return compile_rule(call.parameters["ruleName"], call.parameters["topicRulePayload"], self._to)
 
     def _ingest(self, topic: str, payload: bytes) -> None:
         name, _, rest = topic.removeprefix(BASIC_INGEST).partition("/")
@@ -226,7 +225,7 @@ class RulesEngine:
 
 def install(cloud: Cloud) -> None:
     """Execute topic rules; moto keeps them."""
-    engine = RulesEngine(cloud, LocalClients(cloud))
+    engine = RulesEngine(cloud, Destinations(LocalClients(cloud), LocalQueues(cloud), cloud.bus))
     register = cloud.operations
     register.trust_moto("iot", MOTO_KEEPS)
     for name in ("CreateTopicRule", "ReplaceTopicRule"):

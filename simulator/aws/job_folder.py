@@ -78,6 +78,7 @@ class Platform:
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_EC2_METADATA_DISABLED": "true",
+            "ORT_DISABLE_TELEMETRY": "1",
         }
 
 

@@ -84,6 +84,26 @@ def test_what_a_target_does_not_take_goes_to_its_dead_letter_queue(client, make_
     assert json.loads(drain(dead, 1)[0])["detail"] == {"a": 1}
 
 
+def test_a_target_that_a_stack_brought_in_and_nothing_delivers_to_ends_in_the_dead_letters(client, new_queue, drain):
+    dead = new_queue()
+    rule = {
+        "Type": "AWS::Events::Rule",
+        "Properties": {
+            "EventPattern": {"source": ["by-stack"]},
+            "Targets": [
+                {
+                    "Id": "1",
+                    "Arn": f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:f",
+                    "DeadLetterConfig": {"Arn": queue_arn(dead)},
+                }
+            ],
+        },
+    }
+    client("cloudformation").create_stack(StackName="rules", TemplateBody=json.dumps({"Resources": {"Rule": rule}}))
+    put(client, "by-stack", {"a": 1})
+    assert json.loads(drain(dead, 1)[0])["detail"] == {"a": 1}
+
+
 def test_a_log_group_target_gets_the_event(client, make_rule):
     client("logs").create_log_group(logGroupName="/edgewright/events")
     make_rule({"source": ["s3"]}, {"Arn": f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/edgewright/events"})

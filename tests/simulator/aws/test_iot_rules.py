@@ -97,6 +97,16 @@ def test_a_failed_action_reaches_the_error_action_and_the_others_still_run(bus, 
     assert "NoSuchBucket" in failure["errorMessage"]
 
 
+def test_a_queue_that_is_gone_is_named_in_the_error_report(bus, new_queue, drain, make_rule):
+    errors = new_queue()
+    gone = f"{errors.rpartition('/')[0]}/gone"
+    make_rule("SELECT * FROM 'gone'", sqs(gone), errorAction=sqs(errors))
+    bus.publish("gone", b"payload")
+    (failure,) = json.loads(drain(errors, 1)[0])["failures"]
+    assert (failure["failedAction"], failure["failedResource"]) == ("SqsAction", gone)
+    assert "NonExistentQueue" in failure["errorMessage"]
+
+
 def test_bytes_that_are_no_text_need_base64_and_the_failure_says_so(bus, new_queue, drain, make_rule):
     encoded, plain, errors = new_queue(), new_queue(), new_queue()
     make_rule("SELECT * FROM 'bytes'", sqs(encoded, useBase64=True), sqs(plain), errorAction=sqs(errors))
