@@ -34,7 +34,8 @@ NOT_FOUND_CODES = frozenset(
     }
 )
 CONFLICT_CODES = frozenset(
-    {"ConflictException", "ResourceAlreadyExistsException", "ResourceInUse", "ResourceInUseException",
+    {"ConflictException",
+        "EntityAlreadyExists", "ResourceAlreadyExistsException", "ResourceInUse", "ResourceInUseException",
      "AlreadyExistsException", "PreconditionFailed", "ConditionalRequestConflict"}
 )  # fmt: skip
 INVALID_CODES = frozenset(

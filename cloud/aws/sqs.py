@@ -68,6 +68,16 @@ class SqsQueue:
                 QueueUrl=self._url(self._name + DEAD_SUFFIX), MessageBody=message.body, MessageAttributes=attributes
             )
 
+    @property
+    def url(self) -> str:
+        """Of the ingest queue."""
+        return self._url(self._name)
+
+    @property
+    def dead_url(self) -> str:
+        """Of its dead-letter queue."""
+        return self._url(self._name + DEAD_SUFFIX)
+
     def ensure(self, policy: dict[str, Any]) -> str:
         """Make both queues, or bring their attributes up to date; returns the ingest queue's ARN.
 

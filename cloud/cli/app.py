@@ -6,9 +6,12 @@ import typer
 
 from cloud.cli.compile import compile_model
 from cloud.cli.deploy import deploy
+from cloud.cli.get import describe, get
 from cloud.cli.keys import keys
 from cloud.cli.output import print_error
 from cloud.cli.publish import publish, publish_runtime
+from cloud.cli.serve import serve
+from cloud.cli.setup import setup
 from cloud.cli.train import train
 from cloud.errors import EdgewrightError, InvalidInputError
 from edge_component.contracts.errors import ContractError
@@ -26,6 +29,10 @@ app.command()(publish)
 app.command()(publish_runtime)
 app.command()(deploy)
 app.add_typer(keys)
+app.command()(setup)
+app.command()(serve)
+app.add_typer(get)
+app.add_typer(describe)
 
 
 def main() -> None:

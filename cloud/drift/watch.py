@@ -169,12 +169,14 @@ class DriftWatch:
             raise missing
         return tuple(decisions)
 
-    def run(self, stop: threading.Event, report: Callable[[EdgewrightError], None]) -> None:
-        """Pass until ``stop`` is set; ``report`` hears each new failure once."""
+    def run(self, stop: threading.Event, report: Callable[[EdgewrightError | None], None]) -> None:
+        """Pass until ``stop`` is set; ``report`` hears each new failure once, and ``None`` when it is over."""
         last = ""
         while not stop.is_set():
             try:
                 self.pass_once()
+                if last:
+                    report(None)
                 last = ""
             except EdgewrightError as error:
                 if str(error) != last:

@@ -130,12 +130,14 @@ class Consumer:
         self._queue.delete(messages)
         return result
 
-    def run(self, stop: threading.Event, report: Callable[[EdgewrightError], None]) -> None:
-        """Drain until ``stop`` is set; ``report`` hears the first failure of each row of failures."""
+    def run(self, stop: threading.Event, report: Callable[[EdgewrightError | None], None]) -> None:
+        """Drain until ``stop`` is set; ``report`` hears the first failure of each row of failures, and its end."""
         pause_s = 0.0
         while not stop.is_set():
             try:
                 self.drain_once()
+                if pause_s:
+                    report(None)
                 pause_s = 0.0
             except EdgewrightError as error:
                 if not pause_s:

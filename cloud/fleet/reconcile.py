@@ -85,12 +85,14 @@ class Reconciler:
         repaired, given_up = self._repair(verdicts, now)
         return Pass(len(views), len(changed), repaired, given_up)
 
-    def run(self, stop: threading.Event, report: Callable[[EdgewrightError], None]) -> None:
-        """Pass until ``stop`` is set; ``report`` hears the first failure of each row of failures."""
+    def run(self, stop: threading.Event, report: Callable[[EdgewrightError | None], None]) -> None:
+        """Pass until ``stop`` is set; ``report`` hears the first failure of each row of failures, and its end."""
         failing = False
         while not stop.is_set():
             try:
                 self.pass_once()
+                if failing:
+                    report(None)
                 failing = False
             except EdgewrightError as error:
                 if not failing:

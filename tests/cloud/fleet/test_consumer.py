@@ -83,7 +83,7 @@ def test_a_message_that_cannot_be_parked_stays_in_the_queue(monkeypatch: pytest.
 
 
 def test_run_reports_a_row_of_failures_once_and_goes_on() -> None:
-    stop, reports = threading.Event(), list[EdgewrightError]()
+    stop, reports = threading.Event(), list[EdgewrightError | None]()
 
     class Flaky(MemoryQueue):
         failures = 3
@@ -99,5 +99,5 @@ def test_run_reports_a_row_of_failures_once_and_goes_on() -> None:
     sink = MemoryFactSink()
     limits = ConsumerLimits(retry_s_min=0.001, retry_s_max=0.002)
     Consumer(Flaky([message(1)]), sink, limits).run(stop, reports.append)
-    assert [str(error) for error in reports] == ["down"]
+    assert [str(error) for error in reports] == ["down", "None"]
     assert len(sink.stored) == 1

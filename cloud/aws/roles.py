@@ -1,0 +1,29 @@
+"""IAM: one role with one inline policy."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cloud.aws.session import AwsSession, translated
+from cloud.errors import ConflictError
+
+POLICY_NAME = "edgewright"
+
+
+class Roles:
+    """Makes a role, or brings its policies up to date."""
+
+    def __init__(self, session: AwsSession) -> None:
+        """Nothing is contacted until a method is called."""
+        self._client = session.client("iam")
+
+    def ensure(self, name: str, trust: Mapping[str, Any], policy: Mapping[str, Any]) -> None:
+        """The role exists afterwards, trusts exactly these services and may do exactly this."""
+        try:
+            with translated(f"creating role {name}"):
+                self._client.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
+        except ConflictError:
+            with translated(f"updating the trust of role {name}"):
+                self._client.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
+        with translated(f"writing the policy of role {name}"):
+            self._client.put_role_policy(RoleName=name, PolicyName=POLICY_NAME, PolicyDocument=json.dumps(policy))

@@ -1,0 +1,141 @@
+"""``edgewright get`` and ``edgewright describe``: the fleet, through its status API."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import httpx
+import typer
+
+from cloud.cli.output import OutputFormat, OutputOption, print_fields, print_rows
+from cloud.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from cloud.settings import Settings
+
+TIMEOUT_S = 10.0
+PAGE_COUNT = 500
+get = typer.Typer(
+    name="get", help="List devices, models, deployments, events or drift decisions.", no_args_is_help=True
+)
+describe = typer.Typer(name="describe", help="Show everything known of one thing.", no_args_is_help=True)
+
+LimitOption = Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")]
+
+
+@get.command()
+def devices(
+    status: Annotated[str, typer.Option(help="Only of this status.")] = "",
+    model: Annotated[str, typer.Option(help="Only those that serve this model.")] = "",
+    version: Annotated[str, typer.Option(help="Only those that serve this version.")] = "",
+    group: Annotated[str, typer.Option(help="Only members of this thing group.")] = "",
+    limit: LimitOption = 1_000,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """List devices: status, what each truly serves, what is wanted.
+
+    For example:
+
+      edgewright get devices --status diverged
+
+      edgewright get devices --model weather --version 1.0.0 -o json
+    """
+    filters = {"status": status, "model": model, "version": version, "group": group}
+    rows = [_device_row(row) if output is OutputFormat.TABLE else row for row in listed("devices", filters, limit)]
+    print_rows(rows, ["device", "status", "serves", "wanted", "last_seen", "drift"], output)
+
+
+@get.command()
+def models(limit: LimitOption = 1_000, output: OutputOption = OutputFormat.TABLE) -> None:
+    """List model versions that serve or are wanted somewhere."""
+    columns = ["model_name", "version", "serving_count", "wanted_count", "is_retrained"]
+    print_rows(listed("models", {}, limit), columns, output)
+
+
+@get.command()
+def deployments(limit: LimitOption = 50, output: OutputOption = OutputFormat.TABLE) -> None:
+    """List deployments, the newest first."""
+    columns = ["deployment_id", "name", "target_arn", "status", "device_statuses", "created_at"]
+    print_rows(listed("deployments", {}, limit), columns, output)
+
+
+@get.command()
+def events(
+    device: Annotated[str, typer.Option(help="Only of this device.")] = "",
+    kind: Annotated[str, typer.Option(help="activation, deployment, drift, incident, repair, restart or status.")] = "",
+    limit: LimitOption = 50,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """List what happened, the newest first."""
+    found = listed("events", {"thing_name": device, "kind": kind}, limit)
+    print_rows(found, ["at", "thing_name", "kind", "outcome", "sentence"], output)
+
+
+@get.command()
+def drift(
+    device: Annotated[str, typer.Option(help="Only of this device.")] = "",
+    model: Annotated[str, typer.Option(help="Only of this model.")] = "",
+    level: Annotated[str, typer.Option(help="quiet, warn or alarm.")] = "",
+    limit: LimitOption = 50,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """List drift decisions, the newest first."""
+    found = listed("drift", {"thing_name": device, "model": model, "level": level}, limit)
+    print_rows(found, ["ends_at", "thing_name", "model_name", "version", "level", "action", "sentence"], output)
+
+
+@describe.command("device")
+def describe_device(
+    name: Annotated[str, typer.Argument(help="Thing name.")], output: OutputOption = OutputFormat.TABLE
+) -> None:
+    """Show everything known of one device."""
+    with _client() as client:
+        print_fields(fetched(client, f"/v1/devices/{quote(name, safe='')}", {}), output)
+
+
+def listed(path: str, filters: Mapping[str, str], limit: int) -> Iterator[dict[str, Any]]:
+    """Up to ``limit`` items of a list, page by page."""
+    parameters: dict[str, str | int] = {name: value for name, value in filters.items() if value}
+    with _client() as client:
+        while limit > 0:
+            page = fetched(client, f"/v1/{path}", {**parameters, "limit": min(limit, PAGE_COUNT)})
+            yield from page["items"]
+            limit -= len(page["items"])
+            if page["next_cursor"] is None:
+                return
+            parameters["cursor"] = page["next_cursor"]
+
+
+def fetched(client: httpx.Client, path: str, parameters: Mapping[str, str | int]) -> dict[str, Any]:
+    """One answer of the API.
+
+    Raises:
+        InvalidInputError, NotFoundError, ConflictError, UnavailableError: by its problem document.
+    """
+    try:
+        answer = client.get(path, params=parameters)
+        document: dict[str, Any] = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise UnavailableError(
+            f"no usable answer from {client.base_url} ({type(error).__name__})",
+            "Start it with edgewright serve, or set EDGEWRIGHT_API_URL.",
+        ) from error
+    if answer.is_success:
+        return document
+    kinds = {400: InvalidInputError, 404: NotFoundError, 409: ConflictError, 422: InvalidInputError}
+    detail = str(document.get("detail") or f"the API answered {answer.status_code}")
+    raise kinds.get(answer.status_code, UnavailableError)(detail, str(document.get("remedy") or ""))
+
+
+def _client() -> httpx.Client:
+    return httpx.Client(base_url=Settings.from_environment().api_url, timeout=TIMEOUT_S, trust_env=False)
+
+
+def _device_row(device: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = [one for one in device["wanted"] if one["model_name"]]
+    return {
+        "device": device["thing_name"],
+        "status": device["status"],
+        "serves": [f"{one['model_name']} {one['version']}" for one in device["models"]],
+        "wanted": [f"{one['model_name']} {one['version']}" for one in wanted],
+        "last_seen": device["last_seen_at"],
+        "drift": device["drift"]["level"] if device["drift"] else None,
+    }

@@ -1,0 +1,86 @@
+"""``edgewright serve``: API, page, ingest, reconciler and drift watch in one process."""
+
+import logging
+import signal
+import threading
+from typing import Annotated
+
+import typer
+
+from cloud.api.app import create_app, utc_now
+from cloud.api.server import ApiServer
+from cloud.aws.control_plane import GreengrassControlPlane
+from cloud.aws.events import EventBus
+from cloud.aws.publications import S3Baselines, S3Publications
+from cloud.aws.reports import S3Reports
+from cloud.aws.s3 import ObjectStore
+from cloud.aws.session import AwsSession
+from cloud.aws.sqs import SqsQueue
+from cloud.cli.output import progress_console
+from cloud.drift.journal import Journal
+from cloud.drift.watch import DriftWatch, Sinks, WatchLimits
+from cloud.fleet.consumer import Consumer
+from cloud.fleet.database import Database
+from cloud.fleet.ledger import Ledger
+from cloud.fleet.reconcile import Reconciler
+from cloud.fleet.service import Loop, Service
+from cloud.fleet.store import SqliteFactSink
+from cloud.settings import Settings
+
+DEFAULT_PORT = 8008
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on. There is no access control yet.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = DEFAULT_PORT,
+) -> None:
+    """Serve the fleet status API and its page, take telemetry in, watch for drift. Ctrl-C ends it cleanly.
+
+    For example:
+
+      edgewright serve
+
+      EDGEWRIGHT_DATABASE_URL=sqlite:////var/lib/edgewright/fleet.db edgewright serve --port 0
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    settings = Settings.from_environment()
+    database = Database.from_url(settings.database_url)
+    try:
+        _serve(settings, database, host, port)
+    finally:
+        database.close()
+
+
+def _serve(settings: Settings, database: Database, host: str, port: int) -> None:
+    stop = _stopped_by_signals()
+    service = Service(loops_of(settings, database))
+    with ApiServer(create_app(database, utc_now, service.states), host, port) as server:
+        service.start()
+        try:
+            typer.echo(server.url)
+            progress_console.print("Ctrl-C ends it.", highlight=False)
+            while not stop.wait(1.0):
+                pass  # a wait without a limit would not see the signal on every platform
+        finally:
+            service.stop()
+
+
+def loops_of(settings: Settings, database: Database) -> dict[str, Loop]:
+    """Everything that works beside the API, over AWS or the local cloud."""
+    session = AwsSession(settings.region)
+    store = ObjectStore(session)
+    publications = S3Publications(store, settings.bucket)
+    sinks = Sinks(EventBus(session, settings.event_bus), S3Reports(store, settings.bucket))
+    baselines = S3Baselines(store, settings.bucket)
+    return {
+        "ingest": Consumer(SqsQueue(session, settings.ingest_queue), SqliteFactSink(database)),
+        "reconcile": Reconciler(GreengrassControlPlane(session), publications, Ledger(database), utc_now),
+        "drift": DriftWatch(Journal(database), baselines, sinks, utc_now, WatchLimits()),
+    }
+
+
+def _stopped_by_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

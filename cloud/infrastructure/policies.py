@@ -1,0 +1,134 @@
+"""Who may do what, as IAM policy documents. Pure; least privilege as far as one role for the whole loop allows.
+
+Source of the actions behind ``.sync``: Step Functions Developer Guide, "IAM policies for integrated services",
+SageMaker: a machine that waits for a job keeps an EventBridge rule of its own.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cloud.errors import InvalidInputError
+from cloud.settings import Settings
+
+Policy = dict[str, Any]
+VERSION = "2012-10-17"
+TRUSTED_SERVICES = ("sagemaker", "states", "events", "iot")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Partition, region and account, and the ARNs of what settings name."""
+
+    partition: str
+    account: str
+    settings: Settings
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Place":
+        """Read partition and account out of the role's ARN.
+
+        Raises:
+            InvalidInputError: it is not an IAM role's ARN.
+        """
+        parts = settings.role_arn.split(":")
+        if len(parts) != 6 or parts[2] != "iam" or not parts[5].startswith("role/"):
+            raise InvalidInputError(
+                f"EDGEWRIGHT_ROLE_ARN is {settings.role_arn!r}", "Write arn:aws:iam::<account>:role/<name>."
+            )
+        return cls(parts[1], parts[4], settings)
+
+    @property
+    def role_name(self) -> str:
+        """The role's own name, without its path."""
+        return self.settings.role_arn.rpartition("/")[2]
+
+    def arn(self, service: str, resource: str) -> str:
+        """An ARN in this region and account."""
+        return f"arn:{self.partition}:{service}:{self.settings.region}:{self.account}:{resource}"
+
+    @property
+    def bucket_arn(self) -> str:
+        """Of the bucket."""
+        return f"arn:{self.partition}:s3:::{self.settings.bucket}"
+
+
+def trust_policy() -> Policy:
+    """The services that may assume the role."""
+    services = [f"{service}.amazonaws.com" for service in TRUSTED_SERVICES]
+    return _policy({"Effect": "Allow", "Principal": {"Service": services}, "Action": "sts:AssumeRole"})
+
+
+def role_policy(place: Place) -> Policy:
+    """What the role may do: run the loop over this bucket, this queue, these jobs and machines, and nothing else."""
+    settings = place.settings
+    return _policy(
+        _allow(["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], [f"{place.bucket_arn}/*"]),
+        _allow(["s3:ListBucket", "s3:GetBucketLocation"], [place.bucket_arn]),
+        _allow(["sqs:SendMessage"], [place.arn("sqs", settings.ingest_queue)]),
+        _allow(["states:StartExecution"], [place.arn("states", f"stateMachine:{settings.state_machine}*")]),
+        *_job_statements(place),
+        *_publishing_statements(place),
+    )
+
+
+def queue_policy(place: Place) -> Policy:
+    """EventBridge may send to the ingest queue, for this account's rules only; ``Resource`` is set with the queue."""
+    return _policy(
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Condition": {"ArnLike": {"aws:SourceArn": place.arn("events", "rule/edgewright-*")}},
+        }
+    )
+
+
+def _job_statements(place: Place) -> list[Policy]:
+    jobs = [place.arn("sagemaker", "training-job/*"), place.arn("sagemaker", "processing-job/*")]
+    actions = [
+        f"sagemaker:{verb}{kind}Job" for kind in ("Training", "Processing") for verb in ("Create", "Describe", "Stop")
+    ]
+    watched = [
+        place.arn("events", f"rule/StepFunctionsGetEventsForSageMaker{kind}JobsRule")
+        for kind in ("Training", "Processing")
+    ]
+    logs = place.arn("logs", "log-group:/aws/sagemaker/*")
+    return [
+        _allow([*actions, "sagemaker:AddTags"], jobs),
+        _allow(["events:PutTargets", "events:PutRule", "events:DescribeRule"], watched),
+        _allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], [logs]),
+        {
+            **_allow(["iam:PassRole"], [place.settings.role_arn]),
+            "Condition": {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+        },
+    ]
+
+
+def _publishing_statements(place: Place) -> list[Policy]:
+    components = place.arn("greengrass", "components:com.edgewright.*")
+    packages = [place.arn("sagemaker", "model-package/*"), place.arn("sagemaker", "model-package-group/*")]
+    component_actions = ["CreateComponentVersion", "DescribeComponent", "ListComponentVersions", "TagResource"]
+    package_actions = [
+        "CreateModelPackage", "CreateModelPackageGroup", "DescribeModelPackageGroup", "ListModelPackages",
+    ]  # fmt: skip
+    statements = [
+        _allow([f"greengrass:{action}" for action in component_actions], [components]),
+        _allow([f"sagemaker:{action}" for action in package_actions], packages),
+    ]
+    key = place.settings.signing_key
+    if key.startswith("kms:alias/"):
+        alias = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": key.removeprefix("kms:")}}
+        statements.append({**_allow(["kms:Sign", "kms:GetPublicKey"], [place.arn("kms", "key/*")]), "Condition": alias})
+    elif key.startswith("kms:"):
+        statements.append(
+            _allow(["kms:Sign", "kms:GetPublicKey"], [place.arn("kms", f"key/{key.removeprefix('kms:')}")])
+        )
+    return statements
+
+
+def _allow(actions: list[str], resources: list[str]) -> Policy:
+    return {"Effect": "Allow", "Action": actions, "Resource": resources}
+
+
+def _policy(*statements: Policy) -> Policy:
+    return {"Version": VERSION, "Statement": list(statements)}

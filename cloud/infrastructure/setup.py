@@ -1,0 +1,147 @@
+"""Make everything that the loop needs, or bring it up to date; running it again changes nothing.
+
+The order is that of need: bucket, role, key, queues, the IoT rule that fills them, the EventBridge rule that adds
+deployment statuses; and for a model its sources in S3, its state machine and the rule that starts it. Whatever fails,
+running the same again completes it.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cloud.aws.events import DRIFT_DETAIL_TYPE, DRIFT_SOURCE, EventBus
+from cloud.aws.kms import KeyManagement
+from cloud.aws.roles import Roles
+from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.session import AwsSession
+from cloud.aws.sqs import SqsQueue
+from cloud.aws.state_machines import StateMachines
+from cloud.aws.topic_rules import TopicRules
+from cloud.errors import InvalidInputError
+from cloud.fleet.ingest import DEPLOYMENT_DETAIL_TYPE, DEPLOYMENT_SOURCE
+from cloud.infrastructure.policies import Place, queue_policy, role_policy, trust_policy
+from cloud.infrastructure.retrain import Retraining, definition
+from cloud.publishing.keys import KMS_PREFIX, create_kms_key
+from cloud.settings import Settings
+from cloud.training.specification import Specification
+
+AWS_BUS = "default"
+"""AWS's own services send their events to this bus only."""
+
+STATUS_RULE = "edgewright-deployment-status"
+DRIFT_RULE = "edgewright-drift-{}"
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWish:
+    """A model that shall be retrained when it drifts.
+
+    Attributes:
+        specification: ``model.toml``.
+        data_uri: S3 prefix with its training data; empty for ``s3://<bucket>/data/<model>/``.
+        hyperparameters: override the specification's when retraining.
+    """
+
+    specification: Specification
+    data_uri: str = ""
+    hyperparameters: Mapping[str, str] | None = None
+
+
+class Setup:
+    """One installation, as its settings name it."""
+
+    def __init__(self, settings: Settings, session: AwsSession, report: Report = lambda _: None) -> None:
+        """Nothing is contacted yet; ``report`` hears each step.
+
+        Raises:
+            InvalidInputError: settings that cannot be.
+        """
+        self._settings = settings
+        self._place = Place.of(settings)
+        self._session = session
+        self._report = report
+
+    def run(self) -> dict[str, str]:
+        """The part that every installation has; returns what exists now."""
+        settings = self._settings
+        self._report(f"bucket {settings.bucket}")
+        ObjectStore(self._session).ensure_bucket(settings.bucket, settings.region)
+        self._report(f"role {self._place.role_name}")
+        Roles(self._session).ensure(self._place.role_name, trust_policy(), role_policy(self._place))
+        made = {"bucket": settings.bucket, "role": settings.role_arn, "signing_key": self._ensure_key()}
+        return made | self._ensure_ingest()
+
+    def run_model(self, wish: ModelWish) -> dict[str, str]:
+        """What one model needs beyond that, so that drift retrains it; returns what exists now.
+
+        Raises:
+            InvalidInputError: the signing key is a file, which no job could read.
+        """
+        settings, specification = self._settings, wish.specification
+        if not settings.signing_key.startswith(KMS_PREFIX):
+            raise InvalidInputError(
+                f"EDGEWRIGHT_SIGNING_KEY is {settings.signing_key!r}: a retraining job cannot read a file of yours",
+                "Use a key in KMS: kms:alias/<name>; edgewright keys create --alias <name> makes one.",
+            )
+        model = specification.model_name
+        self._report(f"sources of {model}")
+        retraining = Retraining(
+            specification=specification,
+            code_uri=f"{self._upload_sources(specification)}/",
+            data_uri=wish.data_uri or f"s3://{settings.bucket}/data/{model}/",
+            hyperparameters=dict(wish.hyperparameters or {}),
+        )
+        name = f"{settings.state_machine}-{model}"
+        self._report(f"state machine {name}")
+        machine_arn = StateMachines(self._session).ensure(name, definition(retraining, settings), settings.role_arn)
+        pattern = {"source": [DRIFT_SOURCE], "detail-type": [DRIFT_DETAIL_TYPE], "detail": {"model_name": [model]}}
+        target = {"Id": "retrain", "Arn": machine_arn, "RoleArn": settings.role_arn}
+        EventBus(self._session, settings.event_bus).ensure_rule(DRIFT_RULE.format(model), pattern, target)
+        return {
+            "model": model,
+            "state_machine_arn": machine_arn,
+            "drift_rule": DRIFT_RULE.format(model),
+            "code_uri": retraining.code_uri,
+            "data_uri": retraining.data_uri,
+        }
+
+    def _ensure_key(self) -> str:
+        key = self._settings.signing_key
+        if not key.startswith(f"{KMS_PREFIX}alias/"):
+            return key
+        self._report(f"signing key {key}")
+        return create_kms_key(KeyManagement(self._session), key.removeprefix(KMS_PREFIX)).name
+
+    def _ensure_ingest(self) -> dict[str, str]:
+        settings = self._settings
+        self._report(f"queue {settings.ingest_queue} and its dead-letter queue")
+        queue = SqsQueue(self._session, settings.ingest_queue)
+        queue_arn = queue.ensure(queue_policy(self._place))
+        self._report(f"IoT rule {settings.ingest_rule}")
+        TopicRules(self._session).ensure_ingest(settings.ingest_rule, queue.url, settings.role_arn)
+        self._report(f"EventBridge rule {STATUS_RULE}")
+        pattern: dict[str, Any] = {"source": [DEPLOYMENT_SOURCE], "detail-type": [DEPLOYMENT_DETAIL_TYPE]}
+        EventBus(self._session, AWS_BUS).ensure_rule(STATUS_RULE, pattern, {"Id": "ingest", "Arn": queue_arn})
+        return {
+            "ingest_queue": queue.url,
+            "dead_letter_queue": queue.dead_url,
+            "ingest_rule": settings.ingest_rule,
+            "status_rule": STATUS_RULE,
+        }
+
+    def _upload_sources(self, specification: Specification) -> S3Uri:
+        """Under the digest of what they are: a machine's code never changes under it."""
+        digest = hashlib.sha256(b"\0".join(_sources(specification))).hexdigest()[:16]
+        prefix = S3Uri(self._settings.bucket, f"code/{specification.model_name}/{digest}")
+        store = ObjectStore(self._session)
+        for source in specification.sources:
+            store.put_file(prefix / source, specification.folder / source)
+        return prefix
+
+
+def _sources(specification: Specification) -> Iterator[bytes]:
+    for source in sorted(specification.sources):
+        yield source.encode()
+        yield (specification.folder / source).read_bytes()
