@@ -49,11 +49,11 @@ class Front:
         if self.closed:  # a kept-alive connection outlives the server's socket
             return Response("the local cloud has stopped", 503, {"Connection": "close"})
         scope = wire.signed_scope(request)
-        if scope is None:
-            return self._unsigned(request)
-        services = wire.services_signed_as(scope.signing_name)
-        service = services[0] if services else scope.signing_name
+        services = wire.services_signed_as(scope.signing_name) if scope else ()
+        service = services[0] if services else ""
         try:
+            if scope is None:
+                return self._unsigned(request)
             target = wire.find_target(request, scope, services)
             if target is None:
                 raise NotRealError(f"{scope.signing_name} {request.method} {request.path}")  # noqa: TRY301 - one exit for all refusals
@@ -71,8 +71,7 @@ class Front:
             response = door(request)
             if response is not None:
                 return response
-        refusal = AwsError("MissingAuthenticationToken", "the request is not signed (Signature Version 4)", status=403)
-        return wire.render_error("", refusal)
+        raise AwsError("MissingAuthenticationToken", "the request is not signed (Signature Version 4)", status=403)
 
     def _perform(self, request: Request, target: wire.Target) -> Response:
         service, operation = target.service, target.operation

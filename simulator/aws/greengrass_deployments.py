@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from edge_component.contracts.topics import DEPLOYMENT_NAMESPACE
 from simulator.aws.errors import AwsError, NotRealError
 from simulator.aws.greengrass_components import not_found
 
@@ -27,8 +26,6 @@ VALIDATION_TIMEOUT_S = 30
 
 NOTIFIED_STATUSES = frozenset({"FAILED", "SUCCEEDED", "COMPLETED", "REJECTED", "CANCELED"})
 """Statuses of which EventBridge is told (Greengrass developer guide, "deployment health notifications")."""
-
-__all__ = ["DEPLOYMENT_NAMESPACE", "Deployment", "DeploymentBook", "Effective", "job_document"]
 
 
 @dataclass(slots=True)
@@ -56,6 +53,21 @@ class Deployment:
     canceled: bool = False
     superseded: bool = False
     tags: dict[str, str] = field(default_factory=dict)
+
+    def cancel(self) -> None:
+        """Mark it cancelled.
+
+        Raises:
+            AwsError: ``ConflictException``: it is not active.
+        """
+        if self.canceled or self.superseded:
+            raise AwsError(
+                "ConflictException",
+                f"deployment {self.deployment_id} is not active",
+                {"resourceId": self.deployment_id, "resourceType": "DEPLOYMENT"},
+                409,
+            )
+        self.canceled = True
 
     @property
     def configuration_arn(self) -> str:

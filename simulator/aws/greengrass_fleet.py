@@ -3,7 +3,8 @@
 The shell around :mod:`simulator.aws.greengrass_deployments` and :mod:`simulator.aws.greengrass_devices`.
 
 Concurrency: one lock around the two books. It is never held while jobs are changed or messages sent, since both call
-back into here. Events are emitted after the lock is released.
+back into here. Events are emitted after the lock is released. A second lock lets one deployment at a time be made or
+cancelled, so that none withdraws another's job before it exists.
 """
 
 import json
@@ -14,11 +15,11 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from edge_component.contracts.topics import DEPLOYMENT_NAMESPACE
 from simulator.aws.bus import MessageBus
 from simulator.aws.errors import AwsError
 from simulator.aws.event import Event, EventSink
 from simulator.aws.greengrass_deployments import (
-    DEPLOYMENT_NAMESPACE,
     NOTIFIED_STATUSES,
     Deployment,
     DeploymentBook,
@@ -52,6 +53,7 @@ class GreengrassFleet:
         self._prefix, self._jobs, self._shadow, self._events, self._clock = arn_prefix, jobs, shadow, events, clock
         self.deployments, self.devices = DeploymentBook(), DeviceBook()
         self._lock = threading.RLock()
+        self._deploying = threading.Lock()
         jobs.on_execution(self.note_execution)
         shadow.on_reported(self.note_shadow)
 
@@ -71,21 +73,25 @@ class GreengrassFleet:
         Raises:
             AwsError: ``ConflictException`` for a client token, 501 for what a job cannot carry; nothing was changed.
         """
-        with self._lock:
-            repeated = self.deployments.repeated(request)
-            if repeated is not None:
-                return repeated
-            deployment = self.deployments.plan(request, self._clock())
-            document = job_document(deployment)
-            superseded = self.deployments.add(deployment)
-        if superseded is not None:
-            self._withdraw(superseded)
+        with self._deploying:
+            with self._lock:
+                repeated = self.deployments.repeated(request)
+                if repeated is not None:
+                    return repeated
+                deployment = self.deployments.plan(request, self._clock())
+                document = job_document(deployment)
+                superseded = self.deployments.add(deployment)
+            if superseded is not None:
+                self._withdraw(superseded)
+            self._send(deployment, document)
+        return deployment
+
+    def _send(self, deployment: Deployment, document: str) -> None:
         if deployment.thing_name:
             self.note(deployment, deployment.thing_name, "QUEUED")
             self._shadow.desire(deployment.thing_name, document)
         else:
             self._jobs.create(_job_request(deployment, document))
-        return deployment
 
     def cancel(self, deployment_id: str) -> None:
         """Withdraw a deployment from devices that have not started it.
@@ -93,17 +99,11 @@ class GreengrassFleet:
         Raises:
             AwsError: ``ResourceNotFoundException``, ``ConflictException`` if it is not active.
         """
-        with self._lock:
-            deployment = self.deployments.get(deployment_id)
-            if deployment.canceled or deployment.superseded:
-                raise AwsError(
-                    "ConflictException",
-                    f"deployment {deployment_id} is not active",
-                    {"resourceId": deployment_id, "resourceType": "DEPLOYMENT"},
-                    409,
-                )
-            deployment.canceled = True
-        self._withdraw(deployment)
+        with self._deploying:
+            with self._lock:
+                deployment = self.deployments.get(deployment_id)
+                deployment.cancel()
+            self._withdraw(deployment)
 
     def _withdraw(self, deployment: Deployment) -> None:
         if deployment.thing_name:

@@ -105,10 +105,6 @@ class Operations:
         for reaction in self._reactions.get((call.service, call.operation), ()):
             reaction(call, response)
 
-    def services(self) -> frozenset[str]:
-        """Services of which at least one operation is real."""
-        return frozenset(service for service, _ in (*self._handlers, *self._moto))
-
     def real(self) -> dict[str, dict[str, Source]]:
         """Every real operation by service and name, sorted: what ``simulator/README.md`` lists."""
         found: dict[str, dict[str, Source]] = {}

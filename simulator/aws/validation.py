@@ -36,7 +36,6 @@ ERROR_CODES: Mapping[str, str] = {
     "logs": "InvalidParameterException",
     "ecr": "InvalidParameterException",
     "firehose": "InvalidArgumentException",
-    "lambda": "ValidationException",
 }
 
 _INTEGERS = {"integer", "long", "short", "byte"}

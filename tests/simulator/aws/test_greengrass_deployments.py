@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -274,6 +275,17 @@ def test_abort_rules_cancel_a_failing_deployment(fleet: Fleet) -> None:
     fleet.one.finish("FAILED", "IN_PROGRESS")
     assert fleet.get(deployment_id)["deploymentStatus"] == "CANCELED"
     assert fleet.two.next_job() == {}
+
+
+def test_deployments_made_at_once_leave_one_latest(fleet: Fleet) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: fleet.deploy(), range(16)))
+    found = [fleet.get(each) for each in made]
+    assert sorted(int(each["revisionId"]) for each in found) == list(range(1, 17))
+    [latest] = [each for each in found if each["isLatestForTarget"]]
+    assert (latest["revisionId"], latest["deploymentStatus"]) == ("16", "ACTIVE")
+    assert fleet.one.finish("SUCCEEDED")["deploymentId"] == latest["deploymentId"]
+    assert fleet.one.next_job() == {}
 
 
 def test_a_client_token_makes_a_deployment_idempotent(fleet: Fleet) -> None:

@@ -56,6 +56,12 @@ def test_a_taken_port_is_one_clear_sentence(tmp_path: Path, capsys: pytest.Captu
         pass  # nothing was left running
 
 
+def test_an_address_file_that_is_none_is_one_clear_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broker.json").write_text("{}")
+    assert main(["--state-dir", str(tmp_path), "--broker", str(tmp_path / "broker.json")]) == 1
+    assert "is not a broker address" in capsys.readouterr().err
+
+
 def test_a_missing_broker_leaves_nothing_running(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
