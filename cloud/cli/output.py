@@ -38,7 +38,7 @@ def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column.replace("_", " "))
+        table.add_column(column.replace("_", " "), overflow="fold")  # an id cut short is of no use
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     Console().print(table)
@@ -51,7 +51,7 @@ def print_fields(document: Mapping[str, Any], output: OutputFormat) -> None:
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
-    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in document.items():
         table.add_row(name.replace("_", " "), _cell(value))
     Console().print(table)

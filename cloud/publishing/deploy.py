@@ -208,7 +208,8 @@ def check_outcome(statuses: Iterable[DeviceStatus]) -> None:
         details = "; ".join(f"{status.thing_name}: {status.status} {status.reason}".rstrip() for status in failed)
         raise DeploymentFailedError(
             f"{len(failed)} of {len(known)} devices failed: {details}",
-            "Each goes on serving what it served before; correct the cause, then deploy with --again.",
+            "Each goes on serving what it served before. `edgewright get events` has the runtime's own reason; correct it, "
+            "then deploy with --again.",
         )
     if pending:
         names = ", ".join(f"{status.thing_name} ({status.status})" for status in pending)
