@@ -265,6 +265,8 @@ class CoreDevice:
         logger.info("%s: %s", self.options.thing_name, "connected" if connected else "disconnected")
         if connected:
             self._spawn(self._connected())
+        elif self._jobs is not None:
+            self._jobs.connection_lost()
 
     async def _connected(self) -> None:
         trigger = "RECONNECT" if self._launched else "NUCLEUS_LAUNCH"
@@ -273,7 +275,7 @@ class CoreDevice:
             await self._cloud.flush()
         await self._say(trigger)
         if self._jobs is not None:
-            await self._jobs.ask_for_next()
+            self._jobs.ask_for_next()
 
     def _component_changed(self) -> None:
         broken = frozenset(view.name for view in self.supervisor.views() if view.state == "BROKEN")

@@ -9,7 +9,6 @@ beneath ``$aws/things/<thing>/jobs``. Concurrency: the device's event loop.
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -41,6 +40,8 @@ class Jobs:
         self._waiting: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
         self._current = ""
         self._answers: dict[str, asyncio.Future[None]] = {}
+        self._wants_to_ask = asyncio.Event()
+        self._news = asyncio.Event()
 
     async def serve(self) -> None:
         """Subscribe, ask for the next job and carry out jobs until cancelled."""
@@ -49,24 +50,49 @@ class Jobs:
             await self._cloud.subscribe(f"{self._topic}/$next/{NAMESPACE}/get/accepted", self._described),
             await self._cloud.subscribe(f"{self._topic}/+/{NAMESPACE}/update/+", self._answered),
         ]
+        asking = asyncio.get_running_loop().create_task(self._ask())
+        self.ask_for_next()
         try:
-            await self.ask_for_next()
             while True:
                 await self._work(*await self._waiting.get())
         finally:
+            asking.cancel()
             for cancel in undo:
                 cancel()
 
-    async def ask_for_next(self) -> None:
-        """Ask what is to be done; while offline nothing is asked, the next connection does."""
+    def ask_for_next(self) -> None:
+        """Have it asked what is to be done; while offline nothing is asked, the next connection does."""
+        self._wants_to_ask.set()
+
+    def connection_lost(self) -> None:
+        """No answer will come any more to what is under way."""
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(CloudOfflineError("the connection was lost"))
+
+    async def _ask(self) -> None:
+        """Ask for the next job whenever that is wanted, again and again until there is an answer."""
         request = {
             "jobId": "$next",
             "thingName": self._thing_name,
             "includeJobDocument": True,
             "clientToken": self._profile.job_client_token,
         }
-        with contextlib.suppress(CloudOfflineError):
-            await self._cloud.publish(f"{self._topic}/$next/{NAMESPACE}/get", json.dumps(request).encode())
+        while True:
+            await self._wants_to_ask.wait()
+            try:
+                await self._cloud.publish(f"{self._topic}/$next/{NAMESPACE}/get", json.dumps(request).encode())
+                async with asyncio.timeout(self._profile.describe_timeout_s):
+                    await self._asked_and_answered()
+            except CloudOfflineError:
+                self._wants_to_ask.clear()
+            except TimeoutError:
+                logger.warning("nobody answers what is to be done; it is asked again")
+
+    async def _asked_and_answered(self) -> None:
+        while self._wants_to_ask.is_set():
+            self._news.clear()
+            await self._news.wait()
 
     def _notified(self, topic: str, payload: bytes) -> None:
         document = self._read(topic, payload)
@@ -75,9 +101,11 @@ class Jobs:
         if isinstance(document.get("execution"), Mapping):
             self._consider(document["execution"])
         elif document.get("jobs"):  # the Java nucleus's topic only says that there is something
-            self._soon = asyncio.get_running_loop().create_task(self.ask_for_next())
+            self.ask_for_next()
 
     def _described(self, topic: str, payload: bytes) -> None:
+        self._wants_to_ask.clear()
+        self._news.set()
         document = self._read(topic, payload)
         if document is not None and isinstance(document.get("execution"), Mapping):
             self._consider(document["execution"])
@@ -109,7 +137,7 @@ class Jobs:
             logger.warning("the report of job %s (%s) was lost", job_id, status)
             if self._current == job_id:
                 self._current = ""
-            await self.ask_for_next()
+            self.ask_for_next()
 
     async def _report(self, job_id: str, status: str) -> bool:
         """Whether the cloud has answered, be it with a refusal."""

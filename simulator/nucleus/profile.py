@@ -79,6 +79,7 @@ class Profile:
         settle_s: a pause before it looks at the components at all.
         poll_s: how often it looks. (Lite is told; so this is ours.)
         reply_timeout_s: how long a job request waits for its answer.
+        describe_timeout_s: how long it waits to be told of its next job before it asks again.
         retry_s: between two questions to a data plane that does not answer.
         daemon_restart_s: until a killed deployment daemon is back.
     """
@@ -124,6 +125,7 @@ class Profile:
     settle_s: float = 5.0
     poll_s: float = 0.05
     reply_timeout_s: float = 10.0
+    describe_timeout_s: float = 30.0
     retry_s: float = 1.0
     daemon_restart_s: float = 1.0
 
@@ -214,5 +216,6 @@ def paced(profile: Profile, factor: float) -> Profile:
         restart_delay_s=profile.restart_delay_s * factor,
         settle_s=profile.settle_s * factor,
         ready_timeout_s=profile.ready_timeout_s * factor,
+        describe_timeout_s=profile.describe_timeout_s * factor,
         daemon_restart_s=profile.daemon_restart_s * factor,
     )

@@ -84,7 +84,7 @@ class Site:
             self.process.wait(WAIT_S)
             self.process = None
 
-    def publish(self, version: str, script: str) -> None:
+    def publish(self, version: str, script: str, step: str = "run") -> None:
         data = f"hello from {version}\n".encode()
         s3, greengrass = self.client("s3"), self.client("greengrassv2")
         key = f"{hashlib.sha256(data).hexdigest()}/hello.txt"
@@ -99,7 +99,7 @@ class Site:
             "Manifests": [
                 {
                     "Platform": {"os": "linux", "runtime": "*"},
-                    "Lifecycle": {"run": {"Script": script}},
+                    "Lifecycle": {step: {"Script": script}},
                     "Artifacts": [{"Uri": f"s3://artifacts/{key}"}],
                 }
             ],
@@ -156,7 +156,7 @@ def test_a_deployment_takes_the_whole_road_and_survives_outages(site: Site) -> N
     )
 
     # a broken version: the old process is gone, the deployment says so
-    site.publish("1.1.0", "exit 7")
+    site.publish("1.1.0", "exec sh -c 'exit 7'", "startup")
     second = site.deploy("1.1.0")
     until(lambda: site.effective(second) == "FAILED", "the refused deployment")
     assert "exit code 7" in site.status()["last_deployment"]["message"]
