@@ -25,6 +25,7 @@ from simulator.up import local_installation
 
 DEFAULT_FOLDER = Path(".edgewright/sim")
 UNAVAILABLE = 5
+KINDS = ("auto", "mosquitto", "iotcore")
 
 app = typer.Typer(
     name="edgewright-sim",
@@ -124,6 +125,8 @@ def up(
     broker: Annotated[str, typer.Option(help="auto, mosquitto or iotcore.")] = "auto",
 ) -> None:
     """Start a broker and the local cloud, write an environment file to source, and stay until Ctrl-C."""
+    if broker not in KINDS:
+        raise typer.BadParameter(f"{broker} is not one of {KINDS}", param_hint="--broker")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
