@@ -17,6 +17,12 @@ class SigningKeyError(InvalidInputError):
     code: ClassVar[str] = "signing-key-unusable"
 
 
+class KeyExistsError(ConflictError):
+    """A key file exists already; it was not touched."""
+
+    code: ClassVar[str] = "key-exists"
+
+
 class StatementTooLargeError(InvalidInputError):
     """The statement to sign is larger than what AWS KMS signs whole."""
 

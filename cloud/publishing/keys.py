@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cloud.aws.kms import KeyManagement
 from cloud.aws.session import AwsSession
-from cloud.publishing.errors import SigningKeyError, VersionConflictError
+from cloud.publishing.errors import KeyExistsError, SigningKeyError
 from cloud.publishing.signing import KmsSigner, PemSigner, Signer
 
 KMS_PREFIX = "kms:"
@@ -46,14 +46,14 @@ def create_key_file(path: Path) -> MadeKey:
     """A P-256 key in a new PEM file that only its owner may read.
 
     Raises:
-        VersionConflictError: the file exists; it was not touched.
+        KeyExistsError: the file exists; it was not touched.
         SigningKeyError: the folder is absent or not writable.
     """
     signer = PemSigner.generate()
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
     except FileExistsError as error:
-        raise VersionConflictError(
+        raise KeyExistsError(
             f"{path} exists", "A key is never overwritten: choose another path, or remove it yourself."
         ) from error
     except OSError as error:

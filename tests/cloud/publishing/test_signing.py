@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cloud.aws.s3 import file_sha256
-from cloud.publishing.errors import SigningKeyError, StatementTooLargeError, VersionConflictError
+from cloud.publishing.errors import KeyExistsError, SigningKeyError, StatementTooLargeError
 from cloud.publishing.keys import create_key_file, signer_for
 from cloud.publishing.signing import (
     KmsSigner,
@@ -159,7 +159,7 @@ def test_a_made_key_file_is_private_used_and_never_overwritten(tmp_path: Path) -
     assert (tmp_path / "key.pem").stat().st_mode & 0o777 == 0o600
     assert PemSigner.load(tmp_path / "key.pem").public_key_pem() == made.public_key_pem
     before = (tmp_path / "key.pem").read_bytes()
-    with pytest.raises(VersionConflictError, match="exists"):
+    with pytest.raises(KeyExistsError, match="exists"):
         create_key_file(tmp_path / "key.pem")
     assert (tmp_path / "key.pem").read_bytes() == before
     with pytest.raises(SigningKeyError, match="cannot be written"):
