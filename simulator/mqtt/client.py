@@ -135,7 +135,11 @@ class MqttClient:
         if not self.is_connected:
             raise self._unavailable("not connected")
         acknowledged: Future[Any]
-        acknowledged, _ = self._connection.publish(to_wire(topic, self._address.dollar_prefix), payload, mqtt.QoS(qos))
+        wire_topic = to_wire(topic, self._address.dollar_prefix)
+        try:
+            acknowledged, _ = self._connection.publish(wire_topic, payload, mqtt.QoS(qos))
+        except CRT_ERRORS as error:  # the connection broke since we looked
+            raise self._unavailable(f"publish to {topic}: {error}") from error
         return acknowledged
 
     def subscribe(self, topic_filter: str, callback: Callback, qos: int = 1) -> None:
