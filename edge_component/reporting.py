@@ -117,8 +117,11 @@ class Reporting:
 
     def _run(self) -> None:
         while not self._stopping:
-            self._offer_kept()
-            self._beat()
+            try:
+                self._offer_kept()
+                self._beat()
+            except Exception:  # a defect may cost this heartbeat, not all that follow: a silent device looks dead
+                log.exception("a heartbeat could not be made")
             self._wake.wait(self._heartbeat_s)
             self._wake.clear()  # before the next look at _stopping, so that a stop is never slept through
 

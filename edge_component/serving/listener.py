@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,9 +99,12 @@ class Listener:
         listening.close()
         for connection in self._turned_away:
             connection.close()
-        for connection, thread in self._snapshot():
-            _shut(connection, socket.SHUT_RD)  # the thread sees the end of input after what it is answering
-            thread.join(wait_s)
+        served = self._snapshot()
+        for connection, _ in served:
+            _shut(connection, socket.SHUT_RD)  # its thread sees the end of input after what it is answering
+        ends_at_s = time.monotonic() + wait_s  # for all of them together: Greengrass kills what stops too slowly
+        for connection, thread in served:
+            thread.join(max(ends_at_s - time.monotonic(), 0))
             _shut(connection, socket.SHUT_RDWR)
 
     def connections_count(self) -> int:
@@ -127,7 +131,13 @@ class Listener:
         if full:
             self._turn_away(connection)
             return
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads or memory for one: this client goes, the door stays
+            log.warning("a connection on %s was turned away: %s", self._door.path, error)
+            with self._lock:
+                self._connections.pop(connection, None)
+            self._turn_away(connection)
 
     def _turn_away(self, connection: socket.socket) -> None:
         """Say why, and keep the socket a while.

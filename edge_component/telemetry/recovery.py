@@ -48,7 +48,6 @@ class _Found:
 
 def recover(directory: Path, cursor_file: CursorFile, record_bytes_max: int, new_epoch: Callable[[], str]) -> Recovered:
     """Open what is in ``directory``; see the module's rules."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     saved = cursor_file.load()
     numbers = segment_numbers(directory)
     if saved is not None:

@@ -7,6 +7,7 @@ append here either is durable as a whole, or is taken back, or the file is given
 Not thread-safe: the log's lock guards it. ``OSError`` passes through, since the log decides what to do about it.
 """
 
+import fcntl
 import os
 import re
 from dataclasses import dataclass
@@ -94,3 +95,19 @@ def segment_path(directory: Path, number: int) -> Path:
 def segment_numbers(directory: Path) -> list[int]:
     """Numbers of the segments in a folder, rising; other files are nobody's business."""
     return sorted(int(match[1]) for path in directory.iterdir() if (match := _NAME.fullmatch(path.name)))
+
+
+def hold_alone(directory: Path) -> int:
+    """Lock a folder, made if needed, until the returned descriptor is closed or the process dies.
+
+    Raises:
+        OSError: it cannot be made, or another log has it.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise BlockingIOError(error.errno, "another process has it open") from error
+    return descriptor

@@ -10,11 +10,13 @@ cursor is durable before a segment is unlinked. Where the next number cannot be 
 end), a new *epoch* begins and numbers start from 1 again. Delivery is at least once: what was read but not yet
 acknowledged durably is read again after a crash.
 
-It knows no messages (``outbox``) and no network (``uplink``). Any thread may call anything; one process at a time.
+It knows no messages (``outbox``) and no network (``uplink``). Any thread may call anything. One log at a time: the folder
+is locked while it is open, since recovery under a writer's feet would cut off what it is just appending.
 """
 
 import errno
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,15 +26,14 @@ from pathlib import Path
 from edge_component.contracts.errors import TooLargeError
 from edge_component.errors import OutboxClosedError, OutboxDiskError
 from edge_component.telemetry.cursor import CursorFile
+from edge_component.telemetry.group_commit import Encode, GroupCommit, Waiting
 from edge_component.telemetry.records import Record, frame
 from edge_component.telemetry.recovery import read_pending, recover
-from edge_component.telemetry.segment_file import AppendingFile, Segment, segment_path
+from edge_component.telemetry.segment_file import AppendingFile, Segment, hold_alone, segment_path
 
 logger = logging.getLogger(__name__)
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-Encode = Callable[[str, int], bytes]
-"""Makes a payload once its epoch and sequence number are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +76,6 @@ class LogState:
     damaged_ranges_count: int
 
 
-class _Waiting:
-    """One append on its way through a group commit."""
-
-    __slots__ = ("encode", "error", "sequence")
-
-    def __init__(self, encode: Encode) -> None:
-        self.encode = encode
-        self.sequence = 0
-        self.error: Exception | None = None
-
-    @property
-    def is_done(self) -> bool:
-        return bool(self.sequence) or self.error is not None
-
-
 class SegmentLog:
     """See the module's docstring."""
 
@@ -104,14 +90,16 @@ class SegmentLog:
         self._directory = directory
         self._limits = limits
         self._lock = threading.Lock()
-        self._arrivals = threading.Lock()
-        self._waiting: list[_Waiting] = []
+        self._group = GroupCommit(self._lock, self._commit)
         self._cursor_file = CursorFile(directory / "cursor")
         self._is_closed = False
         self._head: deque[Entry] = deque()
+        self._hold = -1
         try:
+            self._hold = hold_alone(directory)
             found = recover(directory, self._cursor_file, limits.record_bytes_max, new_epoch)
         except OSError as error:
+            self._let_go()
             raise OutboxDiskError(f"the outbox in {directory} cannot be opened: {error}") from error
         self._cursor = found.cursor
         self._sealed = deque(found.sealed)
@@ -129,19 +117,7 @@ class SegmentLog:
             OutboxClosedError: the log is closed.
             Exception: whatever ``encode`` raises; no number is used up.
         """
-        mine = _Waiting(encode)
-        with self._arrivals:
-            self._waiting.append(mine)
-        with self._lock:
-            if not mine.is_done:
-                with self._arrivals:
-                    group, self._waiting = self._waiting, []
-                self._commit(group)
-        if mine.error is not None:
-            raise mine.error
-        if not mine.is_done:  # whoever committed for us was interrupted; nothing is known of the record
-            raise OutboxClosedError("the append was interrupted")
-        return mine.sequence
+        return self._group.append(encode)
 
     def peek(self, count: int) -> tuple[Entry, ...]:
         """Up to ``count`` of the oldest records that are not done with, out of one segment; empty if there are none.
@@ -215,6 +191,12 @@ class SegmentLog:
                 self._file.close()
                 self._file = None
             self._cursor_file.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._hold >= 0:
+            os.close(self._hold)
+            self._hold = -1
 
     # -- under the lock ------------------------------------------------------------------------------------------------
 
@@ -222,7 +204,7 @@ class SegmentLog:
     def _oldest(self) -> Segment:
         return self._sealed[0] if self._sealed else self._active
 
-    def _commit(self, group: Sequence[_Waiting]) -> None:
+    def _commit(self, group: Sequence[Waiting]) -> None:
         if self._is_closed:
             self._fail(group, OutboxClosedError("the outbox is closed"))
             return
@@ -238,8 +220,8 @@ class SegmentLog:
             return
         self._take_in(framed, len(content))
 
-    def _frame(self, group: Sequence[_Waiting]) -> list[tuple[_Waiting, Record]]:
-        framed: list[tuple[_Waiting, Record]] = []
+    def _frame(self, group: Sequence[Waiting]) -> list[tuple[Waiting, Record]]:
+        framed: list[tuple[Waiting, Record]] = []
         for waiting in group:
             sequence = self._next_sequence + len(framed)
             try:
@@ -256,7 +238,7 @@ class SegmentLog:
             raise TooLargeError(f"{len(payload)} bytes; a record holds at most {self._limits.record_bytes_max}")
         return payload
 
-    def _take_in(self, framed: Sequence[tuple[_Waiting, Record]], content_bytes: int) -> None:
+    def _take_in(self, framed: Sequence[tuple[Waiting, Record]], content_bytes: int) -> None:
         for waiting, record in framed:
             waiting.sequence = record.sequence
             if not self._sealed:  # the head is the active segment: keep what is read next in memory
@@ -266,7 +248,7 @@ class SegmentLog:
         self._active.pending_count += len(framed)
         self._active.last_sequence = self._next_sequence - 1
 
-    def _fail(self, group: Sequence[_Waiting], error: Exception) -> None:
+    def _fail(self, group: Sequence[Waiting], error: Exception) -> None:
         for waiting in group:
             waiting.error = error
 

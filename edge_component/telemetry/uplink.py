@@ -33,13 +33,14 @@ class UplinkLimits:
     """How hard the uplink tries.
 
     Attributes:
-        backoff: between two attempts while there is no way.
+        backoff: between two attempts while there is no way. Lite refuses within a millisecond and does not say when
+            it is online again, so this is how late the first message comes after an outage.
         batch_count: messages sent between two durable acknowledgements; at most so many are repeated after a crash.
         refusals_max: refusals of one and the same message before the one behind it is tried.
         idle_s: how long to wait for a message before looking again.
     """
 
-    backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 300.0))
+    backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 30.0))
     batch_count: int = 16
     refusals_max: int = 5
     idle_s: float = 60.0

@@ -409,6 +409,15 @@ def test_a_full_disk_with_nothing_to_give_up_is_said(open_log: OpenLog, disk: Di
     assert put(log, 1) == [2]
 
 
+def test_two_logs_never_share_a_folder(open_log: OpenLog) -> None:
+    log = open_log()
+    put(log, 1)
+    with pytest.raises(OutboxDiskError, match="another process has it open"):
+        open_log()
+    log.close()
+    assert drain(open_log()) == ["e1:1"]
+
+
 def test_an_unusable_folder_is_said(open_log: OpenLog, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("a file")
     with pytest.raises(OutboxDiskError, match="cannot be opened"):
