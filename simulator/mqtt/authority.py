@@ -22,6 +22,8 @@ from simulator.mqtt.errors import MqttError
 
 LIFETIME_DAYS = 30
 CLOCK_SKEW = timedelta(hours=1)
+LAST_DAY = timedelta(days=1)
+"""An authority this near to its end is not begun with."""
 
 
 class Authority:
@@ -37,10 +39,12 @@ class Authority:
         return self._directory / "ca.pem"
 
     def create(self, now: datetime) -> None:
-        """Make the authority unless the folder has one already."""
-        (self._directory / "issued").mkdir(parents=True, exist_ok=True)
-        if self.certificate_file.exists():
+        """Make the authority unless the folder has one already; one that has run out goes, with all that it issued."""
+        if self.certificate_file.exists() and not self._has_run_out(now):
             return
+        for path in (self.certificate_file, self._directory / "ca.key", *(self._directory / "issued").glob("*")):
+            path.unlink(missing_ok=True)
+        (self._directory / "issued").mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         name = _common_name("Edgewright local authority")
         certificate = (
@@ -66,6 +70,10 @@ class Authority:
         if not credentials.certificate.exists():
             self._make(name, credentials, now, server=server)
         return credentials
+
+    def _has_run_out(self, now: datetime) -> bool:
+        certificate = x509.load_pem_x509_certificate(self.certificate_file.read_bytes())
+        return certificate.not_valid_after_utc <= now + LAST_DAY
 
     def _make(self, name: str, credentials: Credentials, now: datetime, *, server: bool) -> None:
         authority_key, authority = self._load()

@@ -34,6 +34,7 @@ ADDRESS_FILE = "broker.json"
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
 POLL_S = 0.02
+PORT_ATTEMPTS = 3
 
 MOSQUITTO_CONFIGURATION = """\
 listener {port} {host}
@@ -119,6 +120,8 @@ class Broker(ABC):
         """
         if self._process is not None:
             return self
+        if _accepts(self.address):  # it would pass for ours
+            raise BrokerStartError(f"port {self.address.port} is taken", "Start it again; it takes another port.")
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(self._command(), stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:
@@ -244,7 +247,13 @@ def start_broker(directory: Path, kind: Kind = "auto") -> Broker:
         BrokerMissingError: none of that kind is installed.
         BrokerStartError: it does not begin to listen.
     """
-    return BROKERS[_chosen(kind)](directory.resolve()).start()
+    make = BROKERS[_chosen(kind)]
+    for _ in range(PORT_ATTEMPTS - 1):
+        try:
+            return make(directory.resolve()).start()
+        except BrokerStartError:  # somebody else took the port meanwhile, most likely; the last attempt tells the truth
+            continue
+    return make(directory.resolve()).start()
 
 
 def mosquitto_program() -> Path | None:

@@ -171,7 +171,10 @@ class MqttClient:
         self._answer(unsubscribed, f"unsubscribe from {topic_filter}")
 
     def disconnect(self) -> None:
-        """Close the connection and end the callbacks' thread; safe to call twice, and for a client never connected."""
+        """Close the connection and end the callbacks' thread, for good: a client is not connected a second time.
+
+        Safe to call twice, and for a client that never connected.
+        """
         self._connected.clear()
         try:
             self._connection.disconnect().result(self._limits.answer_timeout_s)

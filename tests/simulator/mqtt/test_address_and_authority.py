@@ -1,4 +1,5 @@
-from datetime import UTC, datetime
+import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,19 @@ def test_one_certificate_per_thing_issued_once_and_named_after_it(tmp_path):
     assert first.private_key.stat().st_mode & 0o077 == 0
 
 
+def test_an_authority_that_has_run_out_is_made_anew_with_all_that_it_issued(tmp_path):
+    authority = Authority(tmp_path)
+    authority.create(NOW)
+    old = authority.issue("thing-a", NOW).certificate.read_bytes()
+    later = NOW + timedelta(days=40)
+    authority.create(later)
+    new = authority.issue("thing-a", later).certificate.read_bytes()
+    assert new != old
+    issuer = x509.load_pem_x509_certificate(authority.certificate_file.read_bytes())
+    x509.load_pem_x509_certificate(new).verify_directly_issued_by(issuer)
+    assert issuer.not_valid_after_utc > later
+
+
 @pytest.mark.parametrize("name", ["", "../up", ".hidden", "x" * 65])
 def test_a_name_that_cannot_be_a_file_or_common_name_is_refused(name, tmp_path):
     authority = Authority(tmp_path)
@@ -68,3 +82,12 @@ def test_a_broker_that_does_not_come_up_quotes_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(brokers.IotCoreBroker, "_command", lambda self: ("sh", "-c", "echo no luck; exit 3"))
     with pytest.raises(BrokerStartError, match=r"(?s)exit code 3.*no luck"):
         start_broker(tmp_path, "iotcore")
+
+
+def test_a_port_that_was_taken_meanwhile_is_exchanged_for_another(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as squatter:
+        squatter.listen()
+        ports = iter([squatter.getsockname()[1], brokers.free_port()])
+        monkeypatch.setattr(brokers, "free_port", lambda: next(ports))
+        with start_broker(tmp_path, "mosquitto") as broker:
+            assert broker.address.port != squatter.getsockname()[1]
