@@ -21,7 +21,9 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before anything may import onnxrunt
 
 from edge_component.clock import SystemClock
 from edge_component.config import RuntimeConfig
-from edge_component.errors import DeviceError
+from edge_component.contracts.codec import from_bytes
+from edge_component.contracts.errors import ContractError
+from edge_component.errors import ConfigurationError, DeviceError
 from edge_component.nucleus_port import Nucleus
 from edge_component.reporting import Reporting, ReportingParts
 from edge_component.runtime import Runtime, RuntimeParts
@@ -33,6 +35,7 @@ from edge_component.telemetry.uplink import Uplink
 log = logging.getLogger("edge_component")
 
 OUTBOX_FOLDER = "outbox"
+CONFIGURATION_BYTES_MAX = 65_536
 NUCLEUS_WAIT_S = 2.0
 """How long the start waits for the nucleus's configuration; the models are served without it, with the defaults."""
 
@@ -54,7 +57,7 @@ def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Put the runtime together, run it, stop it."""
     arguments.work.mkdir(parents=True, exist_ok=True)
     nucleus = connect_nucleus(environment)
-    config, problems = configured(nucleus)
+    config, problems = configured(nucleus, arguments.config)
     reporting = make_reporting(arguments.work, thing_name(environment), nucleus, config)
     runtime = Runtime(
         RuntimeParts(arguments.work, arguments.trust, arguments.version, config, reporting, problems=problems)
@@ -80,6 +83,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="the component's own folder: models, sockets, outbox")
     parser.add_argument("--trust", type=Path, required=True, help="folder of public keys (*.pem) that may sign models")
     parser.add_argument("--version", required=True, help="this component's version, as the heartbeat reports it")
+    parser.add_argument("--config", type=Path, help="configuration as a JSON file, for a runtime without a nucleus")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return parser.parse_args()
 
@@ -105,15 +109,27 @@ def connect_nucleus(environment: Mapping[str, str]) -> Nucleus | None:
     return nucleus
 
 
-def configured(nucleus: Nucleus | None) -> tuple[RuntimeConfig, tuple[str, ...]]:
-    """The component's configuration, as far as the nucleus gives it now; the defaults otherwise."""
+def configured(nucleus: Nucleus | None, path: Path | None) -> tuple[RuntimeConfig, tuple[str, ...]]:
+    """The component's configuration as far as the nucleus gives it now, else the file's, else the defaults.
+
+    Raises:
+        ConfigurationError: the file is there but is no JSON object.
+    """
     if nucleus is None:
-        return RuntimeConfig(), ()
+        return RuntimeConfig.from_document(read_configuration(path) if path is not None else {})
     try:
         return RuntimeConfig.from_document(nucleus.configuration())
     except DeviceError as error:
         log.warning("no configuration from the nucleus yet (%s); starting with the defaults", error)
         return RuntimeConfig(), ()
+
+
+def read_configuration(path: Path) -> Mapping[str, object]:
+    """A JSON object."""
+    try:
+        return from_bytes(path.read_bytes(), CONFIGURATION_BYTES_MAX)
+    except (OSError, ContractError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def make_reporting(work_path: Path, thing: str, nucleus: Nucleus | None, config: RuntimeConfig) -> Reporting:

@@ -25,7 +25,7 @@ Foreign errors (ONNX Runtime, cryptography, awscrt, the file system) are wrapped
     ├── NucleusError         the Greengrass nucleus did not do as asked
     │   └── NucleusUnavailableError  NucleusRefusedError  NoNucleusError
     └── StartError           the runtime cannot start
-        └── AlreadyRunningError  NoTrustError  JournalDamagedError
+        └── AlreadyRunningError  NoTrustError  JournalDamagedError  ConfigurationError
 """
 
 from typing import ClassVar
@@ -287,6 +287,13 @@ class NoTrustError(StartError):
 
     code = "no-trust"
     usual_remedy = "Put the P-256 public key of your signing key there as a .pem file."
+
+
+class ConfigurationError(StartError):
+    """The configuration file that was named cannot be read."""
+
+    code = "configuration-unreadable"
+    usual_remedy = 'Give a JSON object such as {"probation_s": 30}, or leave --config out.'
 
 
 class JournalDamagedError(StartError):

@@ -54,7 +54,7 @@ def take_in(
         BundleError, StoreError, ActivationDeadlineError: the staged copy is gone.
     """
     attempt.at_phase("receive")
-    folder, found = intake.store.stage(archive, attempt.attempt_id, intake.limits, lambda: attempt.left_s() > 0)
+    folder, found = intake.store.stage(archive, intake.limits, lambda: attempt.left_s() > 0)
     try:
         attempt.at_phase("verify")
         verified = _verified(intake, folder, found, asked, circumstances)

@@ -26,6 +26,8 @@ from edge_component.durable import publish_directory, remove_directory, sync_dir
 from edge_component.errors import ManifestError, StoreDamagedError
 
 CHUNK_BYTES = 1_048_576
+CANDIDATE = "candidate"
+"""The one being unpacked; changes are made one at a time."""
 
 
 class Store:
@@ -60,14 +62,15 @@ class Store:
         return shutil.disk_usage(self._bundles).free
 
     def stage(
-        self, archive: Path, name: str, limits: UnpackLimits, in_time: Callable[[], bool]
+        self, archive: Path, limits: UnpackLimits, in_time: Callable[[], bool]
     ) -> tuple[Path, dict[str, FoundFile]]:
-        """Unpack an archive under a name of its own; :meth:`discard` it, or :meth:`keep` it.
+        """Unpack an archive; :meth:`discard` it, or :meth:`keep` it, before the next one.
 
         Raises:
             BundleError, StoreError, ActivationDeadlineError: nothing of it was left behind.
         """
-        folder = self._staging / name
+        folder = self._staging / CANDIDATE
+        self.discard(folder)
         try:
             folder.mkdir()
         except OSError as error:
@@ -94,7 +97,7 @@ class Store:
             return final
         try:
             if final.is_dir():
-                remove_directory(final, staged.with_name(f"damaged-{staged.name}"))
+                remove_directory(final, staged.with_name(f"damaged-{digest}"))
             publish_directory(staged, final)
         except OSError as error:
             self.discard(staged)

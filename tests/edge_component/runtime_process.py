@@ -1,5 +1,6 @@
 """The runtime as a real process, started and killed by its process id."""
 
+import json
 import os
 import subprocess
 import sys
@@ -25,24 +26,18 @@ class RuntimeProcess:
         version: str = "1.0.0",
         wrapper: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        config: Mapping[str, object] | None = None,
         wait: bool = True,
     ) -> None:
         self.work = work
         work.mkdir(parents=True, exist_ok=True)
+        configuration = work.parent / f"{work.name}.json"
+        configuration.write_text(json.dumps(config or {}))
         self._log = (work.parent / f"{work.name}.log").open("ab")
+        command = [sys.executable, "-m", "edge_component", "--work", str(work), "--trust", str(trust)]
+        command += ["--version", version, "--config", str(configuration)]
         self.process = subprocess.Popen(
-            [
-                *wrapper,
-                sys.executable,
-                "-m",
-                "edge_component",
-                "--work",
-                str(work),
-                "--trust",
-                str(trust),
-                "--version",
-                version,
-            ],
+            [*wrapper, *command],
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})},
             stdout=self._log,
             stderr=self._log,

@@ -104,7 +104,7 @@ def test_a_malicious_archive_is_refused_and_leaves_nothing(make: Callable[[], by
     store = Store(tmp_path / "work")
     store.prepare()
     with pytest.raises((BundleError, StoreError)) as caught:
-        store.stage(archive, "attempt", LIMITS, lambda: True)
+        store.stage(archive, LIMITS, lambda: True)
     assert caught.value.remedy
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle.zip", "work"]
     assert list((tmp_path / "work" / "staging").iterdir()) == []

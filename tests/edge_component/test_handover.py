@@ -1,0 +1,112 @@
+"""The hand-over as Greengrass does it: the real script, as a process, against the real runtime."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge_component.contracts import handover
+from tests.edge_component.bundle_factory import Bundle, BundleFactory, new_key, scale_model
+from tests.edge_component.runtime_process import RuntimeProcess
+
+StartRuntime = Callable[..., RuntimeProcess]
+
+
+def start_script(
+    work: Path, bundle: Bundle, *, timeout_s: float = 30.0, notify_socket: Path | None = None
+) -> "subprocess.Popen[str]":
+    """As the recipe starts it, copied out of the package, without anything of ours on its path."""
+    script = work.parent / "activate.py"
+    script.write_bytes(Path(handover.__file__).read_bytes())
+    environment = {"PATH": os.environ["PATH"]}
+    if notify_socket is not None:
+        environment["NOTIFY_SOCKET"] = str(notify_socket)
+    command = [sys.executable, "-I", str(script), "--socket", str(work / "admin.sock"), "--bundle", str(bundle.archive)]
+    command += ["--component", bundle.component, "--version", bundle.version]
+    return subprocess.Popen(
+        [*command, "--timeout-s", str(timeout_s), "--notify"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def hand_over(
+    work: Path, bundle: Bundle, *, timeout_s: float = 30.0, notify_socket: Path | None = None
+) -> tuple[int, str]:
+    process = start_script(work, bundle, timeout_s=timeout_s, notify_socket=notify_socket)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out + err
+
+
+def test_it_waits_for_a_runtime_that_is_not_yet_listening(start_runtime: StartRuntime, bundles: BundleFactory,
+                                                         tmp_path: Path) -> None:  # fmt: skip
+    bundle = bundles.scale("1.0.0", 2.0)
+    (tmp_path / "work").mkdir()
+    script = start_script(tmp_path / "work", bundle)
+    runtime = start_runtime(tmp_path / "work")
+    out, err = script.communicate(timeout=60)
+    assert (script.returncode, err) == (0, "")
+    assert "1.0.0 activated" in out
+    assert [model.active.version for model in runtime.admin.status().models] == ["1.0.0"]
+
+
+def test_a_second_time_it_is_already_active_even_after_a_reboot(
+    start_runtime: StartRuntime, bundles: BundleFactory
+) -> None:
+    runtime = start_runtime()
+    bundle = bundles.scale("1.0.0", 2.0)
+    assert hand_over(runtime.work, bundle)[0] == 0
+    code, said = hand_over(runtime.work, bundle)
+    assert (code, "already-active" in said) == (0, True)
+    runtime.kill()
+    start_runtime(runtime.work)
+    code, said = hand_over(runtime.work, bundle)
+    assert (code, "already-active" in said) == (0, True)
+
+
+def test_its_exit_code_is_the_verdict_and_only_success_is_announced(
+    start_runtime: StartRuntime, bundles: BundleFactory, tmp_path: Path
+) -> None:
+    runtime = start_runtime()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(str(tmp_path / "notify"))
+        notified.settimeout(5)
+        good = bundles.scale("1.0.0", 2.0)
+        assert hand_over(runtime.work, good, notify_socket=tmp_path / "notify")[0] == 0
+        assert notified.recv(100) == b"READY=1"
+        for bad, code in (
+            (bundles.scale("1.1.0", 3.0, key=new_key()), "bundle-untrusted-key"),
+            (bundles.scale("1.1.0", 3.0, files={"model.onnx": b"no model"}), "model-unloadable"),
+            (bundles.scale("1.1.0", 3.0, files={"model.onnx": scale_model(float("nan"))}), "golden-not-finite"),
+        ):
+            exit_code, said = hand_over(runtime.work, bad, notify_socket=tmp_path / "notify")
+            assert (exit_code, code in said) == (1, True), said
+        notified.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            notified.recv(100)
+    assert [model.active.version for model in runtime.admin.status().models] == ["1.0.0"]
+
+
+def test_without_a_runtime_it_ends_by_its_deadline_and_says_what_is_missing(
+    tmp_path: Path, bundles: BundleFactory
+) -> None:
+    (tmp_path / "work").mkdir()
+    code, said = hand_over(tmp_path / "work", bundles.scale("1.0.0", 2.0), timeout_s=0.5)
+    assert (code, "com.edgewright.Runtime" in said) == (2, True)
+
+
+def test_a_runtime_upgrade_under_an_unchanged_model_needs_no_hand_over(
+    start_runtime: StartRuntime, bundles: BundleFactory
+) -> None:
+    runtime = start_runtime(version="1.0.0")
+    assert hand_over(runtime.work, bundles.scale("1.0.0", 2.0))[0] == 0
+    assert runtime.terminate() == 0
+    upgraded = start_runtime(runtime.work, version="1.1.0")
+    status = upgraded.admin.status()
+    assert (status.runtime_version, [model.active.version for model in status.models]) == ("1.1.0", ["1.0.0"])
