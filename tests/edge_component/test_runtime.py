@@ -1,18 +1,32 @@
-"""The runtime as a process, through its real doors."""
+"""The runtime as a process, through its real doors: restart, swap and kill under load, full disk, refusals to start."""
 
-from collections.abc import Callable
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from edge_component.client import Client
-from tests.edge_component.bundle_factory import BundleFactory
+from edge_component import cli
+from edge_component.client import Client, ClientError, RefusedError, UnavailableError
+from edge_component.contracts.envelope import Envelope
+from tests.edge_component.bundle_factory import Bundle, BundleFactory
 from tests.edge_component.runtime_process import RuntimeProcess
 
+StartRuntime = Callable[..., RuntimeProcess]
 ROW = np.array([[1.0, 2.0, 3.0]], np.float32)
 
 
+def activate(runtime: RuntimeProcess, bundle: Bundle) -> str:
+    return runtime.admin.activate(bundle.archive, bundle.component, bundle.version).outcome
+
+
 def test_a_bundle_is_activated_answers_and_survives_a_restart(
-    start_runtime: Callable[..., RuntimeProcess], bundles: BundleFactory
+    start_runtime: StartRuntime, bundles: BundleFactory
 ) -> None:
     runtime = start_runtime()
     bundle = bundles.scale("1.0.0", 2.0)
@@ -27,3 +41,259 @@ def test_a_bundle_is_activated_answers_and_survives_a_restart(
         again = start_runtime(runtime.work)
         np.testing.assert_array_equal(client.infer("scale", {"x": ROW}).outputs["y"], ROW * 2)
         assert [model.active.version for model in again.admin.status().models] == ["1.0.0"]
+
+
+class Load:
+    """Clients that ask without a pause and keep what they were answered."""
+
+    def __init__(self, socket_path: Path, clients_count: int) -> None:
+        self.answered_count = [0] * clients_count
+        self.versions: list[set[str]] = [set() for _ in range(clients_count)]
+        self.failures: list[BaseException] = []
+        self._socket_path = socket_path
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(index,)) for index in range(clients_count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, index: int) -> None:
+        rng = np.random.default_rng(index)
+        try:
+            with Client(self._socket_path, deadline_s=30) as client:
+                while not self._stop.is_set():
+                    rows = rng.random((2, 3), np.float32)
+                    answer = client.infer("scale", {"x": rows})
+                    factor = np.float32(int(answer.model.version.split(".")[1]) + 1)
+                    np.testing.assert_array_equal(answer.outputs["y"], rows * factor)
+                    self.versions[index].add(answer.model.version)
+                    self.answered_count[index] += 1
+        except BaseException as error:  # noqa: BLE001 - told to the test's own thread
+            self.failures.append(error)
+
+    def wait_for(self, more_count: int) -> None:
+        """Until every client has been answered that many times more."""
+        targets = [count + more_count for count in self.answered_count]
+        ends_at_s = time.monotonic() + 30
+        while any(count < target for count, target in zip(self.answered_count, targets, strict=True)):
+            assert not self.failures, self.failures
+            assert time.monotonic() < ends_at_s
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        assert not self.failures, self.failures
+
+
+@pytest.fixture
+def load() -> Iterator[Callable[[Path, int], Load]]:
+    started: list[Load] = []
+
+    def start(socket_path: Path, clients_count: int) -> Load:
+        started.append(Load(socket_path, clients_count))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running._stop.set()
+
+
+def test_swaps_under_load_answer_every_request_by_exactly_one_version(
+    start_runtime: StartRuntime, bundles: BundleFactory, load: Callable[[Path, int], Load]
+) -> None:
+    runtime = start_runtime()
+    activate(runtime, bundles.scale("1.0.0", 1.0))
+    running = load(runtime.infer_socket, 3)
+    for minor in range(1, 6):
+        running.wait_for(20)
+        assert activate(runtime, bundles.scale(f"1.{minor}.0", minor + 1.0)) == "activated"
+    assert runtime.admin.revert("scale").outcome == "reverted"
+    running.wait_for(20)
+    running.stop()
+    served = runtime.admin.status().models[0]
+    assert (served.active.version, served.answered_count) == ("1.4.0", sum(running.answered_count))
+    assert all(len(versions) >= 5 for versions in running.versions)
+
+
+def test_kills_and_upgrades_under_load_are_slow_answers_at_most(
+    start_runtime: StartRuntime, bundles: BundleFactory, load: Callable[[Path, int], Load]
+) -> None:
+    runtime = start_runtime(version="1.0.0")
+    activate(runtime, bundles.scale("1.0.0", 1.0))
+    running = load(runtime.infer_socket, 2)
+    for stop in (runtime.kill, None):
+        running.wait_for(20)
+        if stop is None:
+            assert runtime.terminate() == 0
+        else:
+            stop()
+        runtime = start_runtime(runtime.work, version="1.1.0")
+    running.wait_for(20)
+    running.stop()
+
+
+def test_a_full_disk_refuses_the_new_one_and_the_old_one_serves_on(
+    start_runtime: StartRuntime, bundles: BundleFactory, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system takes root")
+    work = tmp_path / "work"
+    work.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", work], check=True)
+    try:
+        runtime = start_runtime(work)
+        activate(runtime, bundles.scale("1.0.0", 1.0))
+        with pytest.raises(RefusedError) as caught:
+            activate(runtime, bundles.scale("1.1.0", 2.0, files={"notes.bin": os.urandom(700_000)}))
+        assert caught.value.code == "store-full"
+        runtime.kill()
+        runtime = start_runtime(runtime.work)
+        with Client(runtime.infer_socket) as client:
+            assert client.infer("scale", {"x": ROW}).model.version == "1.0.0"
+        assert activate(runtime, bundles.scale("1.1.1", 2.0)) == "activated", "a small one fits again"
+        assert runtime.terminate() == 0
+    finally:
+        runtime.kill()
+        subprocess.run(["umount", work], check=True)
+
+
+def test_two_runtimes_do_not_share_a_folder_and_a_stale_socket_is_replaced(start_runtime: StartRuntime) -> None:
+    runtime = start_runtime()
+    second = start_runtime(runtime.work, wait=False)
+    assert second.process.wait(30) == 1
+    assert "another runtime serves" in second.log_text()
+    runtime.admin.status()
+    runtime.kill()
+    assert runtime.infer_socket.is_socket(), "kill -9 leaves it behind"
+    start_runtime(runtime.work).admin.status()
+
+
+@pytest.mark.parametrize(("content", "told"), [(None, "no public key"), (b"no key", "not a public key")])
+def test_without_a_key_to_trust_it_does_not_start_and_says_why(
+    content: bytes | None, told: str, tmp_path: Path
+) -> None:
+    trust = tmp_path / "trust"
+    trust.mkdir()
+    if content is not None:
+        (trust / "a.pem").write_bytes(content)
+    runtime = RuntimeProcess(tmp_path / "work", trust, wait=False)
+    assert runtime.process.wait(30) == 1
+    assert told in runtime.log_text()
+
+
+def test_what_is_amiss_with_the_configuration_is_a_reason_and_no_obstacle(start_runtime: StartRuntime) -> None:
+    runtime = start_runtime(config={"heartbeat_s": "soon", "window_s": "30", "connections_max": 0})
+    status = runtime.admin.status()
+    assert status.health == "degraded"
+    assert [reason.split(":")[0] for reason in status.reasons] == [
+        "configuration field heartbeat_s",
+        "configuration field connections_max",
+    ]
+
+
+def test_what_it_has_to_tell_waits_in_the_outbox(start_runtime: StartRuntime, bundles: BundleFactory) -> None:
+    runtime = start_runtime(environment={"AWS_IOT_THING_NAME": "station-1"})
+    activate(runtime, bundles.scale("1.0.0", 2.0))
+    with pytest.raises(RefusedError):
+        activate(runtime, bundles.scale("1.1.0", 3.0, files={"model.onnx": b"none"}))
+    with Client(runtime.infer_socket) as client:
+        for _ in range(10):
+            client.infer("scale", {"x": ROW})
+    assert runtime.admin.flush() == 1, "the last request may still be on its way into the next window"
+    assert runtime.admin.status().outbox.queued_count >= 4
+    assert runtime.terminate() == 0
+    told = [message for message in messages(runtime.work / "outbox") if message.kind != "heartbeat"]
+    assert {message.thing_name for message in told} == {"station-1"}
+    outcomes = [message.body["outcome"] for message in told if message.kind == "activation"]
+    assert outcomes == ["activated", "refused"]
+    windows = [message.body for message in told if message.kind == "window"]
+    assert sum(window["service"]["answered_count"] for window in windows) == 10
+
+
+def messages(outbox: Path) -> list[Envelope]:
+    """Every envelope in the segments, found by its JSON."""
+    found = []
+    for segment in sorted(outbox.glob("*.segment")):
+        content = segment.read_bytes()
+        at = content.find(b'{"body"')
+        while at >= 0:
+            document, length = json.JSONDecoder().raw_decode(content[at:].decode(errors="replace"))
+            found.append(Envelope.read(document))
+            at = content.find(b'{"body"', at + length)
+    return found
+
+
+def run_cli(capsys: pytest.CaptureFixture[str], runtime: RuntimeProcess, *arguments: object) -> tuple[int, str, str]:
+    code = cli.main(["--work", str(runtime.work), *map(str, arguments)])
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+def test_the_tool_on_the_device(
+    start_runtime: StartRuntime, bundles: BundleFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = start_runtime()
+    code, out, _ = run_cli(capsys, runtime, "doctor")
+    assert (code, json.loads(out)["ok"]) == (0, False), "no model serves yet"
+    for minor in (0, 1):
+        bundle = bundles.scale(f"1.{minor}.0", minor + 1.0)
+        chosen = ("--component", bundle.component, "--version", bundle.version)
+        code, out, _ = run_cli(capsys, runtime, "activate", bundle.archive, *chosen)
+        assert (code, json.loads(out)["outcome"]) == (0, "activated")
+    code, out, _ = run_cli(capsys, runtime, "predict", "scale", json.dumps({"x": ROW.tolist()}))
+    assert (code, json.loads(out)["outputs"]["y"]) == (0, [[2.0, 4.0, 6.0]])
+    assert run_cli(capsys, runtime, "revert", "scale")[0] == 0
+    code, out, _ = run_cli(capsys, runtime, "models")
+    assert [model["active"]["version"] for model in json.loads(out)] == ["1.0.0"]
+    assert json.loads(run_cli(capsys, runtime, "doctor")[1])["ok"] is True
+    code, _, err = run_cli(capsys, runtime, "predict", "scale", '{"x": [[1, 2]]}')
+    assert (code, "x has shape" in err, "remedy:" in err) == (3, True, True)
+    assert run_cli(capsys, runtime, "predict", "scale", "[1]")[0] == 3
+    assert run_cli(capsys, runtime, "predict", "scale", "{")[0] == 3
+    code, _, err = run_cli(capsys, runtime, "revert", "nobody")
+    assert (code, "nobody" in err) == (3, True)
+    assert run_cli(capsys, runtime, "deactivate", "scale")[0] == 0
+    assert run_cli(capsys, runtime, "status")[0] == 0
+    assert run_cli(capsys, runtime, "flush")[0] == 0
+    runtime.kill()
+    code, _, err = run_cli(capsys, runtime, "status")
+    assert (code, "com.edgewright.Runtime" in err) == (5, True)
+    assert json.loads(run_cli(capsys, runtime, "doctor")[1])["ok"] is False
+
+
+def test_requests_end_by_their_deadline_when_the_runtime_is_gone(
+    start_runtime: StartRuntime, bundles: BundleFactory
+) -> None:
+    runtime = start_runtime()
+    activate(runtime, bundles.scale("1.0.0", 2.0))
+    with Client(runtime.infer_socket, deadline_s=0.3) as client:
+        client.infer("scale", {"x": ROW})
+        runtime.kill()
+        with pytest.raises(UnavailableError):
+            client.infer("scale", {"x": ROW})
+
+
+def test_an_admin_line_that_is_no_command_is_answered(start_runtime: StartRuntime) -> None:
+    import socket
+
+    runtime = start_runtime()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(10)
+        connection.connect(str(runtime.work / "admin.sock"))
+        lines = connection.makefile("rb")
+        for line in (b"hello\n", b"{}\n", b'{"schema":"edgewright.command/1","command":"format-disk"}\n', b"[]\n"):
+            connection.sendall(line)
+            answer = json.loads(lines.readline())
+            assert (answer["ok"], answer["code"]) == (False, "malformed-command")
+        command = {"schema": "edgewright.command/1", "command": "activate", "request_id": "7", "deadline_ms": 5}
+        connection.sendall(json.dumps({**command, "arguments": {"bundle": "/x"}}).encode() + b"\n")
+        answer = json.loads(lines.readline())
+        assert (answer["request_id"], answer["code"]) == ("7", "malformed-command")
+        assert "component_name" in answer["message"]
+        connection.sendall(b"x" * 70_000)
+        assert json.loads(lines.readline())["ok"] is False
+        assert lines.readline() == b""
+    assert isinstance(runtime.admin.status().process_id, int)
+    with pytest.raises(ClientError):
+        runtime.admin.command("activate", {"bundle": 5})
