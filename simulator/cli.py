@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from simulator.demo.command import DemoOptions, run_demo
 from simulator.errors import SimulatorError
 from simulator.mqtt import BrokerAddress
 from simulator.nucleus.control import ask_device
@@ -24,6 +25,7 @@ from simulator.nucleus.profile import PROFILES, paced
 from simulator.up import local_installation
 
 DEFAULT_FOLDER = Path(".edgewright/sim")
+DEMO_FOLDER = Path(".edgewright/demo")
 UNAVAILABLE = 5
 KINDS = ("auto", "mosquitto", "iotcore")
 
@@ -116,6 +118,29 @@ def surprise(
     if daemon_dies_after:
         arguments["daemon_dies_after"] = daemon_dies_after
     sys.stdout.write(json.dumps(ask_device(root, "surprise", **arguments)) + "\n")
+
+
+@app.command("demo")
+def demo(
+    exit_at_end: Annotated[
+        bool, typer.Option("--exit", help="Stop after the story; otherwise stay until Ctrl-C.")
+    ] = False,
+    summary: Annotated[Path | None, typer.Option(help="Write what happened as JSON to this file.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps its files; emptied at the start.")] = DEMO_FOLDER,
+) -> None:
+    """The whole loop on three simulated core devices: train, publish, deploy, drift, retrain, roll out, refuse.
+
+    Exit code 0 only if everything it promises was seen.
+
+    For example:
+
+      edgewright-sim demo
+
+      edgewright-sim demo --exit --summary summary.json
+    """
+    if not run_demo(DemoOptions(folder.resolve(), exit_at_end, summary), Console()):
+        console.print("[bold red]error:[/] the demo ended without showing everything it promises; see above")
+        raise typer.Exit(1)
 
 
 @app.command("up")

@@ -9,13 +9,16 @@ Unix sockets hold at most 107 bytes of path, so the devices' roots are reached t
 import fcntl
 import json
 import os
+import platform as host_platform
 import shutil
 import socket
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
@@ -73,10 +76,33 @@ class World:
         command = [sys.executable, "-m", "cloud.cli.app", *arguments, "-o", "json"]
         return run_json(command, self.environment, self.logs / "edgewright.log", COMMAND_TIMEOUT_S)
 
-    def api(self, path: str) -> Any:  # noqa: ANN401 - JSON
-        """``GET`` a document of the fleet status API."""
-        with urllib.request.urlopen(f"{self.api_url}{path}", timeout=API_TIMEOUT_S) as answer:  # noqa: S310 - our own server on 127.0.0.1
-            return json.load(answer)
+    @property
+    def platform(self) -> str:
+        """This machine as bundles name it, such as ``linux/x86_64``."""
+        return f"linux/{host_platform.machine()}"
+
+    @property
+    def python_version(self) -> str:
+        """The devices' Python, which is the one that runs this, such as ``3.11``."""
+        return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+    @property
+    def description(self) -> str:
+        """What the devices and the cloud talk over, for a person."""
+        address = self.broker.address
+        secured = self.broker.traits.enforces_identity
+        how = "mutual TLS" if secured else "without TLS; with mosquitto installed it is mutual"
+        return f"broker on {address.host}:{address.port}, {how}; local cloud: {self.endpoint_url}"
+
+    def api(self, path: str, missing: Any = None) -> Any:  # noqa: ANN401 - JSON
+        """``GET`` a document of the fleet status API; ``missing`` stands for what does not exist yet."""
+        try:
+            with urllib.request.urlopen(f"{self.api_url}{path}", timeout=API_TIMEOUT_S) as answer:  # noqa: S310 - our own server on 127.0.0.1
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code == HTTPStatus.NOT_FOUND and missing is not None:
+                return missing
+            raise
 
     def start_api(self) -> None:
         """Start the fleet status API with its consumer and its drift watch."""
@@ -84,7 +110,7 @@ class World:
         self.api_url = f"http://127.0.0.1:{port}"
         self.environment["EDGEWRIGHT_API_URL"] = self.api_url
         server = self._start("fleet-api", [sys.executable, "-m", "cloud.cli.app", "serve", "--port", str(port)])
-        server.wait_for_line("Fleet status API", START_TIMEOUT_S)
+        server.wait_for_line(self.api_url, START_TIMEOUT_S)
 
     def start_device(self, thing_name: str, groups: Sequence[str]) -> Path:
         """Provision a core device and start its nucleus; returns the runtime component's work path."""

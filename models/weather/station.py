@@ -151,7 +151,7 @@ def hours_of(play: Play, lake: Path) -> data.Examples:
     Raises:
         ObservationError: the files cannot be read, or hold none of these hours.
     """
-    known = {station.station: station for station in data.read_lake(lake)}
+    known = {station.station: station for station in data.read_lake(lake, play.station)}
     if play.station not in known:
         raise data.ObservationError(f"{lake} holds no observation of station {play.station!r}")
     hours = data.examples(known[play.station])

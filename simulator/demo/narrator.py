@@ -27,14 +27,16 @@ class Narrator:
                 with self._console.status(sentence):
                     yield
             else:
-                self._console.print(f"  … {sentence}", highlight=False)
+                self._console.print(f"  … {sentence}", highlight=False, soft_wrap=True)
                 yield
         except BaseException:
-            self._console.print(f"[red]✗[/] {sentence}", highlight=False)
+            self._console.print(f"[red]✗[/] {sentence}", highlight=False, soft_wrap=True)
             raise
         finally:
             self._phases_s[name] = time.monotonic() - began
-        self._console.print(f"[green]✓[/] {sentence} [dim]{self._phases_s[name]:.1f} s[/]", highlight=False)
+        self._console.print(
+            f"[green]✓[/] {sentence} [dim]{self._phases_s[name]:.1f} s[/]", highlight=False, soft_wrap=True
+        )
 
     def note(self, sentence: str) -> None:
         """One line beneath the phase."""

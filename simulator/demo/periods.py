@@ -8,6 +8,9 @@ YEAR = 2013
 TRAINED_MONTHS = (1, 2)
 """What the first model is trained on; the replay begins with the month after."""
 
+OBSERVED_UNTIL = date(YEAR, 12, 30)
+"""The day after the last for which every station has whole days of observations."""
+
 
 @dataclass(frozen=True, slots=True)
 class Period:
@@ -20,6 +23,11 @@ class Period:
     def label(self) -> str:
         """ISO 8601 interval."""
         return f"{self.first.isoformat()}/{self.end.isoformat()}"
+
+    @staticmethod
+    def first_of(month: int) -> date:
+        """The first day of a month."""
+        return date(YEAR, month, 1)
 
     @property
     def ends_month(self) -> bool:

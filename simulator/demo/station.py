@@ -7,8 +7,10 @@ demo. Commands are answered in order by a reader thread, so that several station
 import json
 import queue
 import subprocess
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +86,18 @@ class StationApplication:
 
     def _died(self) -> ProcessDiedError:
         return ProcessDiedError(f"{self.name} ended:\n{last_lines(self._log_path)}", f"See {self._log_path}.")
+
+
+@contextmanager
+def running_station(
+    station: str, work: Path, observations: Path, script: Path, environment: Mapping[str, str], log_folder: Path
+) -> Iterator[StationApplication]:
+    """Run a station's application beside the runtime whose work path is given, until the block ends."""
+    command = [
+        sys.executable, str(script), "--socket", str(work / "infer.sock"), "--observations", str(observations),
+    ]  # fmt: skip
+    application = StationApplication(f"application-{station}", command, environment, log_folder)
+    try:
+        yield application
+    finally:
+        application.stop()
