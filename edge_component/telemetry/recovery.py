@@ -117,6 +117,7 @@ def _continue(directory: Path, found: list[_Found], cursor: Cursor, damaged_rang
     own = [each.segment.last_sequence for each in found if each.segment.number >= cursor.epoch_segment]
     next_sequence = max([*own, cursor.sequence if cursor.segment >= cursor.epoch_segment else 0]) + 1
     segments = [each.segment for each in found]
+    sync_directory(directory)
     if found and found[-1].segment.number >= cursor.epoch_segment:
         active = segments.pop()
         file = AppendingFile.reopen(active.path, active.size_bytes)
@@ -124,7 +125,6 @@ def _continue(directory: Path, found: list[_Found], cursor: Cursor, damaged_rang
         number = max([cursor.segment, cursor.epoch_segment - 1, *[each.number for each in segments]]) + 1
         active = Segment(number, segment_path(directory, number))
         file = AppendingFile.create(active.path)
-    sync_directory(directory)
     return Recovered(cursor, tuple(segments), active, file, next_sequence, damaged_ranges_count)
 
 

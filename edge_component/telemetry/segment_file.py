@@ -60,9 +60,13 @@ class AppendingFile:
     def reopen(cls, path: Path, size_bytes: int) -> Self:
         """Go on after ``size_bytes``; a torn tail beyond it is cut off, durably."""
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        if os.fstat(descriptor).st_size != size_bytes:
-            os.ftruncate(descriptor, size_bytes)
-            os.fsync(descriptor)
+        try:
+            if os.fstat(descriptor).st_size != size_bytes:
+                os.ftruncate(descriptor, size_bytes)
+                os.fsync(descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
         return cls(descriptor, size_bytes)
 
     def append(self, content: bytes) -> None:

@@ -99,6 +99,7 @@ class SegmentLog:
             self._hold = hold_alone(directory)
             found = recover(directory, self._cursor_file, limits.record_bytes_max, new_epoch)
         except OSError as error:
+            self._cursor_file.close()
             self._let_go()
             raise OutboxDiskError(f"the outbox in {directory} cannot be opened: {error}") from error
         self._cursor = found.cursor
