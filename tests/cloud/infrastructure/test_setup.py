@@ -1,0 +1,149 @@
+"""Setup on the local cloud: each thing is asked after through its own API, twice gives the same, and telemetry flows."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud.aws.events import EventBus
+from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.session import AwsSession
+from cloud.aws.sqs import SqsQueue
+from cloud.errors import InvalidInputError, NotFoundError, UnavailableError
+from cloud.fleet.consumer import Consumer
+from cloud.fleet.facts import ActivationFact, DeploymentStatusFact, HeartbeatFact, WindowFact
+from cloud.fleet.store import MemoryFactSink
+from cloud.infrastructure.policies import Place, role_policy, trust_policy
+from cloud.infrastructure.retrain import Retraining, definition
+from cloud.infrastructure.setup import ModelWish, Setup
+from cloud.settings import Settings, checkout_root
+from cloud.training.specification import Specification
+from edge_component.contracts.envelope import Envelope
+from simulator.aws.event import Event
+from simulator.aws.server import LocalCloud
+from tests.cloud.fleet.samples import T0, activation_fact, heartbeat, window_fact
+from tests.cloud.fleet.test_ingest import DEPLOYMENT
+
+WEATHER = checkout_root() / "models" / "weather"
+
+
+@pytest.fixture
+def made(session: AwsSession, settings: Settings) -> dict[str, str]:
+    return Setup(settings, session).run()
+
+
+def test_everything_exists_and_again_is_the_same(session: AwsSession, settings: Settings, made: dict[str, str]) -> None:
+    steps: list[str] = []
+    again = Setup(settings, session, steps.append).run()
+    assert again == made
+    assert len(steps) == 6
+    role = session.client("iam").get_role(RoleName="edgewright")["Role"]
+    assert "states.amazonaws.com" in json.dumps(role["AssumeRolePolicyDocument"])
+    rule = session.client("iot").get_topic_rule(ruleName=settings.ingest_rule)["rule"]
+    assert rule["actions"][0]["sqs"]["queueUrl"] == made["ingest_queue"]
+    targets = session.client("events").list_targets_by_rule(Rule="edgewright-deployment-status")["Targets"]
+    assert len(targets) == 1
+    attributes = session.client("sqs").get_queue_attributes(QueueUrl=made["ingest_queue"], AttributeNames=["All"])
+    assert json.loads(attributes["Attributes"]["RedrivePolicy"])["deadLetterTargetArn"].endswith("-dead")
+
+
+def test_what_devices_and_greengrass_say_arrives_as_facts_and_rubbish_is_parked(
+    session: AwsSession, settings: Settings, made: dict[str, str], local_cloud: LocalCloud
+) -> None:
+    publish = session.client("iot-data").publish
+    bodies: dict[str, Any] = {
+        "heartbeat": heartbeat().to_document(),
+        "window": window_fact(1).window.to_document(),
+        "activation": activation_fact(1).event.to_document(),
+    }
+    for sequence, (kind, body) in enumerate(bodies.items(), start=1):
+        payload = Envelope(kind, "EWR", "e1", sequence, T0, body).to_bytes()
+        publish(topic=f"edgewright/v1/EWR/{kind}", qos=1, payload=payload)
+    publish(topic="edgewright/v1/JFK/heartbeat", qos=1, payload=Envelope(
+        "heartbeat", "EWR", "e1", 9, T0, bodies["heartbeat"]).to_bytes())  # fmt: skip
+    publish(topic="edgewright/v1/JFK/heartbeat", qos=1, payload=b"rubbish")
+    event = Event("aws.greengrass", DEPLOYMENT["detail-type"], DEPLOYMENT["detail"], tuple(DEPLOYMENT["resources"]))
+    local_cloud.cloud.events.emit(event)  # PutEvents takes no event in AWS's name
+    queue, sink = SqsQueue(session, settings.ingest_queue), MemoryFactSink()
+    consumer, deadline = Consumer(queue, sink), time.monotonic() + 20
+    while len(sink.stored) + sink.rejected.total() < 6 and time.monotonic() < deadline:
+        consumer.drain_once()
+    found = {type(fact) for fact in sink.stored.values()}
+    assert found == {HeartbeatFact, WindowFact, ActivationFact, DeploymentStatusFact}
+    assert sink.rejected == {"identity": 1, "malformed": 1}
+    dead = SqsQueue(session, f"{settings.ingest_queue}-dead")
+    assert len(dead.receive(0)) == 2
+    assert queue.receive(0) == []
+
+
+def test_a_model_gets_its_machine_and_its_rule(session: AwsSession, settings: Settings, made: dict[str, str]) -> None:
+    wish = ModelWish(Specification.load(WEATHER), "s3://edgewright/lake/", {"gain_log_loss": "0.01"})
+    model = Setup(settings, session).run_model(wish)
+    assert Setup(settings, session).run_model(wish) == model
+    machine = session.client("stepfunctions").describe_state_machine(stateMachineArn=model["state_machine_arn"])
+    train = json.loads(machine["definition"])["States"]["Train"]["Parameters"]
+    assert train["HyperParameters"]["gain_log_loss"] == "0.01"
+    assert train["TrainingJobName.$"] == "States.Format('{}-train', $.detail.incident_id)"
+    sources = {uri.key.rpartition("/")[2] for uri in ObjectStore(session).list(S3Uri.parse(model["code_uri"]))}
+    assert sources == set(wish.specification.sources)
+    (target,) = session.client("events").list_targets_by_rule(Rule=model["drift_rule"])["Targets"]
+    assert target["Arn"] == model["state_machine_arn"]
+
+
+def test_a_machines_requests_are_the_command_lines_own() -> None:
+    specification = Specification.load(WEATHER)
+    machine = definition(Retraining(specification, "s3://b/code/", "s3://b/data/", {}), Settings())
+    states = machine["States"]
+    assert [states[name]["Resource"] for name in ("Train", "Compile", "Publish")] == [
+        "arn:aws:states:::sagemaker:createTrainingJob.sync",
+        "arn:aws:states:::sagemaker:createProcessingJob.sync",
+        "arn:aws:states:::sagemaker:createProcessingJob.sync",
+    ]
+    channels = {one["ChannelName"]: one["DataSource"]["S3DataSource"] for one in
+                states["Train"]["Parameters"]["InputDataConfig"]}  # fmt: skip
+    assert channels["incumbent"]["S3Uri.$"] == (
+        "States.Format('s3://edgewright/incumbents/weather/{}/', $.detail.model_version)"
+    )
+    assert channels["training"]["S3Uri"] == "s3://b/data/"
+    assert machine["TimeoutSeconds"] > 0
+    json.dumps(machine)
+
+
+def test_settings_that_cannot_be_are_named(session: AwsSession, settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="EDGEWRIGHT_ROLE_ARN"):
+        Setup(replace(settings, role_arn="me"), session)
+    wish = ModelWish(Specification.load(WEATHER))
+    with pytest.raises(InvalidInputError, match="EDGEWRIGHT_SIGNING_KEY"):
+        Setup(replace(settings, signing_key=str(tmp_path / "key.pem")), session).run_model(wish)
+
+
+def test_an_announcement_that_eventbridge_refuses_is_a_failure(
+    session: AwsSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cloud.drift.journal import Incident
+
+    bus = EventBus(session, "default")
+    refused = {"FailedEntryCount": 1, "Entries": [{"ErrorMessage": "throttled"}]}
+    monkeypatch.setattr(bus, "_client", type("Client", (), {"put_events": lambda self, **_: refused})())
+    with pytest.raises(UnavailableError, match="throttled"):
+        bus.announce(Incident("drift-1", "weather", "1.0.0", {}))
+
+
+def test_a_queue_that_is_not_there_is_named(session: AwsSession) -> None:
+    with pytest.raises(NotFoundError, match="nowhere"):
+        SqsQueue(session, "nowhere").receive(0)
+
+
+def test_the_role_may_do_nothing_to_everything() -> None:
+    policy = role_policy(Place.of(Settings()))
+    for statement in policy["Statement"]:
+        assert "*" not in statement["Resource"]
+        assert not any(action.endswith("*") for action in statement["Action"])
+    assert set(trust_policy()["Statement"][0]["Principal"]["Service"]) == {
+        "sagemaker.amazonaws.com", "states.amazonaws.com", "events.amazonaws.com", "iot.amazonaws.com",
+    }  # fmt: skip
+    by_id = role_policy(Place.of(replace(Settings(), signing_key="kms:1234")))
+    assert "arn:aws:kms:us-east-1:123456789012:key/1234" in json.dumps(by_id)
