@@ -167,16 +167,27 @@ class Region:
     spec: TensorSpec
     offset: int
     capacity_bytes: int
+    extra: Mapping[str, Any] = NOTHING
 
     @classmethod
     def read(cls, value: object, where: str) -> Self:
         """Decode one element of ``inputs`` or ``outputs``."""
         fields = Fields(value, where)
-        return cls(fields.nested("spec", TensorSpec.read), fields.integer("offset"), fields.integer("capacity_bytes"))
+        return cls(
+            fields.nested("spec", TensorSpec.read),
+            fields.integer("offset"),
+            fields.integer("capacity_bytes"),
+            fields.rest(),
+        )
 
     def to_document(self) -> Document:
         """Encode."""
-        return {"spec": self.spec.to_document(), "offset": self.offset, "capacity_bytes": self.capacity_bytes}
+        return {
+            **self.extra,
+            "spec": self.spec.to_document(),
+            "offset": self.offset,
+            "capacity_bytes": self.capacity_bytes,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from edge_component.contracts.admin import COMMANDS, Acknowledgement, Command
 from edge_component.contracts.baseline import BIN_COUNT, Baseline, BaselineColumn
 from edge_component.contracts.codec import INTEGER_MAX
 from edge_component.contracts.envelope import Envelope
+from edge_component.contracts.fastpath import Failure, Hello, Open, Opened, Region, Welcome
 from edge_component.contracts.heartbeat import HEALTH, MODEL_STATES, Heartbeat, ModelRef, OutboxState, ServedModel
 from edge_component.contracts.manifest import (
     DTYPES,
@@ -171,6 +172,24 @@ envelopes = st.builds(
 )
 addresses = st.builds(Address, st.from_regex(r"[A-Za-z0-9:_-]{1,128}", fullmatch=True), st.sampled_from(KINDS))
 
+regions = st.builds(Region, tensors, naturals, naturals, extras)
+hellos = st.builds(Hello, tuples(naturals), unicode_text, extras)
+welcomes = st.builds(Welcome, naturals, unicode_text, naturals, extras)
+opens = st.builds(Open, unicode_text, tables(naturals), naturals, extras)
+openeds = st.builds(
+    Opened,
+    channel=st.integers(0, 0xFFFF),
+    model=models,
+    generation=st.integers(0, 0xFFFFFFFF),
+    inputs=tuples(regions, 2),
+    outputs=tuples(regions, 2),
+    slot_count=positives,
+    slot_bytes=naturals,
+    nan_policy=st.sampled_from(NAN_POLICIES),
+    extra=extras,
+)
+failures = st.builds(Failure, unicode_text, unicode_text, unicode_text, st.none() | naturals, extras)
+
 CONTRACTS = {
     "message": (Envelope, envelopes),
     "heartbeat": (Heartbeat, heartbeats),
@@ -180,5 +199,10 @@ CONTRACTS = {
     "acknowledgement": (Acknowledgement, acknowledgements),
     "baseline": (Baseline, baselines),
     "bundle": (Manifest, manifests),
+    "fastpath-hello": (Hello, hellos),
+    "fastpath-welcome": (Welcome, welcomes),
+    "fastpath-open": (Open, opens),
+    "fastpath-opened": (Opened, openeds),
+    "fastpath-error": (Failure, failures),
 }
 """Contract name (as in its ``schema`` field) to its class and a strategy for its values."""

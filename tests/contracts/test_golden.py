@@ -15,6 +15,20 @@ from edge_component.contracts.admin import Acknowledgement, Command
 from edge_component.contracts.baseline import BIN_COUNT, Baseline, BaselineColumn, baseline_id
 from edge_component.contracts.codec import from_bytes, to_bytes
 from edge_component.contracts.envelope import Envelope
+from edge_component.contracts.fastpath import (
+    ANSWER_HEAD,
+    MODEL_NAMED,
+    REQUEST_HEAD,
+    Failure,
+    Hello,
+    Kind,
+    Open,
+    Opened,
+    Region,
+    Welcome,
+    pack_control,
+    pack_failed,
+)
 from edge_component.contracts.heartbeat import Heartbeat, ModelRef, OutboxState, ServedModel
 from edge_component.contracts.manifest import (
     BundledFile,
@@ -142,7 +156,30 @@ VALUES = {
     "baseline.json": BASELINE,
     "message-heartbeat.json": Envelope("heartbeat", "station-jfk", "e-1", 42, AT, HEARTBEAT.to_document()),
     "message-window.json": Envelope("window", "station-jfk", "e-1", 43, AT, WINDOW.to_document()),
+    "fastpath-hello.json": Hello((1,), "python"),
+    "fastpath-welcome.json": Welcome(1, "0.1.0", 4711),
+    "fastpath-open.json": Open("weather", {"input": 4_096}, 0),
+    "fastpath-opened.json": Opened(
+        channel=0,
+        model=NEW,
+        generation=2,
+        inputs=(Region(TensorSpec("input", "float32", (-1, 2)), 0, 4_096),),
+        outputs=(Region(TensorSpec("probability", "float32", (-1, 1)), 4_096, 65_536),),
+        slot_count=2,
+        slot_bytes=69_632,
+    ),
+    "fastpath-error.json": Failure("answer-too-large", "output y takes 70000 bytes", "", 70_000),
 }
+PACKETS = {
+    "fastpath-request.bin": REQUEST_HEAD.pack(Kind.REQUEST, 1, 0, 7, 250_000) + (3).to_bytes(4, "little") * 2,
+    "fastpath-answer.bin": ANSWER_HEAD.pack(Kind.ANSWER, 0, 0, 7, 2, 41) + b"\3\0\0\0\1\0\0\0",
+    "fastpath-answer-named.bin": ANSWER_HEAD.pack(Kind.ANSWER, MODEL_NAMED, 0, 8, 3, 40)
+    + b"\3\0\0\0\1\0\0\0"
+    + to_bytes(NEW.to_document()),
+    "fastpath-failed.bin": pack_failed(0, 9, Failure("input-nan", "input holds NaN")),
+    "fastpath-hello.bin": pack_control(Kind.HELLO, Hello((1,), "python").to_document()),
+}
+"""Whole messages of the fast path, for writers of clients in other languages."""
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -153,9 +190,14 @@ def test_todays_code_reads_released_bytes_and_writes_the_same(name: str) -> None
     assert to_bytes(value.to_document()) == released
 
 
+@pytest.mark.parametrize("name", PACKETS)
+def test_todays_code_packs_the_released_messages(name: str) -> None:
+    assert (GOLDEN / name).read_bytes() == PACKETS[name]
+
+
 def test_every_released_file_is_read_and_none_was_edited() -> None:
     sums = dict(reversed(line.split("  ")) for line in (GOLDEN / "SHA256SUMS").read_text().splitlines())
-    assert set(sums) == set(VALUES) == {path.name for path in GOLDEN.glob("*.json")}
+    assert set(sums) == {*VALUES, *PACKETS} == {path.name for path in GOLDEN.iterdir()} - {"SHA256SUMS"}
     for name, digest in sums.items():
         assert hashlib.sha256((GOLDEN / name).read_bytes()).hexdigest() == digest, f"{name} was edited"
 

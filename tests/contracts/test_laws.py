@@ -22,7 +22,7 @@ each_contract = pytest.mark.parametrize("name", CONTRACTS)
 FREE_FORM = {"message": ("body",), "command": ("arguments",), "acknowledgement": ("result",), "bundle": ("lineage",)}
 """Fields whose content is not this contract's own: whatever JSON holds is right there."""
 OPTIONAL = {
-    "candidate", "serving", "previous", "service", "positive_rate", "nan", "inf", "zero", "out",
+    "candidate", "serving", "previous", "service", "positive_rate", "nan", "inf", "zero", "out", "needed_bytes",
 }  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def test_a_value_can_be_hashed_copied_and_sent_to_a_child(name: str, data: st.Da
 
 # -- where in a document the laws look ---------------------------------------------------------------------------------
 
-TABLES = {"features", "outputs", "files", "opsets", "performance", "errors"}
+TABLES = {"features", "outputs", "files", "opsets", "performance", "errors", "input_bytes"}
 
 
 def paths(value: Any, name: str, path: tuple[str | int, ...] = ()) -> Iterator[tuple[dict[str, Any], tuple]]:
