@@ -266,12 +266,16 @@ class Recorder:
         groups: dict[str, list[_Record]] = {}
         for record in batch:
             groups.setdefault(record.model.digest, []).append(record)
-        for records in groups.values():
-            self._count_group(records)
         large_bytes = sum(r.size_bytes for r in batch if r.size_bytes > self._limits.large_record_bytes)
         if large_bytes:
             with self._ring_lock:
                 self._large_bytes -= large_bytes
+        for records in groups.values():
+            try:
+                self._count_group(records)
+            except Exception:  # a defect may cost these records, counted; it may not cost the windows of other models
+                logger.exception("recorder: %d records could not be counted", len(records))
+                self._lose(records[0].model, len(records))
 
     def _count_group(self, records: Sequence[_Record]) -> None:
         model = records[0].model
@@ -287,7 +291,7 @@ class Recorder:
         gone = [
             digest
             for digest, window in self._windows.items()
-            if window.plan.model.name == plan.model.name and digest != plan.model.digest
+            if window.plan.model.name == plan.model.name and window.plan is not plan
         ]
         return sum(self._close(digest) for digest in gone)
 

@@ -164,6 +164,19 @@ def test_a_switch_keeps_one_version_before_and_other_models(recorder: Recorder) 
     assert set(recorder._plans) == {V2.digest, V3.digest, other.digest}
 
 
+def test_a_model_that_answers_before_it_is_announced_is_watched_from_the_announcement_on(
+    recorder: Recorder, windows: Windows
+) -> None:
+    recorder.record(V2, rows((0, 0)), answer(1), 1, None)
+    recorder._tick()
+    recorder.model_switched(plan(V2))
+    recorder.record(V2, rows((0, 0)), answer(1), 1, None)
+    recorder.flush()
+    unwatched, watched = windows.of(V2)
+    assert (unwatched.baseline_id, unwatched.record_count) == ("", 0)
+    assert (watched.baseline_id, watched.record_count) == ("b" * 64, 1)
+
+
 def test_a_model_nobody_announced_is_counted_without_columns(recorder: Recorder, windows: Windows) -> None:
     stranger = ModelRef("vad", "1.0.0", "e" * 64)
     recorder.record(stranger, rows((0, 0)), {}, 1, None)
