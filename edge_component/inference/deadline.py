@@ -31,7 +31,7 @@ class Leash:
         self._lock = threading.Lock()
         self._ends_at_s = NEVER_S
         self._stopped = False
-        self.options: Any = ort.RunOptions()
+        self.options = _new_options()
 
     def start(self, allowed_s: float) -> None:
         """A run begins."""
@@ -44,7 +44,7 @@ class Leash:
             self._ends_at_s = NEVER_S
             stopped, self._stopped = self._stopped, False
         if stopped:
-            self.options = ort.RunOptions()  # a terminated one ends every later run at once
+            self.options = _new_options()  # a terminated one ends every later run at once
         return stopped
 
     def stop_if_late(self, now_s: float) -> None:
@@ -91,3 +91,13 @@ class DeadlineWatch:
             now_s = self._clock.monotonic_s()
             for leash in leashes:
                 leash.stop_if_late(now_s)
+
+
+def _new_options() -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    """Run options that say outright what ONNX Runtime's Python layer would look up.
+
+    Without the entry, each run with options throws and catches a C++ exception: 46 µs instead of 2 (measured, ORT 1.31).
+    """
+    options = ort.RunOptions()
+    options.add_run_config_entry("gpu_graph_id", "-1")
+    return options
