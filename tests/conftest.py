@@ -8,12 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+settings.register_profile("edgewright", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgewright")  # no example is judged by the clock: the machine may be busy with something else
 
 PROGRAMS = {
     "mosquitto": "mosquitto",
     "bwrap": "bubblewrap",
+    "mkfs.ext4": "e2fsprogs",
     "strace": "strace",
     "chromium": "chromium",
 }

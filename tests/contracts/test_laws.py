@@ -14,9 +14,7 @@ from edge_component.contracts.errors import ContractError, MalformedError, Unsup
 from tests.contracts.strategies import CONTRACTS
 
 ROOMY = 10_000_000
-LAWS = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+LAWS = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 each_contract = pytest.mark.parametrize("name", CONTRACTS)
 
 FREE_FORM = {"message": ("body",), "command": ("arguments",), "acknowledgement": ("result",), "bundle": ("lineage",)}

@@ -2,9 +2,9 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,10 @@ CUTS = 12
 
 
 @pytest.mark.root
-def test_no_acknowledged_message_is_lost_in_a_power_cut(tmp_path: Path) -> None:
-    if os.geteuid() != 0 or not shutil.which("mkfs.ext4") or not Path("/dev/loop-control").exists():
-        pytest.skip("needs root, mkfs.ext4 (e2fsprogs) and loop devices")
+def test_no_acknowledged_message_is_lost_in_a_power_cut(tmp_path: Path, needs_program: Callable[[str], str]) -> None:
+    needs_program("mkfs.ext4")
+    if os.geteuid() != 0 or not Path("/dev/loop-control").exists():
+        pytest.skip("power can only be cut by root, on a machine with loop devices")
     script = Path(__file__).with_name("power_cuts.py")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     namespace = ["unshare", "--mount", "--propagation", "private"]
