@@ -4,6 +4,7 @@ The failure this exists for: an API whose errors have three shapes. The domain k
 become is decided here and nowhere else.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -13,8 +14,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud.errors import ConflictError, EdgewrightError, InvalidInputError, NotFoundError, UnavailableError
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:edgewright:problem:"
@@ -71,9 +75,37 @@ def install(app: FastAPI) -> None:
     def routed(request: Request, error: HTTPException) -> JSONResponse:
         return problem(request, HTTPStatus(error.status_code), str(error.detail), headers=error.headers)
 
-    @app.exception_handler(Exception)
-    def unexpected(request: Request, _: Exception) -> JSONResponse:
-        return problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; it was logged.")
+    app.add_middleware(UnexpectedErrors)
+
+
+class UnexpectedErrors:
+    """A defect of ours becomes a logged problem document, and the connection lives on.
+
+    Starlette would answer too, but raise again, upon which the server closes a connection that the client believes open.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap the application below."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on; answer if what is below fails before it has."""
+        has_begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = has_begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception:
+            if scope["type"] != "http" or has_begun:
+                raise
+            log.exception("%s %s failed in a way that nobody foresaw", scope["method"], scope["path"])
+            detail = "Something went wrong here; it was logged."
+            answer = problem(Request(scope), HTTPStatus.INTERNAL_SERVER_ERROR, detail)
+            await answer(scope, receive, send)
 
 
 def problem(

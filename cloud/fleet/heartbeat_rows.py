@@ -19,7 +19,7 @@ Row = tuple[Any, ...]
 def fingerprint(heartbeat: Heartbeat) -> str:
     """128 bits over everything cold; equal fingerprints mean equal cold rows."""
     cold = (
-        heartbeat.runtime_version, heartbeat.platform, heartbeat.process_id, heartbeat.started_at, heartbeat.boot_id,
+        heartbeat.runtime_version, heartbeat.platform, heartbeat.process_id, to_ms(heartbeat.started_at), heartbeat.boot_id,
         heartbeat.health, heartbeat.reasons, tuple(_model_row("", model) for model in heartbeat.models),
     )  # fmt: skip
     return hashlib.blake2b(repr(cold).encode(), digest_size=16).hexdigest()

@@ -6,6 +6,7 @@ No decisions and no paging (``queries``); each function reads within its caller'
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from cloud.fleet.database import from_ms
@@ -15,6 +16,9 @@ Json = dict[str, Any]
 HISTORY_COUNT = 20
 """Events and deployments shown with one device."""
 
+TIMES_KEPT_COUNT = 8_192
+"""Formatted times kept: half of a page's work, and the next page of a fleet asks for many of the same."""
+
 
 def summaries(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> list[Json]:
     """Devices as a list shows them; ``rows`` are of ``device`` with its heartbeat."""
@@ -22,6 +26,7 @@ def summaries(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> li
     models = _grouped(connection, "device_model", names)
     wanted = _grouped(connection, "wanted", names)
     groups = _grouped(connection, "device_group", names)
+    drift = _latest_drift(connection, names)
     return [
         {
             "thing_name": (name := row["thing_name"]),
@@ -34,7 +39,7 @@ def summaries(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> li
             "groups": [group["group_name"] for group in groups.get(name, ())],
             "models": [_model(model) for model in models.get(name, ())],
             "wanted": [{key: one[key] for key in one.keys() if key != "thing_name"} for one in wanted.get(name, ())],  # noqa: SIM118 - a row iterates over values
-            "drift": _latest_drift(connection, name),
+            "drift": drift.get(name),
         }
         for row in rows
     ]
@@ -59,15 +64,15 @@ def _model(row: sqlite3.Row) -> Json:
     }
 
 
-def _latest_drift(connection: sqlite3.Connection, thing_name: str) -> Json | None:
-    row = connection.execute(
-        "SELECT * FROM decision WHERE thing_name = ? ORDER BY decision_id DESC LIMIT 1", (thing_name,)
-    ).fetchone()
-    if row is None:
-        return None
-    return {key: row[key] for key in ("decision_id", "model_name", "version", "level", "action", "sentence")} | {
-        "at": moment(row["at_ms"])
-    }
+def _latest_drift(connection: sqlite3.Connection, names: str) -> dict[str, Json]:
+    rows = connection.execute(
+        "SELECT decision_id, at_ms, thing_name, model_name, version, level, action, sentence"
+        " FROM json_each(?) n CROSS JOIN decision"
+        " ON decision_id = (SELECT max(decision_id) FROM decision WHERE thing_name = n.value)",
+        (names,),
+    )
+    kept = ("decision_id", "model_name", "version", "level", "action", "sentence")
+    return {row["thing_name"]: {key: row[key] for key in kept} | {"at": moment(row["at_ms"])} for row in rows}
 
 
 def details(connection: sqlite3.Connection, row: sqlite3.Row) -> Json:
@@ -148,6 +153,7 @@ def decision_of(row: sqlite3.Row) -> Json:
     }
 
 
+@lru_cache(maxsize=TIMES_KEPT_COUNT)
 def moment(at_ms: int | None) -> str | None:
     """A stored time as ISO 8601 with microseconds and ``Z``."""
     return None if at_ms is None else format_moment(from_ms(at_ms))
