@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -19,6 +19,7 @@ from rich.table import Table
 from simulator.demo.command import DemoOptions, run_demo
 from simulator.errors import SimulatorError
 from simulator.mqtt import BrokerAddress
+from simulator.mqtt.broker import Kind
 from simulator.nucleus.control import ask_device
 from simulator.nucleus.process import ProcessOptions, run_device
 from simulator.nucleus.profile import PROFILES, paced
@@ -27,7 +28,7 @@ from simulator.up import local_installation
 DEFAULT_FOLDER = Path(".edgewright/sim")
 DEMO_FOLDER = Path(".edgewright/demo")
 UNAVAILABLE = 5
-KINDS = ("auto", "mosquitto", "iotcore")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 app = typer.Typer(
     name="edgewright-sim",

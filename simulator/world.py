@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from simulator.errors import SimulatorError
-from simulator.mqtt import Broker, start_broker
+from simulator.mqtt import Broker
 from simulator.processes import Server, run_json
+from simulator.up import local_installation
 
 START_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 300.0
@@ -44,7 +45,6 @@ class World:
         self.logs = folder / "logs"
         self.environment: dict[str, str] = {}
         self.api_url = ""
-        self.endpoint_url = ""
         self._stack = ExitStack()
         self._servers: list[Server] = []
 
@@ -58,8 +58,9 @@ class World:
         with ExitStack() as undo:
             self._stack = undo
             self._claim_folder()
-            self.broker = self._start_broker()
-            self._start_cloud()
+            self._installation = undo.enter_context(local_installation(self.folder / "installation"))
+            self._servers.append(self._installation.cloud)
+            self.environment = _environment(self._installation.environment, self.folder)
             self._stack = undo.pop_all()
         return self
 
@@ -75,6 +76,16 @@ class World:
         """
         command = [sys.executable, "-m", "cloud.cli.app", *arguments, "-o", "json"]
         return run_json(command, self.environment, self.logs / "edgewright.log", COMMAND_TIMEOUT_S)
+
+    @property
+    def broker(self) -> Broker:
+        """What devices and cloud talk over; may be stopped and started again."""
+        return self._installation.broker
+
+    @property
+    def endpoint_url(self) -> str:
+        """The local cloud's."""
+        return self._installation.url
 
     @property
     def platform(self) -> str:
@@ -117,7 +128,7 @@ class World:
         root = self.devices / thing_name
         command = [
             sys.executable, "-m", "simulator.cli", "device", "run", thing_name,
-            "--root", str(root), "--broker", str(self.broker_file),
+            "--root", str(root), "--broker", str(self._installation.broker_file),
             *(word for group in groups for word in ("--group", group)),
         ]  # fmt: skip
         server = self._start(thing_name, command)
@@ -147,24 +158,6 @@ class World:
         self.devices = short / "d"
         self.devices.symlink_to(self.folder / "devices")
 
-    def _start_broker(self) -> Broker:
-        (self.folder / "broker").mkdir()
-        broker = start_broker(self.folder / "broker")
-        self._stack.callback(broker.stop)
-        self.broker_file = self.folder / "broker.json"
-        broker.address.write(self.broker_file)
-        return broker
-
-    def _start_cloud(self) -> None:
-        port = _free_port()
-        self.endpoint_url = f"http://127.0.0.1:{port}"
-        self.environment = _environment(self.endpoint_url, self.folder)
-        command = [
-            sys.executable, "-m", "simulator.aws.server", "--port", str(port),
-            "--state-dir", str(self.folder / "cloud"), "--broker", str(self.broker_file),
-        ]  # fmt: skip
-        self._start("local-cloud", command).wait_for_line('{"url"', START_TIMEOUT_S)
-
     def _start(self, name: str, command: Sequence[str]) -> Server:
         server = Server(name, command, self.environment, self.logs)
         self._stack.callback(server.stop)
@@ -172,20 +165,16 @@ class World:
         return server
 
 
-def _environment(endpoint_url: str, folder: Path) -> dict[str, str]:
+def _environment(cloud: Mapping[str, str], folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "EDGEWRIGHT_"))}
-    chosen: Mapping[str, str] = {
-        "AWS_ENDPOINT_URL": endpoint_url,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
+    return {
+        **kept,
+        **cloud,
         "EDGEWRIGHT_DATABASE_URL": f"sqlite:///{folder / 'fleet.db'}",
         "ORT_DISABLE_TELEMETRY": "1",
         "OMP_NUM_THREADS": "1",
         "NO_COLOR": "1",
     }
-    return {**kept, **chosen}
 
 
 def _free_port() -> int:

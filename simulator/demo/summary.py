@@ -124,7 +124,7 @@ class Summary:
                 f"{self.retrain.before:.3f} before, {self.retrain.after:.3f} after, on the same held-out stretch."
             )
         for refusal in self.refused:
-            yield f"{refusal.version} was refused on {refusal.thing_name}: {refusal.reason}"
+            yield f"{refusal.thing_name}: {refusal.reason}"
 
     def holds(self) -> bool:
         """Whether the run showed what the demo promises."""

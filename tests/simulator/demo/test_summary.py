@@ -55,4 +55,4 @@ def test_sentences_name_the_figures() -> None:
     assert "10 predictions answered, 0 failed." in text
     assert "one runtime process throughout (41)" in text
     assert "0.410 before, 0.240 after" in text
-    assert "1.2.0 was refused on station-ewr" in text
+    assert "station-ewr: golden-mismatch" in text
