@@ -26,7 +26,6 @@ class RuntimeConfig:
         probation_failed_ratio_max: share of requests the model may fail on probation before it is reverted.
         probation_requests_min: requests before that share means anything.
         pending_starts_max: starts of the runtime that a model on probation may see before it is reverted.
-        retained_versions_count: versions kept on disk for each model, the active one included; at least 2.
         intra_op_threads: of each ONNX Runtime session.
         connections_max: client connections at once.
         channels_max: open channels of one connection.
@@ -44,7 +43,6 @@ class RuntimeConfig:
     probation_failed_ratio_max: float = 0.05
     probation_requests_min: int = 20
     pending_starts_max: int = 3
-    retained_versions_count: int = 2
     intra_op_threads: int = 1
     connections_max: int = 64
     channels_max: int = 16
@@ -72,7 +70,7 @@ class RuntimeConfig:
 
 
 MINIMA: Mapping[str, float] = {
-    "heartbeat_s": 1, "window_s": 1, "outbox_bytes_max": 65_536, "pending_starts_max": 1, "retained_versions_count": 2,
+    "heartbeat_s": 1, "window_s": 1, "outbox_bytes_max": 65_536, "pending_starts_max": 1,
     "intra_op_threads": 1, "connections_max": 1, "channels_max": 1, "channel_bytes_max": 65_536, "run_s_max": 0.001,
 }  # fmt: skip
 """Inclusive; 0 for every number not listed."""

@@ -13,7 +13,6 @@ import logging
 import os
 import threading
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 from edge_component.activation.activator import Activator, ActivatorParts
@@ -100,11 +99,6 @@ class Runtime:
             admin_listener(parts.work_path, _Administration(self, self._activator, self._sink)),
         )
         self._identity = identify_process(parts.version, platform, parts.clock.now())
-
-    @property
-    def started_at(self) -> datetime:
-        """When this process began to be a runtime."""
-        return self._identity.started_at
 
     def start(self) -> None:
         """Take the work folder, restore what served, then open the doors.

@@ -98,14 +98,19 @@ class ShieldedSink:
 
     def flush(self) -> int:
         """See :class:`TelemetrySink`."""
-        with _logged("flush"):
+        try:
             return self._sink.flush()
+        except Exception:  # as in _logged
+            log.exception("telemetry could not flush; serving goes on")
+            return 0
 
     def outbox_state(self) -> OutboxState:
         """See :class:`TelemetrySink`."""
-        OutboxState()
-        with _logged("tell of its outbox"):
+        try:
             return self._sink.outbox_state()
+        except Exception:  # as in _logged
+            log.exception("telemetry could not tell of its outbox; serving goes on")
+            return OutboxState()
 
     def stop(self) -> None:
         """See :class:`TelemetrySink`."""

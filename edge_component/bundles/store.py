@@ -57,10 +57,6 @@ class Store:
         """Where a bundle lies, if it is there."""
         return self._bundles / digest
 
-    def free_bytes(self) -> int:
-        """Left on the store's file system."""
-        return shutil.disk_usage(self._bundles).free
-
     def stage(
         self, archive: Path, limits: UnpackLimits, in_time: Callable[[], bool]
     ) -> tuple[Path, dict[str, FoundFile]]:

@@ -19,6 +19,7 @@ import time
 import uuid
 
 RETRY_S = 0.2
+PATH_BYTES_MAX = 107  # of a Unix socket's address on Linux
 
 
 def main() -> int:
@@ -87,7 +88,7 @@ def ask(arguments: argparse.Namespace, left_s: float) -> "dict[str, object]":
     }
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(left_s)
-        connection.connect(arguments.socket)
+        connect(connection, arguments.socket)
         connection.sendall(json.dumps(command).encode() + b"\n")
         with connection.makefile("rb") as lines:
             line = lines.readline()
@@ -97,6 +98,18 @@ def ask(arguments: argparse.Namespace, left_s: float) -> "dict[str, object]":
     if not isinstance(answer, dict):
         raise ValueError("the answer is not an object")  # noqa: TRY004 - retried like any other unusable answer
     return answer
+
+
+def connect(connection: socket.socket, path: str) -> None:
+    """Connect; a path beyond what the kernel takes goes through its folder's descriptor."""
+    if len(os.fsencode(path)) <= PATH_BYTES_MAX:
+        connection.connect(path)
+        return
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)  # noqa: PTH120 - as above
+    try:
+        connection.connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")  # noqa: PTH119 - as above
+    finally:
+        os.close(folder)
 
 
 def notify_ready() -> None:

@@ -110,3 +110,11 @@ def test_a_runtime_upgrade_under_an_unchanged_model_needs_no_hand_over(
     upgraded = start_runtime(runtime.work, version="1.1.0")
     status = upgraded.admin.status()
     assert (status.runtime_version, [model.active.version for model in status.models]) == ("1.1.0", ["1.0.0"])
+
+
+def test_a_work_folder_deeper_than_a_socket_address_is_long(
+    start_runtime: StartRuntime, bundles: BundleFactory, tmp_path: Path
+) -> None:
+    runtime = start_runtime(tmp_path / ("d" * 60) / ("e" * 60) / "work")
+    assert len(str(runtime.work / "admin.sock")) > 107
+    assert hand_over(runtime.work, bundles.scale("1.0.0", 2.0))[0] == 0

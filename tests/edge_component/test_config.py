@@ -1,0 +1,38 @@
+"""Configuration as it arrives: strings on Lite, typing mistakes anywhere, fields of the future."""
+
+import pytest
+
+from edge_component.config import RuntimeConfig
+
+
+def test_strings_and_numbers_mean_the_same_and_unknown_fields_are_no_problem() -> None:
+    as_strings = {"heartbeat_s": "15", "connections_max": "8", "ingest_rule": "mine", "from_the_future": {"x": 1}}
+    as_numbers = {"heartbeat_s": 15, "connections_max": 8.0, "ingest_rule": "mine"}
+    assert RuntimeConfig.from_document(as_strings) == RuntimeConfig.from_document(as_numbers)
+    config, problems = RuntimeConfig.from_document(as_strings)
+    assert (config.heartbeat_s, config.connections_max, config.ingest_rule, problems) == (15.0, 8, "mine", ())
+    assert isinstance(config.connections_max, int)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("heartbeat_s", "soon"),
+        ("heartbeat_s", 0),
+        ("heartbeat_s", "nan"),
+        ("window_s", "inf"),
+        ("window_s", None),
+        ("window_s", True),
+        ("probation_s", -1),
+        ("connections_max", "2.5"),
+        ("outbox_bytes_max", 10),
+        ("ingest_rule", ""),
+        ("ingest_rule", 7),
+    ],
+)
+def test_a_field_that_cannot_be_read_keeps_its_default_and_is_named(field: str, value: object) -> None:
+    config, problems = RuntimeConfig.from_document({field: value, "stop_s": "1"})
+    assert getattr(config, field) == getattr(RuntimeConfig(), field)
+    assert config.stop_s == 1.0
+    assert len(problems) == 1
+    assert f"configuration field {field}: " in problems[0]
