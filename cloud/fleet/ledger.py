@@ -122,6 +122,15 @@ class Ledger:
                 for row in connection.execute("SELECT * FROM repair")
             }
 
+    def forget_tries(self, keys: Iterable[RepairKey]) -> None:
+        """Let the count of these keys start anew."""
+        rows = [(key.target_arn, key.component_name, key.version) for key in keys]
+        if rows:
+            with self._database.write() as connection:
+                connection.executemany(
+                    "DELETE FROM repair WHERE target_arn = ? AND component_name = ? AND version = ?", rows
+                )
+
     def record_try(self, repair: Repair, now: datetime) -> None:
         """Count a try before it is made, so that a crash cannot make it endless."""
         key = repair.key
@@ -142,10 +151,10 @@ class Ledger:
             )
 
     def record_given_up(self, given_up: GiveUp, now: datetime) -> None:
-        """Once for each key."""
+        """Once for each row of tries."""
         key = given_up.key
         with self._database.write() as connection:
-            name = f"given-up/{key.target_arn}/{key.component_name}/{key.version}"
+            name = f"given-up/{key.target_arn}/{key.component_name}/{key.version}/{to_ms(given_up.last_at)}"
             _repair_events(connection, given_up, name, "given-up", now)
 
 

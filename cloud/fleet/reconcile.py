@@ -22,7 +22,7 @@ from cloud.fleet.desired import (
 )
 from cloud.fleet.health import HealthLimits, Verdict, judge
 from cloud.fleet.ledger import Ledger
-from cloud.fleet.repair import GiveUp, RepairLimits, decide_repairs
+from cloud.fleet.repair import GiveUp, RepairLimits, decide_repairs, forgettable, repairable
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,10 @@ class Reconciler:
 
     def _repair(self, verdicts: Mapping[str, Verdict], now: datetime) -> tuple[tuple[str, ...], tuple[str, ...]]:
         diverged = {name: verdict.differences for name, verdict in verdicts.items() if verdict.differences}
-        steps = decide_repairs(diverged, self._ledger.targets(), self._ledger.tried(), now, self._limits.repair)
+        targets, tried, limits = self._ledger.targets(), self._ledger.tried(), self._limits.repair
+        still_open = [key for key, _ in repairable(diverged, targets)]
+        self._ledger.forget_tries(forgettable(tried, still_open, now, limits))
+        steps = decide_repairs(diverged, targets, tried, now, limits)
         repaired, given_up = [], []
         for step in steps:
             if isinstance(step, GiveUp):

@@ -5,7 +5,8 @@ Measured to repair it: a configuration merge with a nonce on the model component
 component's ``startup`` again. Lite listens to thing groups only, so the repair goes to the target that wanted the
 version; on devices that already serve it the hand-over answers ``already-active`` and nothing changes.
 
-Bounded: at most ``tries_max`` for one (target, component, version), ``pause_s`` apart, then it is left to a person.
+Bounded: at most ``tries_max`` for one (target, component, version), ``pause_s`` apart, then it is left to a person. The
+count starts anew only once nothing of that key has differed, and nothing was tried, for ``forget_after_s``.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,10 +19,17 @@ from cloud.fleet.health import Difference
 
 @dataclass(frozen=True, slots=True)
 class RepairLimits:
-    """Attributes: ``tries_max`` deployments for one difference; ``pause_s`` seconds from one to the next."""
+    """How often, how soon again, and when an old difference is forgotten.
+
+    Attributes:
+        tries_max: deployments for one difference.
+        pause_s: from one try to the next.
+        forget_after_s: since the last try, for a key of which nothing differs any more.
+    """
 
     tries_max: int = 3
     pause_s: float = 60.0
+    forget_after_s: float = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +70,11 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Tried often enough: a person must look."""
+    """Tried often enough: a person must look. ``last_at`` is when it was tried last."""
 
     key: RepairKey
     things: tuple[str, ...]
+    last_at: datetime
 
     @property
     def sentence(self) -> str:
@@ -92,23 +101,28 @@ def decide_repairs(
         now: the time of this run.
         limits: bounds.
     """
+    open_differences = repairable(diverged, targets)
+    decided = (
+        _decide(key, deployment_id, tuple(things), ledger.get(key), now, limits)
+        for (key, deployment_id), things in open_differences.items()
+    )
+    return tuple(step for step in decided if step is not None)
+
+
+def repairable(
+    diverged: Mapping[str, Iterable[Difference]], targets: Mapping[str, str]
+) -> Mapping[tuple[RepairKey, str], list[str]]:
+    """Differences that a repair is for: (key, deployment id) to the things that differ, by name."""
     things: dict[tuple[RepairKey, str], list[str]] = {}
     for thing_name, differences in sorted(diverged.items()):
         for difference in differences:
             wanted = difference.wanted
             target_arn = targets.get(wanted.deployment_id)
-            if (
-                difference.kind != "diverged"
-                or target_arn is None
-                or not wanted.component_name.startswith(MODEL_PREFIX)
-            ):
-                continue
-            key = RepairKey(target_arn, wanted.component_name, wanted.version)
-            things.setdefault((key, wanted.deployment_id), []).append(thing_name)
-    decided = (
-        _decide(key, which, tuple(names), ledger.get(key), now, limits) for (key, which), names in things.items()
-    )
-    return tuple(step for step in decided if step is not None)
+            is_model = wanted.component_name.startswith(MODEL_PREFIX)
+            if difference.kind == "diverged" and target_arn is not None and is_model:
+                key = RepairKey(target_arn, wanted.component_name, wanted.version)
+                things.setdefault((key, wanted.deployment_id), []).append(thing_name)
+    return things
 
 
 def _decide(
@@ -124,10 +138,18 @@ def _decide(
     if now < tried.last_at + timedelta(seconds=limits.pause_s):
         return None
     if tried.try_count >= limits.tries_max:
-        return GiveUp(key, things)
+        return GiveUp(key, things, tried.last_at)
     try_number = tried.try_count + 1
     return Repair(key, deployment_id, _nonce(now, try_number), try_number, things)
 
 
 def _nonce(now: datetime, try_number: int) -> str:
     return f"{now:%Y%m%dT%H%M%SZ}-{try_number}"
+
+
+def forgettable(
+    ledger: Mapping[RepairKey, Tried], still_open: Iterable[RepairKey], now: datetime, limits: RepairLimits
+) -> tuple[RepairKey, ...]:
+    """Keys whose count starts anew: nothing of them differs, and the last try is long past."""
+    open_keys, before = set(still_open), now - timedelta(seconds=limits.forget_after_s)
+    return tuple(key for key, tried in ledger.items() if key not in open_keys and tried.last_at < before)

@@ -7,7 +7,7 @@ import pytest
 
 from cloud.fleet.desired import DeploymentRecord, Publication, Wanted, identified, parse_target, wanted_by_thing
 from cloud.fleet.health import Claim, DeviceView, Difference, Serving, judge
-from cloud.fleet.repair import GiveUp, Repair, RepairKey, RepairLimits, Tried, decide_repairs
+from cloud.fleet.repair import GiveUp, Repair, RepairKey, RepairLimits, Tried, decide_repairs, forgettable
 from tests.cloud.fleet.samples import DIGEST, T0
 
 COMPONENT = "com.edgewright.model.Weather"
@@ -108,6 +108,14 @@ def test_the_runtime_is_never_repaired_by_a_nonce_and_an_unknown_target_is_left(
     runtime = Difference("diverged", Wanted(RUNTIME, "0.2.0", "dep-1"), "0.1.0", "x")
     assert decide_repairs({"EWR": (runtime,)}, TARGETS, {}, NOW) == ()
     assert decide_repairs(DIVERGED, {}, {}, NOW) == ()
+
+
+def test_a_count_starts_anew_only_long_after_nothing_differs() -> None:
+    limits = RepairLimits(forget_after_s=3_600)
+    recent, old = Tried(3, NOW - timedelta(seconds=3_599)), Tried(3, NOW - timedelta(seconds=3_601))
+    assert forgettable({KEY: recent}, (), NOW, limits) == ()
+    assert forgettable({KEY: old}, (), NOW, limits) == (KEY,)
+    assert forgettable({KEY: old}, (KEY,), NOW, limits) == ()
 
 
 def test_wanted_is_the_union_of_targets_and_the_later_deployment_wins() -> None:
