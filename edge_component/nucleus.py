@@ -111,6 +111,9 @@ class GreengrassNucleus:
         self._clock = clock
         self._random = random
         self._limits = limits or NucleusLimits()
+        logging.getLogger("awsiot.eventstreamrpc").setLevel(
+            logging.CRITICAL
+        )  # it logs each attempt; we the transitions
         group = EventLoopGroup(1)
         self._bootstrap = ClientBootstrap(group, DefaultHostResolver(group))
         self._client: GreengrassCoreIPCClientV2 | None = None

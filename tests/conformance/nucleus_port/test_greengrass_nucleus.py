@@ -26,6 +26,7 @@ def test_a_nucleus_that_is_away_at_the_start_is_said_once_and_found_later(
     world.nucleus.report_running()
     assert not world.nucleus.wait_connected(0.3)  # several attempts by then
     assert len(warnings_in(caplog, "not reachable")) == 1
+    assert [record.name for record in caplog.records if record.name.startswith("aws")] == []
     world.restore_connection()
     assert world.nucleus.wait_connected(WAIT_S)
     eventually(lambda: world.states() == ["RUNNING"], "the state is told once there is somebody to tell")
