@@ -186,6 +186,7 @@ def _try_model(folder: Path, say: "_Say") -> None:
 
     say(phase="load")
     manifest = read_manifest((folder / MANIFEST_FILE).read_bytes())
+    _cap_processor_time(manifest.caps.load_timeout_ms / 1000)
     golden = load_golden(folder, manifest)
     _cap_memory(manifest.caps.memory_bytes_max)
     session = Session.load(folder / MODEL_FILE, manifest)
@@ -197,6 +198,12 @@ def _try_model(folder: Path, say: "_Say") -> None:
 
 class _Say(Protocol):
     def __call__(self, **fields: str) -> None: ...
+
+
+def _cap_processor_time(allowed_s: float) -> None:
+    """The parent's patience ends sooner; this is for a parent that was killed and left an endless model behind."""
+    limit_s = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime + allowed_s) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s))
 
 
 def _cap_memory(more_bytes: int) -> None:

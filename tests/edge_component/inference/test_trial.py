@@ -1,5 +1,8 @@
 """Bad models, each costing a child process and nothing else, each with its own verdict."""
 
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -125,3 +128,13 @@ def test_the_callers_deadline_holds_too(bundles: BundleFactory, tmp_path: Path) 
     with pytest.raises(TrialFailedError) as caught:
         run_trial(folder, manifest, allowed_s=1.0)
     assert caught.value.error.code == "trial-timeout"
+
+
+def test_a_child_whose_parent_was_killed_does_not_burn_a_core_for_ever(bundles: BundleFactory, tmp_path: Path) -> None:
+    folder, _ = unpacked(bundles, tmp_path, {"model.onnx": endless_model()}, Caps(load_timeout_ms=100))
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "edge_component.inference.trial", str(folder), str(writing)]
+    with subprocess.Popen(command, pass_fds=(writing,), stderr=subprocess.DEVNULL) as orphan:
+        os.close(writing)
+        assert orphan.wait(30) in (-signal.SIGXCPU, -signal.SIGKILL)
+    os.close(reading)
