@@ -127,7 +127,7 @@ def _by_own_account(view: DeviceView) -> Verdict:
 def _differences(view: DeviceView, limits: HealthLimits) -> Iterable[Difference]:
     for name, wanted in sorted(view.wanted.items()):
         if name == RUNTIME_COMPONENT:
-            serving = Serving(view.runtime_version, "", "")
+            serving = Serving(view.runtime_version, wanted.digest, "")  # a heartbeat names the runtime's version alone
         elif name.startswith(MODEL_PREFIX):
             serving = view.models.get(_model_name(wanted), Serving("", "", ""))
         else:

@@ -50,6 +50,11 @@ CASES = [
         view(wanted={RUNTIME: Wanted(RUNTIME, "0.2.0", "dep-1")}, claims=claim("SUCCEEDED")),
         "diverged",
     ),
+    (
+        "runtime of the wanted version, whose publication has digests that no heartbeat names",
+        view(wanted={RUNTIME: Wanted(RUNTIME, "0.1.0", "dep-1", "", DIGEST)}, claims=claim("SUCCEEDED")),
+        "ok",
+    ),
     ("foreign component", view(wanted={"aws.greengrass.Cli": Wanted("aws.greengrass.Cli", "2", "dep-1")}), "ok"),
     (
         "no publication record: version by the component's last word",
