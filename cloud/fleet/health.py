@@ -127,13 +127,19 @@ def _by_own_account(view: DeviceView) -> Verdict:
 def _differences(view: DeviceView, limits: HealthLimits) -> Iterable[Difference]:
     for name, wanted in sorted(view.wanted.items()):
         if name == RUNTIME_COMPONENT:
-            serving = Serving(view.runtime_version, wanted.digest, "")  # a heartbeat names the runtime's version alone
+            serving = Serving(view.runtime_version, "", "")
         elif name.startswith(MODEL_PREFIX):
             serving = view.models.get(_model_name(wanted), Serving("", "", ""))
         else:
             continue
-        if serving.version != wanted.version or (wanted.digest and serving.digest != wanted.digest):
+        if not _is_wanted(serving, wanted):
             yield _difference(view, wanted, serving, limits)
+
+
+def _is_wanted(serving: Serving, wanted: Wanted) -> bool:
+    """By digest where both are bundles. A runtime says its version alone: an archive's digest is known to no archive."""
+    is_bundle = bool(wanted.digest) and wanted.component_name.startswith(MODEL_PREFIX)
+    return serving.version == wanted.version and (not is_bundle or serving.digest == wanted.digest)
 
 
 def _difference(view: DeviceView, wanted: Wanted, serving: Serving, limits: HealthLimits) -> Difference:

@@ -51,7 +51,7 @@ CASES = [
         "diverged",
     ),
     (
-        "runtime of the wanted version, whose publication has digests that no heartbeat names",
+        "the wanted runtime, whose record has its archive's digest",
         view(wanted={RUNTIME: Wanted(RUNTIME, "0.1.0", "dep-1", "", DIGEST)}, claims=claim("SUCCEEDED")),
         "ok",
     ),
