@@ -108,6 +108,18 @@ def kill_daemon(root: RootOption) -> None:
     ask_device(root, "kill-daemon")
 
 
+@device.command("stop-ipc")
+def stop_ipc(root: RootOption) -> None:
+    """End the IPC daemon: components lose their nucleus, and its socket is gone."""
+    ask_device(root, "stop-ipc")
+
+
+@device.command("start-ipc")
+def start_ipc(root: RootOption) -> None:
+    """Start the IPC daemon again."""
+    ask_device(root, "start-ipc")
+
+
 @device.command("surprise")
 def surprise(
     root: RootOption,
@@ -139,8 +151,6 @@ def demo(
 
       edgewright-sim demo --exit --summary summary.json
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.default_int_handler)  # whoever ends the demo, it tidies up
     if not run_demo(DemoOptions(folder.resolve(), exit_at_end, summary), Console()):
         console.print("[bold red]error:[/] the demo ended without showing everything it promises; see above")
         raise typer.Exit(1)

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from simulator.errors import SimulatorError
@@ -123,15 +124,28 @@ class World:
         server = self._start("fleet-api", [sys.executable, "-m", "cloud.cli.app", "serve", "--port", str(port)])
         server.wait_for_line(self.api_url, START_TIMEOUT_S)
 
-    def start_device(self, thing_name: str, groups: Sequence[str]) -> Path:
-        """Provision a core device and start its nucleus; returns the runtime component's work path."""
+    def start_device(
+        self,
+        thing_name: str,
+        groups: Sequence[str],
+        pace: float = 1.0,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Path:
+        """Provision a core device and start its nucleus; returns the runtime component's work path.
+
+        Args:
+            thing_name: who it is.
+            groups: thing groups that it joins.
+            pace: multiplies the nucleus's own waits; 1: as measured.
+            environment: what is different for this device, such as the way to its cloud.
+        """
         root = self.devices / thing_name
         command = [
             sys.executable, "-m", "simulator.cli", "device", "run", thing_name,
-            "--root", str(root), "--broker", str(self._installation.broker_file),
+            "--root", str(root), "--broker", str(self._installation.broker_file), "--pace", str(pace),
             *(word for group in groups for word in ("--group", group)),
         ]  # fmt: skip
-        server = self._start(thing_name, command)
+        server = self._start(thing_name, command, environment)
         server.wait_for_line('{"', START_TIMEOUT_S)
         return root / "work" / "com.edgewright.Runtime"
 
@@ -158,8 +172,10 @@ class World:
         self.devices = short / "d"
         self.devices.symlink_to(self.folder / "devices")
 
-    def _start(self, name: str, command: Sequence[str]) -> Server:
-        server = Server(name, command, self.environment, self.logs)
+    def _start(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})
+    ) -> Server:
+        server = Server(name, command, {**self.environment, **environment}, self.logs)
         self._stack.callback(server.stop)
         self._servers.append(server)
         return server

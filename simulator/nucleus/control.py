@@ -3,8 +3,8 @@
 One JSON object per line each way: ``{"command": …, …}`` is answered by ``{"ok": true, "result": …}`` or
 ``{"ok": false, "error": …}``. The socket is the user's own (mode 0600). It is no part of Greengrass.
 
-Commands: ``status``; ``kill-component`` {name, signal}; ``restart-nucleus``; ``kill-daemon``; ``power-off`` and
-``power-on``; ``surprise`` {start_delay_s?, daemon_dies_after?}.
+Commands: ``status``; ``kill-component`` {name, signal}; ``restart-nucleus``; ``kill-daemon``; ``stop-ipc``
+and ``start-ipc``; ``power-off`` and ``power-on``; ``surprise`` {start_delay_s?, daemon_dies_after?}.
 """
 
 import asyncio
@@ -39,6 +39,8 @@ class ControlServer:
             "kill-component": self._kill_component,
             "restart-nucleus": lambda _: device.restart_nucleus(),
             "kill-daemon": lambda _: device.kill_deployment_daemon(),
+            "stop-ipc": lambda _: device.stop_ipc(),
+            "start-ipc": lambda _: device.start_ipc(),
             "power-off": lambda _: device.power_off(),
             "power-on": lambda _: device.start(),
             "surprise": self._surprise,

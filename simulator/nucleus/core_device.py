@@ -148,6 +148,14 @@ class CoreDevice:
         await _cancelled(self._daemon)
         self._daemon = asyncio.get_running_loop().create_task(self._run_daemon(self.options.profile.daemon_restart_s))
 
+    async def stop_ipc(self) -> None:
+        """End the IPC daemon (on Lite a process of its own): connections and socket go, everything else stays."""
+        await self._ipc.close()
+
+    async def start_ipc(self) -> None:
+        """Have it back."""
+        await self._ipc.start()
+
     def kill_component(self, name: str, number: int = signal.SIGKILL) -> bool:
         """Send a signal to a component's processes; ``False`` if it has none."""
         return self.supervisor.kill(name, number)

@@ -73,6 +73,9 @@ def test_up_stays_up_and_carries_a_device(up: Up) -> None:
         delay = sim("device", "surprise", "--root", str(root), "--start-delay", "com.example.A=1.5",
                     "--daemon-dies-after", "record")  # fmt: skip
         assert json.loads(delay.stdout) == {"start_delay_s": {"com.example.A": 1.5}, "daemon_dies_after": "record"}
+        ipc = root / "gg-ipc.socket"
+        assert (sim("device", "stop-ipc", "--root", str(root)).returncode, ipc.exists()) == (0, False)
+        assert (sim("device", "start-ipc", "--root", str(root)).returncode, ipc.is_socket()) == (0, True)
         assert sim("device", "power-off", "--root", str(root)).returncode == 0
         assert status(root)["running"] is False
         assert sim("device", "power-on", "--root", str(root)).returncode == 0
