@@ -43,36 +43,40 @@ def linear_model(slope: float) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def write_compilation(folder: Path, slope: float = 1.0, platforms: tuple[str, ...] = PLATFORMS) -> Path:
+    """Write a compilation folder of :func:`linear_model` and return it."""
+    samples = np.arange(12, dtype=np.float32).reshape(4, 1, 3)
+    variants = []
+    for platform in platforms:
+        path = folder / platform.replace("/", "-") / "model.onnx"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(linear_model(slope).SerializeToString(deterministic=True))
+        model_path = str(path.relative_to(folder))
+        variants.append(Variant(platform, "fp32", model_path, GoldenTest(1e-4, 1e-5), "int8 was not asked for"))
+    golden = {"input:x": samples, "output:y": samples.sum(axis=2, keepdims=True) * slope}
+    np.savez(folder / "golden.npz", **golden)  # type: ignore[arg-type]
+    column = BaselineColumn("wind", (0.0,) * (BIN_COUNT - 1), (1,) * BIN_COUNT, 0.0, 1.0)
+    (folder / "baseline.json").write_bytes(Baseline("linear", 64, (column,)).to_bytes())
+    Compilation(
+        model_name="linear",
+        component_name="com.edgewright.model.Linear",
+        opsets={"": 17},
+        inputs=(TensorSpec("x", "float32", (-1, 3)),),
+        outputs=(TensorSpec("y", "float32", (-1, 1)),),
+        variants=tuple(variants),
+        features=(Feature("wind", "x", 0),),
+        watched_outputs=(WatchedOutput("y", "y", 0, "value"),),
+        lineage={"training_job_arn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/linear-1"},
+    ).save(folder)
+    return folder
+
+
 @pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
     """A factory: ``make_folder(name, slope=…)`` writes a compilation folder and returns it."""
 
     def make(name: str = "compilation", slope: float = 1.0, platforms: tuple[str, ...] = PLATFORMS) -> Path:
-        folder = tmp_path / name
-        samples = np.arange(12, dtype=np.float32).reshape(4, 1, 3)
-        variants = []
-        for platform in platforms:
-            path = folder / platform.replace("/", "-") / "model.onnx"
-            path.parent.mkdir(parents=True)
-            path.write_bytes(linear_model(slope).SerializeToString(deterministic=True))
-            model_path = str(path.relative_to(folder))
-            variants.append(Variant(platform, "fp32", model_path, GoldenTest(1e-4, 1e-5), "int8 was not asked for"))
-        golden = {"input:x": samples, "output:y": samples.sum(axis=2, keepdims=True) * slope}
-        np.savez(folder / "golden.npz", **golden)  # type: ignore[arg-type]
-        column = BaselineColumn("wind", (0.0,) * (BIN_COUNT - 1), (1,) * BIN_COUNT, 0.0, 1.0)
-        (folder / "baseline.json").write_bytes(Baseline("linear", 64, (column,)).to_bytes())
-        Compilation(
-            model_name="linear",
-            component_name="com.edgewright.model.Linear",
-            opsets={"": 17},
-            inputs=(TensorSpec("x", "float32", (-1, 3)),),
-            outputs=(TensorSpec("y", "float32", (-1, 1)),),
-            variants=tuple(variants),
-            features=(Feature("wind", "x", 0),),
-            watched_outputs=(WatchedOutput("y", "y", 0, "value"),),
-            lineage={"training_job_arn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/linear-1"},
-        ).save(folder)
-        return folder
+        return write_compilation(tmp_path / name, slope, platforms)
 
     return make
 
