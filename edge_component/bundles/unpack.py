@@ -85,7 +85,8 @@ def store_error(error: OSError, doing: str) -> StoreError:
 
 
 def _plain_files(opened: zipfile.ZipFile, caps: UnpackLimits) -> list[zipfile.ZipInfo]:
-    entries = [entry for entry in opened.infolist() if not entry.is_dir()]
+    # ZipInfo.is_dir() looks at the last character of the name, and an empty name has none (Python 3.11).
+    entries = [entry for entry in opened.infolist() if not entry.filename.endswith("/")]
     if len(opened.infolist()) > caps.entries_max:
         raise ArchiveError(f"{len(opened.infolist())} entries; at most {caps.entries_max} are allowed")
     for entry in opened.infolist():

@@ -86,7 +86,15 @@ def export(pipeline: Pipeline) -> ModelProto:
     selected = select_model_inputs_outputs(graph, outputs=[OUTPUT])
     selected.graph.output[0].CopyFrom(make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", 2]))
     selected.graph.input[0].CopyFrom(make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", len(FEATURES)]))
+    _sort_opsets(selected)
     return selected
+
+
+def _sort_opsets(graph: ModelProto) -> None:
+    """skl2onnx writes the domains in the order of a set; the same training shall give the same bytes."""
+    opsets = sorted(graph.opset_import, key=lambda opset: opset.domain)
+    del graph.opset_import[:]
+    graph.opset_import.extend(opsets)
 
 
 def write(folder: Path, judged: Judged) -> None:

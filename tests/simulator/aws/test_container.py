@@ -1,5 +1,6 @@
 """The process itself, under both isolations."""
 
+import os
 import sys
 import threading
 import time
@@ -55,7 +56,7 @@ def test_it_sees_its_own_opt_ml_and_nothing_of_this_environment(container, tmp_p
 
 
 def test_with_bubblewrap_the_rest_of_the_machine_is_read_only(container, isolation, tmp_path_factory):
-    elsewhere = Path(__file__).parent / "written-by-a-job"
+    elsewhere = Path("/var/tmp") / f"written-by-a-job-{os.getpid()}"  # /tmp is the job's own to write
     result = container(f"open({str(elsewhere)!r}, 'w')").run()
     written = elsewhere.exists()
     elsewhere.unlink(missing_ok=True)
