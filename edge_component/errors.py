@@ -173,7 +173,7 @@ class SignatureMismatchError(ModelError):
 
 
 class UnsupportedTensorError(ModelError):
-    """A tensor type that this runtime cannot serve yet (strings, bfloat16)."""
+    """A tensor type that the door asked does not carry (strings, bfloat16 on the fast path), or a mixture of the two."""
 
     code = "model-unsupported-tensor"
     usual_remedy = "Export the model with numeric inputs and outputs."

@@ -2,7 +2,7 @@
 
 Inputs and expected outputs travel in the bundle (``golden.npz``: axis 0 counts samples, ``array[i]`` is the whole tensor
 of request i), the tolerance in the signed manifest: ``|got - expected| <= atol + rtol * |expected|``, elementwise; other
-than numbers must be equal. Each sample is one run, as a client's request is.
+than numbers must be equal. Strings are numpy's fixed-width text in the file, bfloat16 are uint16 bits. Each sample is one run, as a client's request is.
 """
 
 import zipfile
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_component.contracts.manifest import GOLDEN_FILE, GoldenTest, Manifest
 from edge_component.errors import GoldenMismatchError, GoldenUnusableError, NotFiniteError
-from edge_component.inference.session import Array, Session
+from edge_component.inference.session import Array, Session, tensor_dtype, widened
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,10 @@ def check_golden(golden: Golden, session: Session, manifest: Manifest) -> None:
         answer = golden.ask(session, sample)
         for spec in manifest.outputs:
             where = f"{spec.name} of golden sample {sample}"
-            _check_output(where, answer[spec.name], golden.outputs[spec.name][sample], manifest.golden)
+            got, expected = answer[spec.name], golden.outputs[spec.name][sample]
+            if spec.dtype == "bfloat16":
+                got, expected = widened(got), widened(expected)
+            _check_output(where, got, expected, manifest.golden)
 
 
 def _check_output(where: str, got: Array, expected: Array, tolerance: GoldenTest) -> None:
@@ -106,6 +109,8 @@ def _read_arrays(path: Path, manifest: Manifest) -> dict[str, Array]:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise GoldenUnusableError(f"{GOLDEN_FILE} cannot be used: {error}") from error
     for key, dtype in dtypes.items():
-        if arrays[key].dtype != np.dtype(dtype):
+        if dtype == "string" and arrays[key].dtype.kind == "U":
+            arrays[key] = arrays[key].astype(object)
+        if arrays[key].dtype != tensor_dtype(dtype):
             raise GoldenUnusableError(f"{GOLDEN_FILE}: {key} is {arrays[key].dtype}, the manifest says {dtype}")
     return arrays

@@ -14,8 +14,10 @@ import os
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ.pop("ORT_LOAD_CONFIG_FROM_MODEL", None)
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,7 +46,13 @@ _ORT_DTYPES: Mapping[str, str] = {
     "tensor(int8)": "int8", "tensor(int16)": "int16", "tensor(int32)": "int32", "tensor(int64)": "int64",
     "tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
 }  # fmt: skip
-_UNSUPPORTED = ("string", "bfloat16")
+STAND_INS: Mapping[str, str] = {"string": "object", "bfloat16": "uint16"}
+"""Dtypes that numpy has not, and what stands in for them here: objects that are ``str``, and the sixteen bits."""
+
+
+def tensor_dtype(dtype: str) -> np.dtype[Any]:
+    """What arrays of a manifest's dtype are made of in this process."""
+    return np.dtype(STAND_INS.get(dtype, dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,7 @@ class Session:
         inputs, outputs: as the manifest lists them.
         nan_policy: ``accept`` or ``refuse``.
         ort_session: ONNX Runtime's own, for bindings.
+        has_bfloat16: some input or output is of that type, whose arrays hold bits rather than numbers.
     """
 
     def __init__(self, ort_session: Any, manifest: Manifest) -> None:  # noqa: ANN401 - onnxruntime ships no types
@@ -69,8 +78,9 @@ class Session:
         self.inputs = manifest.inputs
         self.outputs = manifest.outputs
         self.nan_policy = manifest.nan_policy
-        self._dtypes = {spec.name: np.dtype(spec.dtype) for spec in manifest.inputs}
+        self._dtypes = {spec.name: tensor_dtype(spec.dtype) for spec in manifest.inputs}
         self._output_names = [spec.name for spec in manifest.outputs]
+        self.has_bfloat16 = any(spec.dtype == "bfloat16" for spec in (*self.inputs, *self.outputs))
 
     @classmethod
     def load(cls, model_path: Path, manifest: Manifest, options: SessionOptions | None = None) -> Self:
@@ -79,11 +89,10 @@ class Session:
         Raises:
             UnloadableModelError: ONNX Runtime refuses the file.
             SignatureMismatchError: other inputs or outputs than the manifest says.
-            UnsupportedTensorError: strings or bfloat16.
+            UnsupportedTensorError: strings beside bfloat16, for which ONNX Runtime's Python layer has no way.
         """
-        for spec in (*manifest.inputs, *manifest.outputs):
-            if spec.dtype in _UNSUPPORTED:
-                raise UnsupportedTensorError(f"{spec.name} is of type {spec.dtype}, which this runtime cannot serve")
+        if {"string", "bfloat16"} <= {spec.dtype for spec in (*manifest.inputs, *manifest.outputs)}:
+            raise UnsupportedTensorError("a model with both string and bfloat16 tensors cannot be served")
         try:
             loaded = ort.InferenceSession(
                 str(model_path), _ort_options(options or SessionOptions()), providers=["CPUExecutionProvider"]
@@ -94,20 +103,34 @@ class Session:
         _check_signature(manifest.outputs, loaded.get_outputs(), "output")
         return cls(loaded, manifest)
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Check the inputs and compute; outputs by name.
+    def run(self, inputs: Mapping[str, Array], options: Any = None) -> dict[str, Array]:  # noqa: ANN401 - as above
+        """Check the inputs and compute, with ONNX Runtime's run options if there are any; outputs by name.
 
         Raises:
             RequestError: the leaf says whose fault it is and names the tensor.
         """
         feed = self.checked(inputs)
         try:
-            arrays = self.ort_session.run(self._output_names, feed)
+            arrays = (self._run_values if self.has_bfloat16 else self._run_arrays)(feed, options)
         except Exception as error:  # as in load
             raise RunFailedError(f"ONNX Runtime failed in mid-run: {_first_line(error)}") from error
         outputs = dict(zip(self._output_names, arrays, strict=True))
         check_outputs(self.outputs, outputs)
         return outputs
+
+    def _run_arrays(self, feed: dict[str, Array], options: Any) -> list[Array]:  # noqa: ANN401 - as above
+        arrays: list[Array] = self.ort_session.run(self._output_names, feed, options)
+        return arrays
+
+    def _run_values(self, feed: dict[str, Array], options: Any) -> list[Array]:  # noqa: ANN401 - as above
+        """The way round numpy, for types that it has not."""
+        values = {spec.name: _as_value(spec, feed[spec.name]) for spec in self.inputs}
+        return [
+            _as_array(spec, value)
+            for spec, value in zip(
+                self.outputs, self.ort_session.run_with_ort_values(self._output_names, values, options), strict=True
+            )
+        ]
 
     def checked(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The inputs as ORT may see them: exactly the model's names, dtypes and shapes, native byte order.
@@ -121,6 +144,8 @@ class Session:
 
     def _checked_one(self, spec: TensorSpec, array: Array) -> Array:
         dtype = self._dtypes[spec.name]
+        if spec.dtype == "string":
+            array = _as_texts(spec, array)
         if array.dtype.newbyteorder("=") != dtype:
             raise InputTypeError(f"{spec.name} has dtype {array.dtype}, the model takes {dtype}")
         problem = shape_problem(spec, array.shape)
@@ -132,9 +157,15 @@ class Session:
         return native
 
 
+def widened(bits: Array) -> NDArray[np.float32]:
+    """The numbers that bfloat16 bits stand for: bfloat16 is the upper half of a float32."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
 def refuse_nan(spec: TensorSpec, array: Array) -> None:
     """Raise InputNanError if a float tensor holds NaN."""
-    if array.dtype.kind == "f" and bool(np.isnan(array).any()):
+    floats = widened(array) if spec.dtype == "bfloat16" else array
+    if floats.dtype.kind == "f" and bool(np.isnan(floats).any()):
         raise InputNanError(f"{spec.name} holds NaN, which this model refuses")
 
 
@@ -142,11 +173,41 @@ def check_outputs(specs: Sequence[TensorSpec], outputs: Mapping[str, object]) ->
     """Raise OutputMismatchError if an output is not of the dtype and shape that the manifest promises."""
     for spec in specs:
         array = outputs[spec.name]
-        if not isinstance(array, np.ndarray) or array.dtype != np.dtype(spec.dtype) or shape_problem(spec, array.shape):
+        if (
+            not isinstance(array, np.ndarray)
+            or array.dtype != tensor_dtype(spec.dtype)
+            or shape_problem(spec, array.shape)
+        ):
             found = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
             raise OutputMismatchError(
                 f"output {spec.name} came out as {found}, the manifest promises {spec.dtype}{list(spec.shape)}"
             )
+
+
+_ONNX_BFLOAT16 = 16
+"""``TensorProto.BFLOAT16``."""
+
+
+def _as_value(spec: TensorSpec, array: Array) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    if spec.dtype == "bfloat16":
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _ONNX_BFLOAT16)
+    return ort.OrtValue.ortvalue_from_numpy(array)
+
+
+def _as_array(spec: TensorSpec, value: Any) -> Array:  # noqa: ANN401 - as above
+    if spec.dtype != "bfloat16":
+        return np.asarray(value.numpy())
+    shape = tuple(value.shape())
+    copied = ctypes.string_at(value.data_ptr(), 2 * prod(shape)) if prod(shape) else b""
+    return np.frombuffer(copied, np.uint16).reshape(shape)
+
+
+def _as_texts(spec: TensorSpec, array: Array) -> Array:
+    """Text, and nothing that ONNX Runtime would turn into text in its own way (``b'a'`` for bytes)."""
+    texts: Array = array.astype(object) if array.dtype.kind == "U" else array
+    if texts.dtype.kind != "O" or any(type(text) is not str for text in texts.flat):
+        raise InputTypeError(f"{spec.name} must hold str; it has dtype {array.dtype}", "Decode bytes to text first.")
+    return texts
 
 
 def _ort_options(options: SessionOptions) -> Any:  # noqa: ANN401 - onnxruntime ships no types

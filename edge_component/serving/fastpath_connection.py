@@ -31,7 +31,7 @@ from edge_component.contracts.fastpath import (
     pack_failed,
     unpack_control,
 )
-from edge_component.errors import DeviceError, UnknownModelError
+from edge_component.errors import DeviceError, UnknownModelError, UnsupportedTensorError
 from edge_component.inference.deadline import DeadlineWatch
 from edge_component.inference.errors import (
     AnswerTooLargeError,
@@ -202,7 +202,7 @@ class FastpathConnection:
             return self._refuse(ProtocolViolationError(str(error)))
         except ProtocolViolationError as error:
             return self._refuse(error)
-        except (UnknownModelError, UnknownChannelError, ChannelLimitError) as error:
+        except (UnknownModelError, UnsupportedTensorError, UnknownChannelError, ChannelLimitError) as error:
             self._refuse(error)
         return True
 

@@ -13,7 +13,9 @@ import numpy as np
 
 from edge_component.contracts.fastpath import Open, Region, aligned
 from edge_component.contracts.manifest import TensorSpec
+from edge_component.errors import UnsupportedTensorError
 from edge_component.inference.errors import ChannelLimitError
+from edge_component.inference.session import STAND_INS
 
 DYNAMIC_INPUT_BYTES = 4_096
 DYNAMIC_OUTPUT_BYTES = 65_536
@@ -44,7 +46,14 @@ def plan_layout(
 
     Raises:
         ChannelLimitError: it would take more than ``size_bytes_max``.
+        UnsupportedTensorError: a tensor that cannot lie in shared memory, or whose type numpy clients have not.
     """
+    for spec in (*inputs, *outputs):
+        if spec.dtype in STAND_INS:
+            raise UnsupportedTensorError(
+                f"{spec.name} is of type {spec.dtype}, which the fast path does not carry",
+                "Ask this model through the Open Inference Protocol's door.",
+            )
     rooms = [_input_bytes(spec, asked.input_bytes) for spec in inputs]
     rooms += [_output_bytes(spec, max(asked.output_bytes, sum(asked.input_bytes.values()))) for spec in outputs]
     regions: list[Region] = []

@@ -19,7 +19,7 @@ from edge_component.inference.errors import (
     RequestError,
     RunFailedError,
 )
-from edge_component.inference.session import Session
+from edge_component.inference.session import Session, widened
 from tests.edge_component.bundle_factory import scale_model, serialized
 
 MANIFEST = Manifest(
@@ -116,9 +116,47 @@ def test_a_graph_that_is_not_what_the_manifest_promises(tmp_path: Path, promised
         load(tmp_path, promised)
 
 
-def test_types_that_cannot_be_served_are_named_before_the_load(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedTensorError, match="x is of type string"):
-        load(tmp_path, replace(MANIFEST, inputs=(TensorSpec("x", "string", (-1,)),)))
+def identity(element_type: int) -> bytes:
+    x = helper.make_tensor_value_info("x", element_type, ["n"])
+    y = helper.make_tensor_value_info("y", element_type, ["n"])
+    return serialized(helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [x], [y]))
+
+
+def one_typed(dtype: str, nan_policy: str = "accept") -> Manifest:
+    inputs, outputs = (TensorSpec("x", dtype, (-1,)),), (TensorSpec("y", dtype, (-1,)),)
+    return replace(MANIFEST, inputs=inputs, outputs=outputs, nan_policy=nan_policy)
+
+
+def test_strings_and_bfloat16_beside_each_other_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedTensorError, match="both string and bfloat16"):
+        load(tmp_path, replace(one_typed("string"), outputs=(TensorSpec("y", "bfloat16", (-1,)),)))
+
+
+def test_strings_go_in_and_out_as_text(tmp_path: Path) -> None:
+    session = load(tmp_path, one_typed("string"), identity(TensorProto.STRING))
+    texts = np.array(["a", "", "héé\0"], object)
+    assert session.run({"x": texts})["y"].tolist() == texts.tolist()
+    assert session.run({"x": np.array(["ab", "c"])})["y"].tolist() == ["ab", "c"]
+
+
+@pytest.mark.parametrize("wrong", [np.array([b"a"], object), np.array([b"a"]), np.array([1.0]), np.array([None])])
+def test_what_is_not_text_is_not_made_text(tmp_path: Path, wrong: np.ndarray) -> None:
+    session = load(tmp_path, one_typed("string"), identity(TensorProto.STRING))
+    with pytest.raises(InputTypeError, match="x must hold str"):
+        session.run({"x": wrong})
+
+
+@pytest.mark.parametrize("bits", [[], [0], [0x3F80, 0x8000, 0x7F80, 0xFFFF]])
+def test_bfloat16_goes_in_and_out_as_bits(tmp_path: Path, bits: list[int]) -> None:
+    session = load(tmp_path, one_typed("bfloat16"), identity(TensorProto.BFLOAT16))
+    assert session.run({"x": np.array(bits, np.uint16)})["y"].tolist() == bits
+
+
+def test_bfloat16_bits_are_the_upper_half_of_a_float(tmp_path: Path) -> None:
+    assert widened(np.array([0x3F80, 0xC000, 0x7F80], np.uint16)).tolist() == [1.0, -2.0, float("inf")]
+    session = load(tmp_path, one_typed("bfloat16", "refuse"), identity(TensorProto.BFLOAT16))
+    with pytest.raises(InputNanError):
+        session.run({"x": np.array([0x7FC0], np.uint16)})
 
 
 def test_a_run_that_fails_is_the_models_fault(tmp_path: Path) -> None:
