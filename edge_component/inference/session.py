@@ -205,7 +205,7 @@ def _as_array(spec: TensorSpec, value: Any) -> Array:  # noqa: ANN401 - as above
 def _as_texts(spec: TensorSpec, array: Array) -> Array:
     """Text, and nothing that ONNX Runtime would turn into text in its own way (``b'a'`` for bytes)."""
     texts: Array = array.astype(object) if array.dtype.kind == "U" else array
-    if texts.dtype.kind != "O" or any(type(text) is not str for text in texts.flat):
+    if texts.dtype.kind != "O" or not all(isinstance(text, str) for text in texts.flat):
         raise InputTypeError(f"{spec.name} must hold str; it has dtype {array.dtype}", "Decode bytes to text first.")
     return texts
 
