@@ -27,6 +27,10 @@ class RuntimeConfig:
         probation_requests_min: requests before that share means anything.
         pending_starts_max: starts of the runtime that a model on probation may see before it is reverted.
         intra_op_threads: of each ONNX Runtime session.
+        in_flight_max: requests of one model that are computed at once.
+        queue_max: requests of one model that wait for that; more are refused at once (``overloaded``).
+        model_memory_bytes_max: of all loaded models together; idle ones are unloaded to keep it. 0 means no limit.
+        idle_unload_s: after which a version that only requests for exactly that version used is unloaded.
         connections_max: client connections at once.
         channels_max: open channels of one connection.
         channel_bytes_max: shared memory of one channel.
@@ -44,6 +48,10 @@ class RuntimeConfig:
     probation_requests_min: int = 20
     pending_starts_max: int = 3
     intra_op_threads: int = 1
+    in_flight_max: int = 16
+    queue_max: int = 64
+    model_memory_bytes_max: int = 0
+    idle_unload_s: float = 600.0
     connections_max: int = 64
     channels_max: int = 16
     channel_bytes_max: int = 256_000_000
@@ -71,7 +79,7 @@ class RuntimeConfig:
 
 MINIMA: Mapping[str, float] = {
     "heartbeat_s": 1, "window_s": 1, "outbox_bytes_max": 65_536, "pending_starts_max": 1,
-    "intra_op_threads": 1, "connections_max": 1, "channels_max": 1, "channel_bytes_max": 65_536, "run_s_max": 0.001,
+    "intra_op_threads": 1, "in_flight_max": 1, "connections_max": 1, "channels_max": 1, "channel_bytes_max": 65_536, "run_s_max": 0.001,
 }  # fmt: skip
 """Inclusive; 0 for every number not listed."""
 

@@ -15,8 +15,9 @@ Foreign errors (ONNX Runtime, cryptography, awscrt, the file system) are wrapped
     ├── ModelError           the graph itself is unfit to serve
     │   ├── UnloadableModelError  SignatureMismatchError  UnsupportedTensorError  GoldenUnusableError
     │   ├── GoldenMismatchError  NotFiniteError
-    │   └── TrialCrashedError  TrialTimeoutError  TrialMemoryError
+    │   └── TrialCrashedError  TrialTimeoutError  TrialMemoryError  MemoryBudgetError
     ├── ActivationError      a change of what is served could not be made
+    │   ├── UnknownVersionError  RouteConflictError  RouteError
     │   └── UnknownModelError  NothingToRevertError  ActivationDeadlineError  ProbationFailedError
     │       TooManyStartsError  InterruptedActivationError
     ├── RequestError         one prediction could not be answered: inference/errors.py
@@ -25,7 +26,7 @@ Foreign errors (ONNX Runtime, cryptography, awscrt, the file system) are wrapped
     ├── NucleusError         the Greengrass nucleus did not do as asked
     │   └── NucleusUnavailableError  NucleusRefusedError  NoNucleusError
     └── StartError           the runtime cannot start
-        └── AlreadyRunningError  NoTrustError  ConfigurationError
+        └── AlreadyRunningError  NoTrustError  JournalDamagedError  ConfigurationError
 """
 
 from typing import ClassVar
@@ -221,6 +222,13 @@ class TrialMemoryError(ModelError):
     usual_remedy = "Use a smaller model, or raise caps.memory_bytes_max when publishing."
 
 
+class MemoryBudgetError(ModelError):
+    """Even with every idle model unloaded, this one would not fit ``model_memory_bytes_max``."""
+
+    code = "memory-budget"
+    usual_remedy = "Raise model_memory_bytes_max in the component's configuration, or remove a model."
+
+
 class ActivationError(DeviceError):
     """What is served could not be changed as asked."""
 
@@ -232,6 +240,27 @@ class UnknownModelError(ActivationError):
 
     code = "unknown-model"
     usual_remedy = "See what serves with `edgewright-edge models`, or deploy the model's component."
+
+
+class UnknownVersionError(UnknownModelError):
+    """The model serves here, but the exact version that was asked for is not on this device."""
+
+    code = "unknown-version"
+    usual_remedy = "Ask for the name alone, or for a version that `edgewright-edge route` lists."
+
+
+class RouteError(ActivationError):
+    """A route table that this device cannot follow; the one before holds."""
+
+    code = "route-refused"
+    usual_remedy = "See what this device holds with `edgewright-edge route`."
+
+
+class RouteConflictError(RouteError):
+    """The route table was changed by somebody else since it was read."""
+
+    code = "route-conflict"
+    usual_remedy = "Read it again, and make the change anew."
 
 
 class NothingToRevertError(ActivationError):
@@ -294,6 +323,13 @@ class ConfigurationError(StartError):
 
     code = "configuration-unreadable"
     usual_remedy = 'Give a JSON object such as {"probation_s": 30}, or leave --config out.'
+
+
+class JournalDamagedError(StartError):
+    """``activation.json`` cannot be read; it was set aside."""
+
+    code = "journal-damaged"
+    usual_remedy = "Deploy the models again, and check the device's disk."
 
 
 class TelemetryError(DeviceError):

@@ -27,8 +27,9 @@ from edge_component.config import RuntimeConfig
 from edge_component.contracts.codec import Document
 from edge_component.contracts.heartbeat import Heartbeat, OutboxState
 from edge_component.errors import AlreadyRunningError
+from edge_component.inference.admission import AdmissionLimits
 from edge_component.inference.deadline import DeadlineWatch
-from edge_component.inference.router import Router
+from edge_component.inference.router import Router, RouterLimits
 from edge_component.inference.trial import Trial, run_trial
 from edge_component.platform_name import platform_name
 from edge_component.serving.admin_server import admin_listener
@@ -79,7 +80,7 @@ class Runtime:
         self._parts = parts
         self._reasons: tuple[str, ...] = parts.problems
         self._sink = ShieldedSink(parts.sink)
-        self._router = Router()
+        self._router = Router(router_limits(parts.config), clock=parts.clock)
         self._watch = DeadlineWatch(parts.clock)
         self._lock_descriptor = -1
         self._asked_to_stop = threading.Event()
@@ -120,8 +121,9 @@ class Runtime:
         while not self._asked_to_stop.wait(TICK_S):
             try:
                 self._activator.tick()
+                self._router.tick()
             except Exception:  # serving does not depend on it
-                log.exception("watching over probations failed; it will be tried again")
+                log.exception("watching over models failed; it will be tried again")
 
     def ask_to_stop(self) -> None:
         """End :meth:`run`; may be called from a signal handler."""
@@ -152,6 +154,13 @@ class Runtime:
         )
         snapshot = Snapshot(models, outbox, self._reasons + failed)
         return build_heartbeat(self._identity, read_machine(self._parts.work_path), snapshot, body_bytes_max)
+
+
+def router_limits(config: RuntimeConfig) -> RouterLimits:
+    """The router's share of the configuration."""
+    return RouterLimits(
+        AdmissionLimits(config.in_flight_max, config.queue_max), config.model_memory_bytes_max, config.idle_unload_s
+    )
 
 
 class _Administration:

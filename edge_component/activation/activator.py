@@ -76,7 +76,7 @@ class Activator:
             problem = self._slots.load()
             for name in sorted(self._slots.state.slots):
                 self._restore_one(name)
-            if not problem:  # with the journal gone, nobody knows what the other bundles are for: leave them
+            if not problem:  # with the journal gone, nobody knows what the bundles are for: leave them
                 self._slots.collect()
         return (problem,) if problem else ()
 
@@ -215,8 +215,8 @@ class Activator:
             log.warning("%s serves, but could not be committed yet: %s", name, error)
 
     def _judge(self, name: str, elapsed_s: float) -> None:
-        active = self._parts.slots.router.active(name)
-        totals = self._parts.slots.router.totals(name, active.generation if active is not None else 0)
+        router = self._parts.slots.router
+        totals = router.totals(name, router.generation(name))
         verdict = judge(totals, elapsed_s, self._config)
         if verdict is Verdict.CONFIRM:
             self._slots.signal(name, Signal.CONFIRMED)

@@ -20,7 +20,7 @@ from edge_component.clock import Clock
 from edge_component.config import RuntimeConfig
 from edge_component.contracts.heartbeat import ModelRef, ServedModel
 from edge_component.contracts.manifest import MODEL_FILE, Manifest
-from edge_component.errors import DeviceError, StoreDamagedError, StoreError
+from edge_component.errors import DeviceError, JournalDamagedError, StoreDamagedError, StoreError
 from edge_component.inference.golden import load_golden
 from edge_component.inference.router import Router
 from edge_component.inference.session import Session, SessionOptions
@@ -69,11 +69,12 @@ class Slots:
             StoreError: the work folder cannot be used at all.
         """
         self._parts.store.prepare()
-        found = self._parts.journal.load()
-        self.state = found.state
-        if found.problem:
-            log.error("%s", found.problem)
-        return found.problem
+        try:
+            self.state = self._parts.journal.load()
+        except JournalDamagedError as error:
+            log.error("%s", error)  # noqa: TRY400 - a sentence for the operator; the stack says nothing more
+            return str(error)
+        return ""
 
     def signal(self, name: str, signal: Signal, offered: Installed | None = None) -> DeviceError | None:
         """Let something happen to a slot; returns why what it then wanted could not be loaded, if so.
@@ -83,6 +84,7 @@ class Slots:
         """
         taken = step(self.state.slot(name), signal, offered, self._parts.config.pending_starts_max)
         self._persist(self.state.with_slot(name, taken.slot), signal)
+        self._parts.router.hold(name, taken.slot.answerable)
         match taken.act:
             case Act.SERVE:
                 return self._serve(name, taken.slot)
@@ -109,8 +111,7 @@ class Slots:
 
     def answering(self, name: str) -> ModelRef | None:
         """What answers for a name now."""
-        active = self._parts.router.active(name)
-        return active.ref if active is not None else None
+        return self._parts.router.answering(name)
 
     def stands_for_s(self, name: str) -> float:
         """How long the name has stood as it does."""
@@ -140,7 +141,7 @@ class Slots:
             try:
                 manifest, session, baseline = self._load(wanted)
             except DeviceError as error:
-                log.error("%s %s cannot be loaded: %s", name, wanted.ref.version, error)  # noqa: TRY400 - a sentence
+                log.error("%s %s cannot be loaded: %s", name, wanted.ref.version, error)  # noqa: TRY400 - as above
                 self._stand(name)
                 self.signal(name, Signal.UNLOADABLE)
                 return error

@@ -71,6 +71,12 @@ class Slot:
         return self.wanted.ref if self.wanted is not None else None
 
     @property
+    def answerable(self) -> tuple[ModelRef, ...]:
+        """Versions that passed their trial here: what should be answering, then what a revert would bring back."""
+        passed = self.candidate if self.phase is Phase.PENDING else None
+        return tuple(held.ref for held in (passed, self.active, self.previous) if held is not None)
+
+    @property
     def referenced(self) -> frozenset[str]:
         """Digests that the store must keep."""
         return frozenset(held.ref.digest for held in (self.active, self.previous, self.candidate) if held is not None)

@@ -130,11 +130,15 @@ class Open:
         model: the model's name.
         input_bytes: room wanted for each input, by name; the server gives at least that, or refuses.
         output_bytes: room wanted for each output whose size is not fixed.
+        key: whose requests these are, where versions share a name: the same key is always answered by the same one.
+        sequence: whose state the runtime carries from request to request, where the model has any.
     """
 
     model: str
     input_bytes: Mapping[str, int] = NOTHING
     output_bytes: int = 0
+    key: str | None = None
+    sequence: str | None = None
     extra: Mapping[str, Any] = NOTHING
 
     @classmethod
@@ -146,18 +150,24 @@ class Open:
             fields.text("model"),
             fields.table("input_bytes", as_integer),
             fields.integer("output_bytes"),
+            fields.optional("key", fields.text),
+            fields.optional("sequence", fields.text),
             fields.rest(),
         )
 
     def to_document(self) -> Document:
         """Encode; the inverse of :meth:`read`."""
-        return {
+        known: dict[str, Any] = {
             **self.extra,
             "schema": schema_name("fastpath-open", 1),
             "model": self.model,
             "input_bytes": dict(self.input_bytes),
             "output_bytes": self.output_bytes,
         }
+        for name in ("key", "sequence"):
+            if (value := getattr(self, name)) is not None:
+                known[name] = value
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,13 +267,15 @@ class Failure:
     """Why there is no answer; the stable ``code`` says whose move it is.
 
     ``stale-channel`` and ``answer-too-large`` (``needed_bytes`` says how large) ask the client to open a new channel and
-    ask again: the request was not answered. ``busy`` may be tried again later. All others are final for this request.
+    ask again: the request was not answered. ``overloaded`` (not begun; ``retry_after_ms`` says when it is worth asking
+    again) and ``busy`` may be tried again later. All others are final for this request.
     """
 
     code: str
     message: str
     remedy: str = ""
     needed_bytes: int | None = None
+    retry_after_ms: int | None = None
     extra: Mapping[str, Any] = NOTHING
 
     @classmethod
@@ -276,6 +288,7 @@ class Failure:
             fields.text("message"),
             fields.text("remedy"),
             fields.optional("needed_bytes", fields.integer),
+            fields.optional("retry_after_ms", fields.integer),
             fields.rest(),
         )
 
@@ -288,8 +301,9 @@ class Failure:
             "message": self.message,
             "remedy": self.remedy,
         }
-        if self.needed_bytes is not None:
-            known["needed_bytes"] = self.needed_bytes
+        for name in ("needed_bytes", "retry_after_ms"):
+            if (value := getattr(self, name)) is not None:
+                known[name] = value
         return known
 
 

@@ -19,6 +19,7 @@ from edge_component.contracts.codec import (
     format_moment,
     schema_name,
 )
+from edge_component.contracts.routes import RoutingReport
 
 MODEL_STATES = ("serving", "probation", "failed")
 HEALTH = ("healthy", "degraded")
@@ -59,6 +60,7 @@ class ServedModel:
         since_at: when it became so.
         previous: what a revert would bring back, if anything.
         answered_count, failed_count: since the process started.
+        routing: what became of the rules that are set for it (routes.py); absent where none are.
     """
 
     active: ModelRef
@@ -67,6 +69,7 @@ class ServedModel:
     previous: ModelRef | None = None
     answered_count: int = 0
     failed_count: int = 0
+    routing: RoutingReport | None = None
     extra: Mapping[str, Any] = NOTHING
 
     @classmethod
@@ -80,6 +83,7 @@ class ServedModel:
             previous=fields.optional("previous", lambda name: fields.nested(name, ModelRef.read)),
             answered_count=fields.integer("answered_count"),
             failed_count=fields.integer("failed_count"),
+            routing=fields.optional("routing", lambda name: fields.nested(name, RoutingReport.read)),
             extra=fields.rest(),
         )
 
@@ -95,6 +99,8 @@ class ServedModel:
         }
         if self.previous is not None:
             known["previous"] = self.previous.to_document()
+        if self.routing is not None:
+            known["routing"] = self.routing.to_document()
         return known
 
 

@@ -6,8 +6,9 @@
     └── RequestError
         ├── InputNameError  InputTypeError  InputShapeError  InputNanError          the caller's
         ├── RunFailedError  OutputMismatchError                                    the model's
-        ├── RunDeadlineError                                                       either's
+        ├── RunDeadlineError  RunCancelledError                                    either's, and the caller's own wish
         ├── StaleChannelError  AnswerTooLargeError                                 nobody's: ask again on a new channel
+        ├── OverloadedError  SequenceLimitError                                    too many others': ask again later
         └── UnknownChannelError  ChannelLimitError  BusyError
             ProtocolViolationError  UnsupportedProtocolError                       the client's
 """
@@ -61,6 +62,31 @@ class RunDeadlineError(RequestError):
 
     code = "deadline-exceeded"
     usual_remedy = "Allow more time, or use a smaller model."
+
+
+class RunCancelledError(RequestError):
+    """The caller did not want the answer any more; the run was stopped."""
+
+    code = "cancelled"
+
+
+class OverloadedError(RequestError):
+    """As many requests of this model as may be computed and may wait are there already; this one was not begun."""
+
+    code = "overloaded"
+    usual_remedy = "Ask again after retry_after_ms, or less often; in_flight_max and queue_max are the limits."
+
+    def __init__(self, message: str, retry_after_ms: int) -> None:
+        """Say when it is worth asking again."""
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
+class SequenceLimitError(RequestError):
+    """As many sequences as the runtime carries state for are under way, or this one is being computed just now."""
+
+    code = "sequence-limit"
+    usual_remedy = "End sequences that are done, or raise sequences_max in the component's configuration."
 
 
 class OutputMismatchError(RequestError):

@@ -17,12 +17,10 @@ from math import prod
 
 import numpy as np
 
-from edge_component.contracts.fastpath import REQUEST_HEAD, Opened, Region, shape_problem
+from edge_component.contracts.fastpath import REQUEST_HEAD, Open, Opened, Region, shape_problem
 from edge_component.inference.deadline import Leash
 from edge_component.inference.errors import (
-    AnswerTooLargeError,
     InputShapeError,
-    OutputMismatchError,
     ProtocolViolationError,
     RunDeadlineError,
     RunFailedError,
@@ -30,6 +28,7 @@ from edge_component.inference.errors import (
 )
 from edge_component.inference.router import ActiveModel, Route, Router, Tally
 from edge_component.inference.session import Array, refuse_nan
+from edge_component.serving.detoured import Detoured, copied_in, packed_dimensions
 from edge_component.serving.layout import Layout, fixed_bytes
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -38,7 +37,15 @@ SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 class Channel:
     """One client's way to one model name."""
 
-    def __init__(self, number: int, route: Route, router: Router, active: ActiveModel, layout: Layout) -> None:
+    def __init__(
+        self,
+        number: int,
+        route: Route,
+        router: Router,
+        active: ActiveModel,
+        layout: Layout,
+        asked: Open,
+    ) -> None:
         """Make the memory; :attr:`descriptor` is to be sent to the client and closed.
 
         Raises:
@@ -46,15 +53,17 @@ class Channel:
         """
         self.number = number
         self.route = route
+        self.key = asked.key or ""
+        self.sequence = asked.sequence or ""
         self._router = router
         self.layout = layout
         self.tally: Tally = router.open_tally(route, active.generation)
         self.named_generation = active.generation
-        self._tensors = (active.session.inputs, active.session.outputs)
+        self._tensors = (active.inputs, active.outputs)
         self.descriptor = sealed_memory(f"edgewright-{route.name}", layout.size_bytes)
         self.memory = mmap.mmap(self.descriptor, layout.size_bytes)
         self._base: Array = np.frombuffer(self.memory, np.uint8)
-        self._bindings: list[Binding | None] = [None] * layout.slot_count
+        self._bindings: list[Binding | Detoured | None] = [None] * layout.slot_count
         router.follow(route, self)
         self._dimensions = struct.Struct(f"<{sum(len(region.spec.shape) for region in layout.inputs)}I")
 
@@ -81,7 +90,7 @@ class Channel:
         """See :class:`~edge_component.inference.router.Follower`: replaces the list as a whole, so it needs no lock."""
         self._bindings = [None] * self.layout.slot_count
 
-    def binding(self, active: ActiveModel, slot: int, dimensions: bytes) -> "Binding":
+    def binding(self, active: ActiveModel, slot: int, dimensions: bytes) -> "Binding | Detoured":
         """The active model, bound to a slot for these input dimensions.
 
         Raises:
@@ -95,7 +104,8 @@ class Channel:
             return bound
         if bound is None or bound.active is not active:
             self._follow(active)
-        bound = self._bindings[slot] = Binding(active, self._input_views(slot, dimensions), dimensions, self, slot)
+        kind = Binding if active.detour is None else Detoured
+        bound = self._bindings[slot] = kind(active, self._input_views(slot, dimensions), dimensions, self, slot)
         return bound
 
     def view(self, region: Region, shape: tuple[int, ...], slot: int) -> Array:
@@ -111,7 +121,7 @@ class Channel:
 
     def _follow(self, active: ActiveModel) -> None:
         """A switch has happened: same tensors, or the client must open anew."""
-        if (active.session.inputs, active.session.outputs) != self._tensors:
+        if (active.inputs, active.outputs) != self._tensors:
             raise StaleChannelError(f"{active.ref.name} {active.ref.version} has other inputs or outputs")
         if self.tally.generation != active.generation:
             self._router.close_tally(self.route, self.tally)
@@ -191,12 +201,12 @@ class Binding:
             self._io.bind_output(region.spec.name, "cpu")
         self._compute(leash, allowed_s)
         outputs = {
-            region.spec.name: self._copied(region, value.numpy())
+            region.spec.name: copied_in(self._channel, region, value.numpy(), self._slot)
             for region, value in zip(self._channel.layout.outputs, self._io.get_outputs(), strict=True)
         }
         if self._may_settle:
             self._settle({name: array.shape for name, array in outputs.items()})
-        return outputs, _packed_dimensions(outputs)
+        return outputs, packed_dimensions(outputs)
 
     def _settle(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """From now on write the outputs where the client reads them."""
@@ -206,7 +216,7 @@ class Binding:
             view = views[name] = self._channel.view(region, shapes[name], self._slot)
             address = self._channel.address(region, self._slot)
             self._io.bind_output(name, "cpu", 0, view.dtype.type, view.shape, address)
-        self._settled = views, _packed_dimensions(views)
+        self._settled = views, packed_dimensions(views)
 
     def _compute(self, leash: Leash, allowed_s: float) -> None:
         leash.start(allowed_s)
@@ -217,27 +227,6 @@ class Binding:
                 raise RunDeadlineError(f"stopped after {allowed_s:g} s") from error
             raise RunFailedError(f"ONNX Runtime failed in mid-run: {str(error)[:300]}") from error
         leash.end()
-
-    def _copied(self, region: Region, array: Array) -> Array:
-        problem = shape_problem(region.spec, array.shape)
-        if problem or array.dtype != np.dtype(region.spec.dtype):
-            raise OutputMismatchError(
-                f"output {region.spec.name} came out as {array.dtype}{list(array.shape)}, "
-                f"the manifest promises {region.spec.dtype}{list(region.spec.shape)}"
-            )
-        if array.nbytes > region.capacity_bytes:
-            raise AnswerTooLargeError(
-                f"output {region.spec.name} takes {array.nbytes} bytes; its region has {region.capacity_bytes}",
-                array.nbytes,
-            )
-        view = self._channel.view(region, array.shape, self._slot)
-        view[...] = array
-        return view
-
-
-def _packed_dimensions(outputs: dict[str, Array]) -> bytes:
-    sizes = [size for array in outputs.values() for size in array.shape]
-    return struct.pack(f"<{len(sizes)}I", *sizes)
 
 
 def sealed_memory(name: str, size_bytes: int) -> int:

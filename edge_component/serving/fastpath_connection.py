@@ -31,12 +31,13 @@ from edge_component.contracts.fastpath import (
     pack_failed,
     unpack_control,
 )
-from edge_component.errors import DeviceError, UnknownModelError, UnsupportedTensorError
+from edge_component.errors import DeviceError
 from edge_component.inference.deadline import DeadlineWatch
 from edge_component.inference.errors import (
     AnswerTooLargeError,
     ChannelLimitError,
     OutputMismatchError,
+    OverloadedError,
     ProtocolViolationError,
     RunDeadlineError,
     RunFailedError,
@@ -44,7 +45,7 @@ from edge_component.inference.errors import (
     UnknownChannelError,
     UnsupportedProtocolError,
 )
-from edge_component.inference.router import ActiveModel, Router
+from edge_component.inference.router import ActiveModel, Route, Router
 from edge_component.serving.channel import Channel
 from edge_component.serving.layout import Layout, plan_layout
 from edge_component.telemetry_sink import TelemetrySink, Tensors
@@ -140,10 +141,15 @@ class FastpathConnection:
         code: str | None = None
         try:
             if active is None:
-                raise UnknownModelError(f"no model named {channel.route.name!r} serves here any more")
+                active = channel.route.resolve(channel.key)
             binding = channel.binding(active, slot, bytes(self._buffer[REQUEST_HEAD.size : size]))
             inputs = binding.inputs
-            outputs, dimensions = binding.run(self._leash, self._allowed_s(deadline_us))
+            gate = active.gate
+            allowed_s = gate.enter(self._allowed_s(deadline_us))
+            try:
+                outputs, dimensions = binding.run(self._leash, allowed_s)
+            finally:
+                gate.leave()
             run_us = (time.perf_counter_ns() - started_ns) // 1000
             reply = self._reply(channel, active, sequence, run_us, dimensions)
             channel.tally.answered_count += 1
@@ -184,6 +190,8 @@ class FastpathConnection:
     ) -> None:
         if active is None or code in NEGOTIATION:
             return
+        if active.mirror is not None and code is None:
+            active.mirror.offer(inputs, outputs)
         try:
             self._serving.sink.record(active.ref, inputs, outputs, run_us, code)
         except Exception:  # telemetry must never cost an answer, whatever is wrong with it
@@ -202,7 +210,9 @@ class FastpathConnection:
             return self._refuse(ProtocolViolationError(str(error)))
         except ProtocolViolationError as error:
             return self._refuse(error)
-        except (UnknownModelError, UnsupportedTensorError, UnknownChannelError, ChannelLimitError) as error:
+        except (
+            DeviceError
+        ) as error:  # unknown, unsupported, too large, or not to be loaded: the next message may fare better
             self._refuse(error)
         return True
 
@@ -211,11 +221,9 @@ class FastpathConnection:
         if len(self._channels) >= config.channels_max:
             raise ChannelLimitError(f"{config.channels_max} channels are open on this connection")
         route = self._serving.router.route(asked.model)
-        active = route.active
-        if active is None:
-            raise UnknownModelError(f"no model named {asked.model!r} serves here any more")
-        layout = plan_layout(active.session.inputs, active.session.outputs, asked, config.channel_bytes_max)
-        channel = self._new_channel(layout, active)
+        active = route.active or route.resolve(asked.key or "")
+        layout = plan_layout(active.inputs, active.outputs, asked, config.channel_bytes_max)
+        channel = self._new_channel(layout, active, route, asked)
         try:
             message = pack_control(Kind.OPENED, channel.describe(active).to_document())
             socket.send_fds(self._socket, [message], [channel.descriptor])
@@ -223,13 +231,12 @@ class FastpathConnection:
             os.close(channel.descriptor)
         self._channels[channel.number] = channel
 
-    def _new_channel(self, layout: Layout, active: ActiveModel) -> Channel:
+    def _new_channel(self, layout: Layout, active: ActiveModel, route: Route, asked: Open) -> Channel:
         while (number := self._opened_count & 0xFFFF) in self._channels:
             self._opened_count += 1
         self._opened_count += 1
-        router = self._serving.router
         try:
-            return Channel(number, router.route(active.ref.name), router, active, layout)
+            return Channel(number, route, self._serving.router, active, layout, asked)
         except OSError as error:
             raise ChannelLimitError(f"no shared memory: {error}") from error
 
@@ -248,4 +255,5 @@ class FastpathConnection:
 def failure_of(error: DeviceError) -> Failure:
     """The wire form of a device's error."""
     needed_bytes = error.needed_bytes if isinstance(error, AnswerTooLargeError) else None
-    return Failure(error.code, str(error), error.remedy, needed_bytes)
+    retry_after_ms = error.retry_after_ms if isinstance(error, OverloadedError) else None
+    return Failure(error.code, str(error), error.remedy, needed_bytes, retry_after_ms)

@@ -24,6 +24,17 @@ from edge_component.contracts.manifest import (
     TensorSpec,
     WatchedOutput,
 )
+from edge_component.contracts.routes import (
+    Arm,
+    ArmReport,
+    BatchRule,
+    ModelRules,
+    RouteTable,
+    RoutingReport,
+    ShadowReport,
+    ShadowRule,
+    StatePair,
+)
 from edge_component.contracts.telemetry import COUNT_MAX, ColumnCounts, ServiceCounts, TelemetryWindow
 from edge_component.contracts.topics import KINDS, Address
 
@@ -52,6 +63,40 @@ def tuples(values: st.SearchStrategy, size_max: int = 3) -> st.SearchStrategy:
 
 
 models = st.builds(ModelRef, unicode_text, versions, digests, extras)
+shares = st.floats(0, 1, exclude_min=True)
+selectors = versions | st.sampled_from(["active", "previous"])
+arms = st.lists(
+    st.builds(Arm, selectors, st.integers(1, 1_000_000), extras), max_size=3, unique_by=lambda arm: arm.version
+).map(tuple)
+rules = st.builds(
+    ModelRules,
+    split=arms,
+    shadow=st.none() | st.builds(ShadowRule, selectors, shares, extras),
+    batch=st.none() | st.builds(BatchRule, st.integers(2, 65_536), st.integers(0, 1_000_000), extras),
+    states=tuples(st.builds(StatePair, unicode_text, unicode_text, extras)),
+    in_flight_max=st.none() | positives,
+    queue_max=st.none() | naturals,
+    extra=extras,
+)
+model_names = st.text("mnop", min_size=1, max_size=5)
+route_tables = st.builds(
+    RouteTable,
+    revision=naturals,
+    aliases=st.dictionaries(
+        st.text("abc", min_size=1, max_size=3),
+        model_names | st.builds("{}@{}".format, model_names, versions),
+        max_size=3,
+    ),
+    models=st.dictionaries(model_names, rules, max_size=2),
+    extra=extras,
+)
+routings = st.builds(
+    RoutingReport,
+    naturals,
+    tuples(st.builds(ArmReport, versions, digests, finite, naturals, naturals, extras)),
+    st.none() | st.builds(ShadowReport, versions, digests, naturals, naturals, naturals, naturals, finite, extras),
+    extras,
+)
 served_models = st.builds(
     ServedModel,
     models,
@@ -60,6 +105,7 @@ served_models = st.builds(
     st.none() | models,
     naturals,
     naturals,
+    st.none() | routings,
     extras,
 )
 heartbeats = st.builds(
@@ -175,7 +221,9 @@ addresses = st.builds(Address, st.from_regex(r"[A-Za-z0-9:_-]{1,128}", fullmatch
 regions = st.builds(Region, tensors, naturals, naturals, extras)
 hellos = st.builds(Hello, tuples(naturals), unicode_text, extras)
 welcomes = st.builds(Welcome, naturals, unicode_text, naturals, extras)
-opens = st.builds(Open, unicode_text, tables(naturals), naturals, extras)
+opens = st.builds(
+    Open, unicode_text, tables(naturals), naturals, st.none() | unicode_text, st.none() | unicode_text, extras
+)
 openeds = st.builds(
     Opened,
     channel=st.integers(0, 0xFFFF),
@@ -188,7 +236,9 @@ openeds = st.builds(
     nan_policy=st.sampled_from(NAN_POLICIES),
     extra=extras,
 )
-failures = st.builds(Failure, unicode_text, unicode_text, unicode_text, st.none() | naturals, extras)
+failures = st.builds(
+    Failure, unicode_text, unicode_text, unicode_text, st.none() | naturals, st.none() | naturals, extras
+)
 
 CONTRACTS = {
     "message": (Envelope, envelopes),
@@ -199,6 +249,7 @@ CONTRACTS = {
     "acknowledgement": (Acknowledgement, acknowledgements),
     "baseline": (Baseline, baselines),
     "bundle": (Manifest, manifests),
+    "route-table": (RouteTable, route_tables),
     "fastpath-hello": (Hello, hellos),
     "fastpath-welcome": (Welcome, welcomes),
     "fastpath-open": (Open, opens),

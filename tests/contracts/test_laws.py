@@ -21,6 +21,7 @@ FREE_FORM = {"message": ("body",), "command": ("arguments",), "acknowledgement":
 """Fields whose content is not this contract's own: whatever JSON holds is right there."""
 OPTIONAL = {
     "candidate", "serving", "previous", "service", "positive_rate", "nan", "inf", "zero", "out", "needed_bytes",
+    "retry_after_ms", "key", "sequence", "routing", "shadow", "batch", "in_flight_max", "queue_max",
 }  # fmt: skip
 
 
@@ -129,7 +130,7 @@ def test_a_value_can_be_hashed_copied_and_sent_to_a_child(name: str, data: st.Da
 
 # -- where in a document the laws look ---------------------------------------------------------------------------------
 
-TABLES = {"features", "outputs", "files", "opsets", "performance", "errors", "input_bytes"}
+TABLES = {"features", "outputs", "files", "opsets", "performance", "errors", "input_bytes", "aliases", "models"}
 
 
 def paths(value: Any, name: str, path: tuple[str | int, ...] = ()) -> Iterator[tuple[dict[str, Any], tuple]]:

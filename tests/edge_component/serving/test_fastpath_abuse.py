@@ -37,7 +37,7 @@ def guarded(door: Door) -> Iterator[Door]:
     np.testing.assert_array_equal(good.infer("scale", {"x": ROW}).outputs["y"], ROW * 2)
     good.close()
     wait_until(lambda: door.listener.connections_count() == 0)
-    assert door.router.route("scale").open_tallies == []
+    assert door.router.open_tally_count() == 0
 
 
 def refusal(connection: socket.socket) -> Failure:
