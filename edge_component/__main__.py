@@ -24,6 +24,7 @@ from edge_component.config import RuntimeConfig
 from edge_component.contracts.codec import from_bytes
 from edge_component.contracts.errors import ContractError
 from edge_component.errors import ConfigurationError, DeviceError
+from edge_component.nucleus_address import NucleusAddress
 from edge_component.nucleus_port import Nucleus
 from edge_component.reporting import Reporting, ReportingParts
 from edge_component.runtime import Runtime, RuntimeParts
@@ -100,7 +101,6 @@ def connect_nucleus(environment: Mapping[str, str]) -> Nucleus | None:
         return None
     from edge_component.nucleus import (  # noqa: PLC0415 - awsiot takes time and memory, and only Greengrass needs it
         GreengrassNucleus,
-        NucleusAddress,
     )
 
     nucleus = GreengrassNucleus(NucleusAddress.from_environment(environment), SystemClock(), random.random)

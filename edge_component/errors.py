@@ -26,7 +26,7 @@ Foreign errors (ONNX Runtime, cryptography, awscrt, the file system) are wrapped
     ├── NucleusError         the Greengrass nucleus did not do as asked
     │   └── NucleusUnavailableError  NucleusRefusedError  NoNucleusError
     └── StartError           the runtime cannot start
-        └── AlreadyRunningError  NoTrustError  JournalDamagedError  ConfigurationError
+        └── AlreadyRunningError  NoTrustError  ConfigurationError
 """
 
 from typing import ClassVar
@@ -323,13 +323,6 @@ class ConfigurationError(StartError):
 
     code = "configuration-unreadable"
     usual_remedy = 'Give a JSON object such as {"probation_s": 30}, or leave --config out.'
-
-
-class JournalDamagedError(StartError):
-    """``activation.json`` cannot be read; it was set aside."""
-
-    code = "journal-damaged"
-    usual_remedy = "Deploy the models again, and check the device's disk."
 
 
 class TelemetryError(DeviceError):

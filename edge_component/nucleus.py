@@ -10,77 +10,54 @@ It is not the port, nor the fake (``nucleus_port``). Thread-safe. Callbacks run 
 block for long.
 """
 
+import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from awscrt.io import ClientBootstrap, DefaultHostResolver, EventLoopGroup, SocketDomain, SocketOptions
 from awsiot.eventstreamrpc import Connection, LifecycleHandler, MessageAmendment
 from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
 from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
 from awsiot.greengrasscoreipc.model import (
+    BinaryMessage,
     InvalidArgumentsError,
     InvalidTokenError,
+    PublishMessage,
+    ReceiveMode,
     ResourceNotFoundError,
     UnauthorizedError,
 )
 
-from edge_component.backoff import Backoff
 from edge_component.clock import Clock
-from edge_component.errors import NoNucleusError, NucleusError, NucleusRefusedError, NucleusUnavailableError
-from edge_component.nucleus_port import Configuration, OnConfigurationChange, OnConnection, check_size
+from edge_component.errors import NucleusError, NucleusRefusedError, NucleusUnavailableError
+from edge_component.nucleus_address import NucleusAddress, NucleusLimits
+from edge_component.nucleus_port import (
+    Configuration,
+    OnConfigurationChange,
+    OnConnection,
+    OnLocalMessage,
+    check_size,
+)
 
 logger = logging.getLogger(__name__)
 
 Told = TypeVar("Told")
 
-SOCKET_VARIABLE = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"
-TOKEN_VARIABLE = "SVCUID"  # noqa: S105 - the variable's name
 REFUSALS = (UnauthorizedError, InvalidArgumentsError, InvalidTokenError, ResourceNotFoundError)
 """What repeating will not help. ServiceError is not among them: Lite says it while offline."""
 
 
-@dataclass(frozen=True, slots=True)
-class NucleusLimits:
-    """How long this component waits for its nucleus.
+@dataclass(slots=True, eq=False)
+class _LocalSubscription:
+    """What somebody wants to hear; ``made_on`` is the connection that carries it, ``None`` for none yet."""
 
-    Attributes:
-        connect_s: for one attempt to connect.
-        call_s: for one operation.
-        backoff: between two attempts to connect, or to read the configuration.
-        configuration_poll_s: the configuration is re-read so often even without an event; on Lite, events stop after a
-            component's version changed (aws-greengrass-lite #1016).
-    """
-
-    connect_s: float = 10.0
-    call_s: float = 10.0
-    backoff: Backoff = field(default_factory=lambda: Backoff(0.5, 60.0))
-    configuration_poll_s: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class NucleusAddress:
-    """Where the nucleus listens for this component, and what proves who it is."""
-
-    socket_path: str
-    token: str
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """As Greengrass gives it to every component.
-
-        Raises:
-            NoNucleusError: naming the variable that is missing.
-        """
-        source = os.environ if environment is None else environment
-        for variable in (SOCKET_VARIABLE, TOKEN_VARIABLE):
-            if not source.get(variable):
-                raise NoNucleusError(f"{variable} is not set: this process was not started by Greengrass")
-        return cls(source[SOCKET_VARIABLE], source[TOKEN_VARIABLE])
+    topic_filter: str
+    callback: OnLocalMessage
+    made_on: GreengrassCoreIPCClientV2 | None = None
 
 
 class _Lifecycle(LifecycleHandler):
@@ -126,6 +103,7 @@ class GreengrassNucleus:
         self._told_configuration: Configuration | None = None
         self._on_configuration: list[OnConfigurationChange] = []
         self._on_connection: list[OnConnection] = []
+        self._local: list[_LocalSubscription] = []
         self._lacks: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="nucleus", daemon=True)
 
@@ -149,6 +127,18 @@ class GreengrassNucleus:
         """See :class:`Nucleus`."""
         check_size(payload)
         self._call(lambda client: client.publish_to_iot_core_async(topic_name=topic, qos="1", payload=payload))
+
+    def publish_local(self, topic: str, payload: bytes) -> None:
+        """See :class:`Nucleus`."""
+        check_size(payload)
+        message = PublishMessage(binary_message=BinaryMessage(message=payload))
+        self._call(lambda client: client.publish_to_topic_async(topic=topic, publish_message=message))
+
+    def subscribe_local(self, topic_filter: str, callback: OnLocalMessage) -> None:
+        """See :class:`Nucleus`. Made on the connection's thread, now and after each reconnection."""
+        with self._changed:
+            self._local = [*self._local, _LocalSubscription(topic_filter, callback)]
+            self._changed.notify_all()
 
     def configuration(self) -> Configuration:
         """See :class:`Nucleus`."""
@@ -241,6 +231,7 @@ class GreengrassNucleus:
         self._subscribe()
         while self._is_serving():
             self._report_state()
+            self._subscribe_locally(client)
             self._refresh_configuration()
             self._wait_for_work()
         with self._changed:
@@ -256,7 +247,12 @@ class GreengrassNucleus:
     def _wait_for_work(self) -> None:
         with self._changed:
             has_work = self._changed.wait_for(
-                lambda: not self._is_serving() or self._is_configuration_stale or bool(self._state_to_report),
+                lambda: (
+                    not self._is_serving()
+                    or self._is_configuration_stale
+                    or bool(self._state_to_report)
+                    or any(wanted.made_on is not self._client for wanted in self._local)
+                ),
                 self._configuration_wait_s(),
             )
             if not has_work:
@@ -277,6 +273,14 @@ class GreengrassNucleus:
             "SubscribeToConfigurationUpdate",
             lambda client: client.subscribe_to_configuration_update_async(on_stream_event=note)[0],
         )
+
+    def _subscribe_locally(self, client: GreengrassCoreIPCClientV2) -> None:
+        """Each wanted subscription once per connection; one that is refused is said, and tried with the next one."""
+        for wanted in self._local:
+            if wanted.made_on is client:
+                continue
+            wanted.made_on = client
+            self._optional(f"SubscribeToTopic {wanted.topic_filter}", _subscribing(wanted))
 
     def _refresh_configuration(self) -> None:
         with self._changed:
@@ -348,6 +352,29 @@ class GreengrassNucleus:
     def _sleep(self, wait_s: float) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed, wait_s)
+
+
+def _subscribing(wanted: _LocalSubscription) -> Callable[[GreengrassCoreIPCClientV2], "Future[Any]"]:
+    def on_event(event: Any) -> None:  # noqa: ANN401 - awsiot ships no types
+        _shielded(lambda told: wanted.callback(*told), _local_message(event))
+
+    def act(client: GreengrassCoreIPCClientV2) -> "Future[Any]":
+        subscribed: Future[Any] = client.subscribe_to_topic_async(
+            topic=wanted.topic_filter,
+            receive_mode=ReceiveMode.RECEIVE_MESSAGES_FROM_OTHERS,  # Lite ignores it, and may give us our own
+            on_stream_event=on_event,
+        )[0]
+        return subscribed
+
+    return act
+
+
+def _local_message(event: Any) -> tuple[str, bytes]:  # noqa: ANN401 - awsiot ships no types
+    """Topic and payload; a JSON message as its text."""
+    binary, parsed = event.binary_message, event.json_message
+    if binary is not None:
+        return binary.context.topic, bytes(binary.message or b"")
+    return parsed.context.topic, json.dumps(parsed.message).encode()
 
 
 def describe(error: BaseException) -> str:

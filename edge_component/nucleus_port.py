@@ -2,7 +2,8 @@
 
 The failure this exists for: a runtime that cannot start, serve or be tested without a Greengrass nucleus beside it.
 Everything here is portable between Greengrass Lite and the Java nucleus (``facts``: PublishToIoTCore, GetConfiguration,
-SubscribeToConfigurationUpdate, UpdateState); nothing else of IPC is needed for anything essential.
+SubscribeToConfigurationUpdate, UpdateState, PublishToTopic, SubscribeToTopic); nothing else of IPC is needed for
+anything essential.
 
 The real one is ``nucleus``, the only importer of awsiot. One conformance suite runs on both. Thread-safe, both of them.
 """
@@ -18,6 +19,8 @@ from edge_component.errors import NucleusRefusedError, NucleusUnavailableError
 Configuration = Mapping[str, Any]
 OnConfigurationChange = Callable[[Configuration], None]
 OnConnection = Callable[[bool], None]
+OnLocalMessage = Callable[[str, bytes], None]
+"""Topic and payload; called on a thread of the nucleus's, which it must not block."""
 
 
 class Nucleus(Protocol):
@@ -34,6 +37,21 @@ class Nucleus(Protocol):
             NucleusUnavailableError: not now (Greengrass Lite answers so at once while it is offline).
             NucleusRefusedError: never in this form; also for a payload above ``LIMITS.publish_bytes_max``, of which
                 a few kilobytes more would cost the connection.
+        """
+
+    def publish_local(self, topic: str, payload: bytes) -> None:
+        """Publish to the components of this device, as a binary message; whoever does not listen now never gets it.
+
+        Raises:
+            NucleusUnavailableError, NucleusRefusedError: as for :meth:`publish`.
+        """
+
+    def subscribe_local(self, topic_filter: str, callback: OnLocalMessage) -> None:
+        """Call with what is published locally under this filter (``+`` and ``#`` as in MQTT), JSON messages as text.
+
+        Never raises: the subscription is kept and made anew after each reconnection, and a nucleus that refuses it is
+        logged. What is published meanwhile is lost, since local topics keep nothing. What this component itself
+        publishes comes back on Greengrass Lite, and does not on the Java nucleus.
         """
 
     def configuration(self) -> Configuration:
@@ -82,6 +100,7 @@ class InMemoryNucleus:
         document: the configuration; change it through :meth:`set_configuration`, which tells the callbacks.
         refused_topics: topics whose publishes are refused.
         published: every publish that was taken, in order.
+        published_locally: every local one; what others publish comes through :meth:`receive_local`.
         states: every state reported, in order.
     """
 
@@ -90,10 +109,12 @@ class InMemoryNucleus:
     document: Configuration = field(default_factory=dict)
     refused_topics: set[str] = field(default_factory=set)
     published: list[tuple[str, bytes]] = field(default_factory=list)
+    published_locally: list[tuple[str, bytes]] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
     _on_change: list[OnConfigurationChange] = field(default_factory=list)
     _told: Configuration | None = None
     _on_connection: list[OnConnection] = field(default_factory=list)
+    _on_local: list[tuple[str, OnLocalMessage]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -111,6 +132,25 @@ class InMemoryNucleus:
             if not self.is_online:
                 raise NucleusUnavailableError("ServiceError: the nucleus is offline")
             self.published.append((topic, bytes(payload)))
+
+    def publish_local(self, topic: str, payload: bytes) -> None:
+        """See :class:`Nucleus`."""
+        with self._lock:
+            check_size(payload)
+            self._require_connection()
+            if topic in self.refused_topics:
+                raise NucleusRefusedError(f"UnauthorizedError: publishing to {topic}")
+            self.published_locally.append((topic, bytes(payload)))
+
+    def subscribe_local(self, topic_filter: str, callback: OnLocalMessage) -> None:
+        """See :class:`Nucleus`."""
+        self._on_local.append((topic_filter, callback))
+
+    def receive_local(self, topic: str, payload: bytes) -> None:
+        """Another component publishes."""
+        for topic_filter, callback in list(self._on_local):
+            if self.is_connected and topic_filter not in self.refused_topics and topic_matches(topic_filter, topic):
+                callback(topic, bytes(payload))
 
     def configuration(self) -> Configuration:
         """See :class:`Nucleus`."""
@@ -178,3 +218,14 @@ def check_size(payload: bytes) -> None:
             f"a payload of {len(payload)} bytes; a publish holds at most {LIMITS.publish_bytes_max}",
             "Split the message before it is published.",
         )
+
+
+def topic_matches(topic_filter: str, topic: str) -> bool:
+    """Whether a filter with ``+`` and ``#`` covers a topic (MQTT 3.1.1, 4.7)."""
+    wanted, found = topic_filter.split("/"), topic.split("/")
+    for level, part in enumerate(wanted):
+        if part == "#":
+            return level == len(wanted) - 1
+        if level >= len(found) or part not in {"+", found[level]}:
+            return False
+    return len(wanted) == len(found)

@@ -151,6 +151,8 @@ def demo(
 
       edgewright-sim demo --exit --summary summary.json
     """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)  # whoever ends the demo, it tidies up
     if not run_demo(DemoOptions(folder.resolve(), exit_at_end, summary), Console()):
         console.print("[bold red]error:[/] the demo ended without showing everything it promises; see above")
         raise typer.Exit(1)

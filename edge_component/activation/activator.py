@@ -76,7 +76,7 @@ class Activator:
             problem = self._slots.load()
             for name in sorted(self._slots.state.slots):
                 self._restore_one(name)
-            if not problem:  # with the journal gone, nobody knows what the bundles are for: leave them
+            if not problem:  # with the journal gone, nobody knows what the other bundles are for: leave them
                 self._slots.collect()
         return (problem,) if problem else ()
 

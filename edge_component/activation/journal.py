@@ -4,10 +4,17 @@ The failure this exists for: a process that dies between two acts and cannot kno
 is written (write, fsync, rename, fsync the folder) before each act, so that after any crash it says what was about to
 happen. It is one file for all models, hence one rename for each change: there is no state in which two files disagree.
 
+A disk that damages just that file must cost neither what serves nor the protection against rollback. So
+``committed.json`` follows it, after each change of what is committed: active and previous models, floors, trusted time,
+nothing of a candidate. It is read only to raise floors that the journal lacks, and in the place of a journal that cannot
+be read; what it names was verified, tried and committed, so nothing comes to serve that should not.
+
 It decides nothing (table.py does). One writer at a time.
 """
 
-from collections.abc import Mapping
+import logging
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -30,10 +37,16 @@ from edge_component.contracts.codec import (
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.durable import replace_file
-from edge_component.errors import JournalDamagedError
+from edge_component.errors import StoreError
+
+log = logging.getLogger(__name__)
 
 JOURNAL_FILE = "activation.json"
+COMMITTED_FILE = "committed.json"
 JOURNAL_BYTES_MAX = 1_000_000
+READS_MAX = 4
+"""An I/O error may pass; damage is believed after so many of them, ``READ_PAUSE_S`` apart."""
+READ_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,20 @@ class State:
         """Raise the trusted time; it never goes back."""
         return replace(self, trusted_at=max(at, self.trusted_at or at))
 
+    def with_floors_of(self, other: "State") -> "State":
+        """Raise the floors and the trusted time to the other's, where those are higher."""
+        floors = dict(self.floors)
+        for name, floor in other.floors.items():
+            if name not in floors or floor.number > floors[name].number:
+                floors[name] = floor
+        raised = replace(self, floors=MappingProxyType(floors))
+        return raised.with_trusted(other.trusted_at) if other.trusted_at is not None else raised
+
+    def committed(self) -> "State":
+        """The same without candidates."""
+        held = {name: Slot(active=slot.active, previous=slot.previous) for name, slot in self.slots.items()}
+        return replace(self, slots=MappingProxyType({name: slot for name, slot in held.items() if slot != Slot()}))
+
     def referenced(self) -> frozenset[str]:
         """Digests that the store must keep."""
         return frozenset().union(*(slot.referenced for slot in self.slots.values()))
@@ -104,27 +131,44 @@ class State:
         return known
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the disk gave; ``problem`` is a sentence if the journal itself could not be read, else empty."""
+
+    state: State
+    problem: str = ""
+
+
 class Journal:
-    """The durable file."""
+    """The durable file, and the one that follows it."""
 
-    def __init__(self, work_path: Path) -> None:
-        """Address the file."""
+    def __init__(self, work_path: Path, pause: Callable[[float], None] = time.sleep) -> None:
+        """Address the files; ``pause`` waits between two attempts to read, in seconds."""
         self._path = work_path / JOURNAL_FILE
+        self._committed_path = work_path / COMMITTED_FILE
+        self._pause = pause
+        self._followed: State | None = None
+        """What ``committed.json`` holds, as far as that is known."""
 
-    def load(self) -> State:
+    def load(self) -> Found:
         """What was last saved; an empty state if nothing ever was.
 
+        A journal that cannot be read is kept as ``activation.json.damaged``, and what was last committed stands in.
+
         Raises:
-            JournalDamagedError: it cannot be read; it was set aside as ``activation.json.damaged``.
+            StoreError: it can be neither read nor set aside.
         """
+        committed, loss = State(), ""
         try:
-            return State.read(from_bytes(self._path.read_bytes(), JOURNAL_BYTES_MAX))
-        except FileNotFoundError:
-            return State()
+            committed = self._followed = self._read(self._committed_path)
         except (ContractError, OSError) as error:
-            aside = self._path.with_name(f"{JOURNAL_FILE}.damaged")
-            self._path.replace(aside)
-            raise JournalDamagedError(f"{JOURNAL_FILE} cannot be read ({error}); it is kept as {aside.name}") from error
+            loss = f"; nor can {COMMITTED_FILE} ({error}): models must be deployed again, and older ones could be"
+        try:
+            found = Found(self._read(self._path).with_floors_of(committed))
+        except (ContractError, OSError) as error:
+            kept_as = self._set_aside()
+            found = Found(committed, f"{JOURNAL_FILE} cannot be read ({error}); it is kept as {kept_as}{loss}")
+        return found
 
     def save(self, state: State) -> None:
         """Persist; after this returns it survives a power cut.
@@ -136,6 +180,39 @@ class Journal:
             replace_file(self._path, to_bytes(state.to_document()))
         except OSError as error:
             raise store_error(error, f"writing {JOURNAL_FILE}") from error
+        self._follow(state.committed())
+
+    def _follow(self, committed: State) -> None:
+        """Nothing depends on this one while the journal can be read, so a failure is made good with the next save."""
+        if committed == self._followed:
+            return
+        try:
+            replace_file(self._committed_path, to_bytes(committed.to_document()))
+        except OSError as error:
+            self._followed = None
+            log.warning("%s could not be written; it will be, with the next change: %s", COMMITTED_FILE, error)
+        else:
+            self._followed = committed
+
+    def _read(self, path: Path) -> State:
+        for attempt in range(1, READS_MAX + 1):
+            try:
+                return State.read(from_bytes(path.read_bytes(), JOURNAL_BYTES_MAX))
+            except FileNotFoundError:
+                break
+            except OSError:
+                if attempt == READS_MAX:
+                    raise
+                self._pause(READ_PAUSE_S)
+        return State()
+
+    def _set_aside(self) -> str:
+        aside = self._path.with_name(f"{JOURNAL_FILE}.damaged")
+        try:
+            self._path.replace(aside)
+        except OSError as error:
+            raise StoreError(f"{JOURNAL_FILE} can be neither read nor set aside: {error}") from error
+        return aside.name
 
 
 def _read_slot(value: object, where: str) -> Slot:

@@ -20,7 +20,7 @@ from edge_component.clock import Clock
 from edge_component.config import RuntimeConfig
 from edge_component.contracts.heartbeat import ModelRef, ServedModel
 from edge_component.contracts.manifest import MODEL_FILE, Manifest
-from edge_component.errors import DeviceError, JournalDamagedError, StoreDamagedError, StoreError
+from edge_component.errors import DeviceError, StoreDamagedError, StoreError
 from edge_component.inference.golden import load_golden
 from edge_component.inference.router import Router
 from edge_component.inference.session import Session, SessionOptions
@@ -69,12 +69,11 @@ class Slots:
             StoreError: the work folder cannot be used at all.
         """
         self._parts.store.prepare()
-        try:
-            self.state = self._parts.journal.load()
-        except JournalDamagedError as error:
-            log.error("%s", error)  # noqa: TRY400 - a sentence for the operator; the stack says nothing more
-            return str(error)
-        return ""
+        found = self._parts.journal.load()
+        self.state = found.state
+        if found.problem:
+            log.error("%s", found.problem)
+        return found.problem
 
     def signal(self, name: str, signal: Signal, offered: Installed | None = None) -> DeviceError | None:
         """Let something happen to a slot; returns why what it then wanted could not be loaded, if so.
@@ -141,7 +140,7 @@ class Slots:
             try:
                 manifest, session, baseline = self._load(wanted)
             except DeviceError as error:
-                log.error("%s %s cannot be loaded: %s", name, wanted.ref.version, error)  # noqa: TRY400 - as above
+                log.error("%s %s cannot be loaded: %s", name, wanted.ref.version, error)  # noqa: TRY400 - a sentence
                 self._stand(name)
                 self.signal(name, Signal.UNLOADABLE)
                 return error

@@ -123,7 +123,13 @@ class Broker(ABC):
         if _accepts(self.address):  # it would pass for ours
             raise BrokerStartError(f"port {self.address.port} is taken", "Start it again; it takes another port.")
         with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(self._command(), stdin=subprocess.PIPE, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                self._command(),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a terminal's Ctrl-C is for whoever started the broker, who stops it in order
+            )
         try:
             self._wait_until_listening(self._process)
         except BrokerStartError:

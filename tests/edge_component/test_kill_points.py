@@ -43,7 +43,7 @@ def watched_paths(work: Path, bundle: Bundle, held: list[Bundle]) -> list[Path]:
     files = [folder / name for folder in folders for name in names]
     return [
         work, work / "store", work / "staging", work / "activation.json", work / ".activation.json.new",
-        *folders, *files,
+        work / "committed.json", work / ".committed.json.new", *folders, *files,
     ]  # fmt: skip
 
 

@@ -1,11 +1,12 @@
 """The worlds in which the nucleus port is tried: in memory, and awsiot's client against the local nucleus's IPC server."""
 
 import asyncio
+import base64
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,8 @@ import pytest
 
 from edge_component.backoff import Backoff
 from edge_component.clock import SystemClock
-from edge_component.nucleus import GreengrassNucleus, NucleusAddress, NucleusLimits
+from edge_component.nucleus import GreengrassNucleus
+from edge_component.nucleus_address import NucleusAddress, NucleusLimits
 from edge_component.nucleus_port import InMemoryNucleus, Nucleus
 from simulator.nucleus.ipc_operations import Operations
 from simulator.nucleus.ipc_server import IpcServer
@@ -51,6 +53,8 @@ class World(Protocol):
     def lose_connection(self) -> None: ...
     def restore_connection(self) -> None: ...
     def published(self) -> list[tuple[str, bytes]]: ...
+    def heard_locally(self) -> list[tuple[str, bytes]]: ...
+    def say_locally(self, topic: str, payload: bytes) -> None: ...
     def states(self) -> list[str]: ...
     def close(self) -> None: ...
 
@@ -75,6 +79,12 @@ class MemoryWorld:
 
     def published(self) -> list[tuple[str, bytes]]:
         return list(self.nucleus.published)
+
+    def heard_locally(self) -> list[tuple[str, bytes]]:
+        return list(self.nucleus.published_locally)
+
+    def say_locally(self, topic: str, payload: bytes) -> None:
+        self.nucleus.receive_local(topic, payload)
 
     def states(self) -> list[str]:
         return list(self.nucleus.states)
@@ -116,7 +126,11 @@ class IpcWorld:
         self.server: IpcServer | None = None
         access = {"operations": ["aws.greengrass#PublishToIoTCore"], "resources": [ALLOWED]}
         self.at_ms = 1
-        self.set_configuration({"heartbeat_s": 60, "accessControl": {"aws.greengrass.ipc.mqttproxy": {"up": access}}})
+        local = {"operations": ["*"], "resources": ["edgewright/*"]}
+        self.access = {"aws.greengrass.ipc.mqttproxy": {"up": access}, "aws.greengrass.ipc.pubsub": {"local": local}}
+        self.set_configuration({"heartbeat_s": 60, "accessControl": self.access})
+        self.heard: list[tuple[str, bytes]] = []
+        self.services.topics.subscribe("edgewright/out", self._hear)
         self.run(self.cloud.start(lambda _connected: None))
         if is_listening:
             self.restore_connection()
@@ -158,6 +172,16 @@ class IpcWorld:
 
     def published(self) -> list[tuple[str, bytes]]:
         return [(message.topic, message.payload) for message in self.cloud.published]
+
+    def _hear(self, _sender: str, topic: str, message: Mapping[str, Any]) -> None:
+        self.heard.append((topic, base64.b64decode(message["binaryMessage"]["message"])))
+
+    def heard_locally(self) -> list[tuple[str, bytes]]:
+        return list(self.heard)
+
+    def say_locally(self, topic: str, payload: bytes) -> None:
+        content = {"message": base64.b64encode(payload).decode(), "context": {"topic": topic}}
+        self.call(self.services.topics.publish, "com.example.Sensor", topic, {"binaryMessage": content})
 
     def states(self) -> list[str]:
         return list(self.components.states)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from edge_component.errors import NoNucleusError
-from edge_component.nucleus import SOCKET_VARIABLE, TOKEN_VARIABLE, NucleusAddress, describe
+from edge_component.nucleus import describe
+from edge_component.nucleus_address import SOCKET_VARIABLE, TOKEN_VARIABLE, NucleusAddress
 from simulator.nucleus.profile import JAVA, LITE
 from tests.conformance.nucleus_port.conftest import WAIT_S, IpcWorld, await_connection, eventually
 
@@ -100,3 +101,36 @@ def test_an_error_without_text_is_named_by_type_and_repr() -> None:
             return ""
 
     assert describe(SilentError("inside")) == "SilentError: SilentError('inside')"
+
+
+def test_local_subscriptions_are_made_anew_after_a_restart_and_a_refused_one_is_said(
+    make_ipc_world: MakeWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_ipc_world()
+    heard: queue.Queue[bytes] = queue.Queue()
+    connections: queue.Queue[bool] = queue.Queue()
+    world.nucleus.on_connection(connections.put)
+    world.nucleus.subscribe_local("edgewright/in", lambda _topic, payload: heard.put(payload))
+    world.nucleus.subscribe_local("forbidden/#", lambda _topic, payload: heard.put(payload))
+    for turn in range(3):
+        eventually(lambda: len(world.services.topics._subscribers) == 2, "the allowed one is subscribed")
+        world.say_locally("edgewright/in", str(turn).encode())
+        assert heard.get(timeout=WAIT_S) == str(turn).encode()
+        world.drop_connections()
+        await_connection(connections, False)
+        await_connection(connections, True)
+    assert warnings_in(caplog, "SubscribeToTopic forbidden/#")
+
+
+def test_a_json_message_of_another_component_is_heard_as_its_text(make_ipc_world: MakeWorld) -> None:
+    world = make_ipc_world()
+    heard: queue.Queue[bytes] = queue.Queue()
+    world.nucleus.subscribe_local("edgewright/in", lambda _topic, payload: heard.put(payload))
+    eventually(lambda: len(world.services.topics._subscribers) == 2, "subscribed")
+    world.call(
+        world.services.topics.publish,
+        "com.example.Sensor",
+        "edgewright/in",
+        {"jsonMessage": {"message": {"x": [1, 2]}, "context": {"topic": "edgewright/in"}}},
+    )
+    assert heard.get(timeout=WAIT_S) == b'{"x": [1, 2]}'

@@ -7,6 +7,7 @@ import pytest
 
 from edge_component.contracts.limits import LIMITS
 from edge_component.errors import NucleusRefusedError, NucleusUnavailableError
+from edge_component.nucleus_port import topic_matches
 from tests.conformance.nucleus_port.conftest import WAIT_S, World, await_connection, eventually
 
 TOPIC = "$aws/rules/edgewright_ingest/edgewright/v1/station-jfk/heartbeat"
@@ -104,3 +105,51 @@ def test_closing_twice_is_closing_once(world: World) -> None:
     assert not world.nucleus.connected
     with pytest.raises(NucleusUnavailableError):
         world.nucleus.publish(TOPIC, b"1")
+
+
+def test_a_local_publish_is_heard_by_other_components_as_it_was(world: World) -> None:
+    world.nucleus.publish_local("edgewright/out", b"\x00binary\xff")
+    eventually(lambda: world.heard_locally() == [("edgewright/out", b"\x00binary\xff")], "heard")
+    with pytest.raises(NucleusRefusedError, match="UnauthorizedError"):
+        world.nucleus.publish_local(world.refused_topic, b"x")
+    with pytest.raises(NucleusRefusedError, match="holds at most"):
+        world.nucleus.publish_local("edgewright/out", b"x" * (LIMITS.publish_bytes_max + 1))
+
+
+def test_what_others_publish_locally_is_told_and_heard_again_after_a_reconnection(world: World) -> None:
+    heard: queue.Queue[tuple[str, bytes]] = queue.Queue()
+    world.nucleus.subscribe_local("edgewright/in/+", lambda topic, payload: heard.put((topic, payload)))
+    for payload in (b"before", b"after"):
+
+        def is_heard(said: bytes = payload) -> bool:
+            world.say_locally("edgewright/elsewhere", b"not asked for")
+            world.say_locally("edgewright/in/a", said)  # local topics keep nothing: said until somebody listens
+            try:
+                return heard.get(timeout=0.2) == ("edgewright/in/a", said)
+            except queue.Empty:
+                return False
+
+        eventually(is_heard, "heard locally")
+        world.lose_connection()
+        eventually(lambda: not world.nucleus.connected, "disconnected")
+        with pytest.raises(NucleusUnavailableError):
+            world.nucleus.publish_local("edgewright/out", b"1")
+        world.restore_connection()
+        eventually(lambda: world.nucleus.connected, "connected again")
+
+
+@pytest.mark.parametrize(
+    ("topic_filter", "topic", "is_covered"),
+    [
+        ("a/b", "a/b", True),
+        ("a/b", "a/b/c", False),
+        ("a/+", "a/b", True),
+        ("a/+", "a/b/c", False),
+        ("a/#", "a/b/c", True),
+        ("a/#", "a", True),
+        ("a/#/c", "a/b/c", False),
+        ("#", "a", True),
+    ],
+)
+def test_filters_cover_as_in_mqtt(topic_filter: str, topic: str, is_covered: bool) -> None:
+    assert topic_matches(topic_filter, topic) is is_covered

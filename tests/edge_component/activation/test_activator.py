@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_component.activation.journal import JOURNAL_FILE
+from edge_component.activation.journal import COMMITTED_FILE, JOURNAL_FILE
 from edge_component.bundles.verification import Asked
 from edge_component.contracts.manifest import Manifest
 from edge_component.errors import (
@@ -256,10 +256,29 @@ def test_with_nothing_left_to_serve_it_says_so_and_a_hand_over_repairs_it(
     assert [model.state for model in device.activator.models()] == ["serving"]
 
 
-def test_a_damaged_journal_is_reported_and_bundles_are_left_alone(device: Device, bundles: BundleFactory) -> None:
+def test_a_damaged_journal_costs_neither_what_serves_nor_the_floor(device: Device, bundles: BundleFactory) -> None:
+    device.configure(probation_s=0.0)
+    one, two, three = (bundles.scale(f"1.{minor}.0", minor + 1.0) for minor in range(3))
+    device.hand_over(one)
+    device.hand_over(two)
+    device.configure(probation_s=30.0)
+    device.hand_over(three)
+    (device.work / JOURNAL_FILE).write_bytes(b"\0" * 100)
+    device.start()
+    assert "activation.json" in device.problems[0]
+    assert device.factor() == 2.0, "the committed one; the candidate's trial is forgotten"
+    with pytest.raises(OlderReleaseError):
+        device.hand_over(one)
+    device.activator.revert("scale")
+    assert device.factor() == 1.0
+    assert device.hand_over(three).outcome == "activated"
+
+
+def test_with_journal_and_copy_damaged_bundles_are_left_alone(device: Device, bundles: BundleFactory) -> None:
     one = bundles.scale("1.0.0", 2.0)
     device.hand_over(one)
-    (device.work / JOURNAL_FILE).write_bytes(b"\0" * 100)
+    for name in (JOURNAL_FILE, COMMITTED_FILE):
+        (device.work / name).write_bytes(b"\0" * 100)
     device.start()
     assert "activation.json" in device.problems[0]
     assert device.stored() == {one.digest}

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from edge_component.activation.journal import JOURNAL_FILE, Journal, State
+from edge_component.activation.journal import COMMITTED_FILE, JOURNAL_FILE, READS_MAX, Found, Journal, State
 from edge_component.activation.table import Installed, Phase, Slot
 from edge_component.bundles.verification import Release
 from edge_component.contracts.codec import from_bytes, to_bytes
 from edge_component.contracts.heartbeat import ModelRef
-from edge_component.errors import JournalDamagedError, StoreError
+from edge_component.errors import StoreError
 
 DIGESTS = st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")
 REFS = st.builds(ModelRef, name=st.text(max_size=8), version=st.just("1.2.3"), digest=DIGESTS)
@@ -43,20 +43,95 @@ def held(release: int) -> Installed:
 
 def test_what_is_saved_is_loaded_and_nothing_is_an_empty_state(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    assert journal.load() == State()
+    assert journal.load() == Found(State())
     state = State().with_slot("m", Slot(active=held(4))).with_trusted(datetime(2026, 1, 1, tzinfo=UTC))
     journal.save(state)
-    assert journal.load() == state
-    assert [path.name for path in tmp_path.iterdir()] == [JOURNAL_FILE]
+    assert journal.load() == Found(state)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [JOURNAL_FILE, COMMITTED_FILE]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"schema": "edgewright.activation-journal/9"}', b"\xff" * 10])
-def test_a_damaged_journal_is_set_aside_and_named(tmp_path: Path, content: bytes) -> None:
+DAMAGES = (b"", b"{", b'{"schema": "edgewright.activation-journal/9"}', b"\xff" * 10)
+
+
+@pytest.mark.parametrize("content", DAMAGES)
+def test_a_damaged_journal_is_set_aside_and_what_was_committed_stands_in(tmp_path: Path, content: bytes) -> None:
+    journal = Journal(tmp_path)
+    committed = State().with_slot("m", Slot(active=held(4), previous=held(3))).with_slot("n", Slot(active=held(7)))
+    journal.save(committed)
+    journal.save(
+        committed.with_slot("m", Slot(Phase.PENDING, active=held(4), candidate=held(5))).with_slot("n", Slot())
+    )
     (tmp_path / JOURNAL_FILE).write_bytes(content)
-    with pytest.raises(JournalDamagedError, match=r"activation\.json\.damaged"):
-        Journal(tmp_path).load()
+    found = Journal(tmp_path).load()
+    assert f"{JOURNAL_FILE} cannot be read" in found.problem
+    assert f"{JOURNAL_FILE}.damaged" in found.problem
+    assert found.state.slots == {"m": Slot(active=held(4))}, "no candidate, and nothing that was removed"
+    assert found.state.floors["com.edgewright.model.M"] == Release(7, f"{7:064x}")
     assert (tmp_path / f"{JOURNAL_FILE}.damaged").read_bytes() == content
-    assert Journal(tmp_path).load() == State()
+    assert Journal(tmp_path).load().state == State().with_floors_of(committed), "the next start: floors alone"
+
+
+@pytest.mark.parametrize("content", DAMAGES)
+def test_a_damaged_copy_costs_nothing_and_is_made_good(tmp_path: Path, content: bytes) -> None:
+    state = State().with_slot("m", Slot(active=held(4)))
+    Journal(tmp_path).save(state)
+    (tmp_path / COMMITTED_FILE).write_bytes(content)
+    journal = Journal(tmp_path)
+    assert journal.load() == Found(state)
+    journal.save(state)
+    (tmp_path / JOURNAL_FILE).unlink()
+    assert Journal(tmp_path).load().state.floors == state.floors
+
+
+def test_with_both_damaged_it_says_what_is_lost(tmp_path: Path) -> None:
+    for name in (JOURNAL_FILE, COMMITTED_FILE):
+        (tmp_path / name).write_bytes(b"{")
+    found = Journal(tmp_path).load()
+    assert found.state == State()
+    assert "older ones could be" in found.problem
+
+
+def failing_reads(monkeypatch: pytest.MonkeyPatch, name: str, failures_count: int) -> list[float]:
+    """EIO for the first reads of a file; returns the list that the pauses between attempts are put into."""
+    read, left = Path.read_bytes, [failures_count]
+
+    def reading(path: Path) -> bytes:
+        if path.name == name and left[0]:
+            left[0] -= 1
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    return []
+
+
+@pytest.mark.parametrize("name", [JOURNAL_FILE, COMMITTED_FILE])
+def test_an_input_error_that_passes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    state = State().with_slot("m", Slot(Phase.PENDING, active=held(4), candidate=held(5)))
+    Journal(tmp_path).save(state)
+    pauses = failing_reads(monkeypatch, name, READS_MAX - 1)
+    assert Journal(tmp_path, pauses.append).load() == Found(state)
+    assert len(pauses) == READS_MAX - 1
+
+
+def test_an_input_error_that_stays_costs_the_candidate_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = State().with_slot("m", Slot(Phase.PENDING, active=held(4), candidate=held(5)))
+    Journal(tmp_path).save(state)
+    pauses = failing_reads(monkeypatch, JOURNAL_FILE, READS_MAX)
+    assert Journal(tmp_path, pauses.append).load().state == state.committed()
+
+
+def test_a_journal_that_can_be_neither_read_nor_moved_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / JOURNAL_FILE).write_bytes(b"{")
+
+    def refusing(path: Path, target: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "replace", refusing)
+    with pytest.raises(StoreError, match="neither read nor set aside"):
+        Journal(tmp_path).load()
 
 
 def test_a_disk_that_refuses_is_typed_and_changes_nothing(tmp_path: Path) -> None:
