@@ -4,9 +4,9 @@ Objects that devices download are immutable and named by their digest (:meth:`Ob
 one would make every device that resolves the component later fail its checksum.
 """
 
-import base64
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class ObjectStore:
 
     def put_file(self, uri: S3Uri, path: Path) -> None:
         """Write a file's bytes, in parts where it is large, whatever was there."""
-        with translated(f"uploading {path.name} to {uri}"):
+        with _local_file(path), translated(f"uploading {path.name} to {uri}"):
             self._client.upload_file(str(path), uri.bucket, uri.key)
 
     def put_immutable(self, uri: S3Uri, path: Path) -> bool:
@@ -98,8 +98,8 @@ class ObjectStore:
 
     def get_file(self, uri: S3Uri, path: Path) -> Path:
         """Read an object into a file, whose folder is made."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with translated(f"downloading {uri}"):
+        with _local_file(path), translated(f"downloading {uri}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._client.download_file(uri.bucket, uri.key, str(path))
         return path
 
@@ -121,12 +121,19 @@ class ObjectStore:
                 self._client.create_bucket(Bucket=bucket, **placement)
 
 
+@contextmanager
+def _local_file(path: Path) -> Iterator[None]:
+    """This machine's side of a transfer: a file that cannot be read or written is the user's to mend, not AWS's."""
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInputError(
+            f"{error.filename or path}: {error.strerror or error}",
+            "Check the path, its permissions and the free space.",
+        ) from error
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, 64 lower-case hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def greengrass_digest(path: Path) -> str:
-    """The digest Greengrass writes into a recipe: base64 of the SHA-256."""
-    return base64.b64encode(bytes.fromhex(file_sha256(path))).decode()

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectionError as BotoConnectionError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     ParamValidationError,
 )
@@ -21,31 +23,28 @@ from botocore.exceptions import (
 from cloud.errors import ConflictError, EdgewrightError, InvalidInputError, NotFoundError, UnavailableError
 
 NOT_FOUND_CODES = frozenset(
-    {
-        "404",
-        "NoSuchKey",
-        "NoSuchBucket",
-        "NotFound",
-        "NotFoundException",
-        "ResourceNotFoundException",
-        "ResourceNotFound",
-        "QueueDoesNotExist",
-        "AWS.SimpleQueueService.NonExistentQueue",
-    }
-)
+    {"404", "NoSuchKey", "NoSuchBucket", "NotFound", "NotFoundException", "ResourceNotFoundException",
+     "ResourceNotFound", "QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"}
+)  # fmt: skip
 CONFLICT_CODES = frozenset(
-    {"ConflictException",
-        "EntityAlreadyExists", "ResourceAlreadyExistsException", "ResourceInUse", "ResourceInUseException",
-     "AlreadyExistsException", "PreconditionFailed", "ConditionalRequestConflict"}
+    {"ConflictException", "EntityAlreadyExists", "ResourceAlreadyExistsException", "ResourceInUse",
+     "ResourceInUseException", "AlreadyExistsException", "PreconditionFailed", "ConditionalRequestConflict"}
 )  # fmt: skip
 INVALID_CODES = frozenset(
     {"ValidationException", "InvalidRequestException", "InvalidParameterException",
      "DisabledException", "KMSInvalidStateException"}
 )  # fmt: skip
-UNAVAILABLE_CODES = frozenset(
-    {"ServiceUnavailable", "ServiceUnavailableException", "InternalServerException", "InternalFailure", "InternalError",
-     "ThrottlingException", "Throttling", "SlowDown", "RequestTimeout", "500", "502", "503"}
+DENIED_CODES = frozenset(
+    {"AccessDenied", "AccessDeniedException", "403", "ExpiredToken", "ExpiredTokenException",
+     "InvalidClientTokenId", "InvalidAccessKeyId", "UnrecognizedClientException", "SignatureDoesNotMatch"}
 )  # fmt: skip
+THROTTLED_CODES = frozenset(
+    {"ThrottlingException", "Throttling", "TooManyRequestsException", "SlowDown", "RequestTimeout"}
+)
+UNAVAILABLE_STATUSES = frozenset({500, 502, 503, 504})
+"""Not 501: a service that does not know an operation will not know it the next time either."""
+
+AGAIN_REMEDY = "Run the same command again; it goes on where it stopped."
 
 
 class AwsSession:
@@ -75,11 +74,10 @@ def translated(what: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise _from_code(what, error) from error
-    except (BotoConnectionError, HTTPClientError) as error:
-        raise UnavailableError(
-            f"{what}: no answer from AWS ({type(error).__name__})",
-            "Check AWS_ENDPOINT_URL and the network, then run the same command again; it goes on where it stopped.",
-        ) from error
+    except Boto3Error as error:
+        raise _from_transfer(what, error) from error
+    except (BotoConnectionError, HTTPClientError, IncompleteReadError) as error:
+        raise _unanswered(what, error) from error
     except NoCredentialsError as error:
         raise UnavailableError(f"{what}: no AWS credentials", "Set AWS_PROFILE or AWS_ACCESS_KEY_ID.") from error
     except ParamValidationError as error:
@@ -103,6 +101,25 @@ def _from_code(what: str, error: ClientError) -> EdgewrightError:
         return ConflictError(sentence)
     if code in INVALID_CODES:
         return InvalidInputError(sentence)
-    if code in UNAVAILABLE_CODES:
-        return UnavailableError(sentence, "Run the same command again; it goes on where it stopped.")
+    if code in DENIED_CODES:
+        return EdgewrightError(sentence, "Check the credentials, and what their role may do.")
+    if code in THROTTLED_CODES or _http_status(error) in UNAVAILABLE_STATUSES:
+        return UnavailableError(sentence, AGAIN_REMEDY)
     return EdgewrightError(sentence)
+
+
+def _from_transfer(what: str, error: Boto3Error) -> EdgewrightError:
+    """boto3's transfers hide the service's own answer in an error that is none of botocore's."""
+    hidden = error.__context__
+    return _from_code(what, hidden) if isinstance(hidden, ClientError) else _unanswered(what, error)
+
+
+def _unanswered(what: str, error: Exception) -> UnavailableError:
+    return UnavailableError(
+        f"{what}: no answer from AWS ({type(error).__name__})",
+        "Check AWS_ENDPOINT_URL and the network, then run the same command again; it goes on where it stopped.",
+    )
+
+
+def _http_status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -1,0 +1,71 @@
+"""Whatever boto3 raises leaves ``cloud.aws`` as one of our own errors, and none as a stack trace."""
+
+from pathlib import Path
+
+import pytest
+from boto3.exceptions import RetriesExceededError
+from botocore.exceptions import ClientError, IncompleteReadError, NoCredentialsError, ReadTimeoutError
+
+from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.session import AwsSession, translated
+from cloud.errors import ConflictError, EdgewrightError, InvalidInputError, NotFoundError, UnavailableError
+
+
+def answer(code: str, status: int = 400) -> ClientError:
+    return ClientError(
+        {"Error": {"Code": code, "Message": "as it says"}, "ResponseMetadata": {"HTTPStatusCode": status}}, "Do"
+    )
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (answer("NoSuchBucket", 404), NotFoundError),
+        (answer("ConflictException", 409), ConflictError),
+        (answer("ValidationException"), InvalidInputError),
+        (answer("ThrottlingException"), UnavailableError),
+        (answer("SomethingNobodyNamed", 503), UnavailableError),
+        (answer("SomethingNobodyNamed", 418), EdgewrightError),
+        (answer("AccessDenied", 403), EdgewrightError),
+        (answer("NotImplemented", 501), EdgewrightError),
+        (ReadTimeoutError(endpoint_url="http://here"), UnavailableError),
+        (IncompleteReadError(actual_bytes=1, expected_bytes=2), UnavailableError),
+        (RetriesExceededError(OSError("reset")), UnavailableError),
+        (NoCredentialsError(), UnavailableError),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else str(value)[:40],
+)
+def test_each_failure_has_its_leaf(raised: Exception, expected: type[EdgewrightError]) -> None:
+    with pytest.raises(EdgewrightError) as caught, translated("doing it"):
+        raise raised
+    assert type(caught.value) is expected
+    assert str(caught.value).startswith("doing it: ")
+
+
+def test_who_is_denied_is_told_where_to_look() -> None:
+    with pytest.raises(EdgewrightError) as caught, translated("doing it"):
+        raise answer("AccessDenied", 403)
+    assert "credentials" in caught.value.remedy
+
+
+def test_an_upload_into_no_bucket_says_so(session: AwsSession, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"bytes")
+    with pytest.raises(NotFoundError, match=r"uploading file to s3://nowhere/file: .*NoSuchBucket"):
+        ObjectStore(session).put_file(S3Uri("nowhere", "file"), path)
+
+
+def test_a_file_that_cannot_be_read_is_named(session: AwsSession, tmp_path: Path) -> None:
+    store = ObjectStore(session)
+    store.ensure_bucket("bucket", "us-east-1")
+    with pytest.raises(InvalidInputError, match="absent"):
+        store.put_file(S3Uri("bucket", "key"), tmp_path / "absent")
+
+
+def test_a_folder_that_cannot_be_written_is_named(session: AwsSession, tmp_path: Path) -> None:
+    store = ObjectStore(session)
+    store.ensure_bucket("bucket", "us-east-1")
+    store.put_bytes(S3Uri("bucket", "key"), b"bytes")
+    (tmp_path / "a file").write_bytes(b"")
+    with pytest.raises(InvalidInputError, match="a file"):
+        store.get_file(S3Uri("bucket", "key"), tmp_path / "a file" / "below")
