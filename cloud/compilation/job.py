@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from cloud.compilation.errors import CompilationRefusedError
 from cloud.compilation.request import CompilationRun, compilation_request
-from cloud.errors import ConflictError
 from cloud.jobs.follow import FollowLimits, OnChange, follow
 from cloud.jobs.job import JobFailedError, JobKind, Jobs
+from cloud.jobs.start import start_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,7 @@ class CompilationResult:
 
 def submit(run: CompilationRun, jobs: Jobs) -> None:
     """Start the job, unless it was started before."""
-    try:
-        jobs.start(JobKind.PROCESSING, compilation_request(run))
-    except ConflictError:
-        jobs.state(JobKind.PROCESSING, run.job_name)  # it exists: submitted before, and followed from here
+    start_once(jobs, JobKind.PROCESSING, run.job_name, compilation_request(run))
 
 
 def await_result(

@@ -172,9 +172,6 @@ def read_order(arguments: Sequence[str], environment: Mapping[str, str]) -> tupl
     parser.add_argument("--input", type=Path, required=True, help="folder with model.tar.gz, or with its files")
     parser.add_argument("--output", type=Path, required=True, help="the compilation folder to write")
     parser.add_argument("--platform", action="append", choices=PLATFORMS, help="may be repeated; all if absent")
-    parser.add_argument(
-        "--lineage", action="append", default=[], metavar="NAME=VALUE", help="where the model came from"
-    )
     parser.add_argument("--message", type=Path, default=Path("/opt/ml/output/message"), help="the job's exit message")
     chosen = parser.parse_args(arguments)
     prefix = "EDGEWRIGHT_LINEAGE_"

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloud.compilation.request import CompilationRun, compilation_request
+from cloud.infrastructure.state_parameters import state_parameters
 from cloud.publishing.request import PublicationRun, publication_request
 from cloud.settings import Settings
-from cloud.training.request import TrainingRun, state_parameters, training_request
+from cloud.training.request import TrainingRun, training_request
 from cloud.training.specification import Specification
 
 TIMEOUT_S = 3 * 3600
@@ -100,7 +101,6 @@ def _training(retraining: Retraining, settings: Settings) -> dict[str, Any]:
 
 
 def _compilation(retraining: Retraining, settings: Settings) -> dict[str, Any]:
-    machine = retraining.specification.compilation
     run = CompilationRun(
         job_name=named("compile"),
         role_arn=settings.role_arn,
@@ -113,9 +113,7 @@ def _compilation(retraining: Retraining, settings: Settings) -> dict[str, Any]:
             "artifact_uri": "$.train.artifact_uri",
             "incident_id": INCIDENT,
         },
-        instance_type=machine.instance_type,
-        volume_gb=machine.volume_gb,
-        max_runtime_s=machine.max_runtime_s,
+        machine=retraining.specification.compilation,
     )
     return compilation_request(run)
 

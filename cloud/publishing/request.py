@@ -1,16 +1,13 @@
-"""The publishing stage as a plain CreateProcessingJob request, for boto3 and for Step Functions alike. Pure.
+"""The publishing stage as a processing job: what :mod:`cloud.publishing.stage` is told, and where. Pure."""
 
-Texts that a state machine knows only when it runs are JSONPaths or intrinsic functions; mark them with
-``cloud.training.request.state_parameters``.
-"""
-
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-INPUT_FOLDER = "/opt/ml/processing/input/compilation"
-OUTPUT_FOLDER = "/opt/ml/processing/output"
-OUTPUT_NAME = "publication"
+from cloud.jobs.processing import Folder, Stage, processing_request
+from cloud.publishing.versions import AUTO
+
+INPUT_PATH = "/opt/ml/processing/input/compilation"
+OUTPUT_PATH = "/opt/ml/processing/output"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +15,13 @@ class PublicationRun:
     """What changes from run to run.
 
     Attributes:
-        job_name: unique in the account and region; at most 63 letters, digits and hyphens.
-        role_arn: the role that the job assumes.
+        job_name, role_arn: see :class:`~cloud.jobs.processing.Stage`.
         image: container image with the ``[cloud]`` extra.
         compilation_uri: S3 prefix of a compilation folder.
         output_uri: S3 prefix for ``publication.json``.
         bucket: where records and artifacts go.
         signing_key: ``kms:<key id or alias>``; a key file would not be in the container.
         version: three numbers, or ``auto`` for the next minor version.
-        instance_type, volume_gb, max_runtime_s: the machine.
-        tags: on the job.
     """
 
     job_name: str
@@ -37,55 +31,21 @@ class PublicationRun:
     output_uri: str
     bucket: str
     signing_key: str
-    version: str = "auto"
-    instance_type: str = "ml.m5.large"
-    volume_gb: int = 10
-    max_runtime_s: int = 900
-    tags: Mapping[str, str] | None = None
+    version: str = AUTO
 
 
 def publication_request(run: PublicationRun) -> dict[str, Any]:
     """Render CreateProcessingJob's parameters."""
-    arguments = ["--compilation", INPUT_FOLDER, "--output", OUTPUT_FOLDER, "--version", run.version]
-    arguments += ["--bucket", run.bucket, "--key", run.signing_key]
-    request: dict[str, Any] = {
-        "ProcessingJobName": run.job_name,
-        "RoleArn": run.role_arn,
-        "AppSpecification": {
-            "ImageUri": run.image,
-            "ContainerEntrypoint": ["python3", "-m", "cloud.publishing.stage"],
-            "ContainerArguments": arguments,
-        },
-        "ProcessingInputs": [
-            {
-                "InputName": "compilation",
-                "S3Input": {
-                    "S3Uri": run.compilation_uri,
-                    "LocalPath": INPUT_FOLDER,
-                    "S3DataType": "S3Prefix",
-                    "S3InputMode": "File",
-                    "S3DataDistributionType": "FullyReplicated",
-                    "S3CompressionType": "None",
-                },
-            }
-        ],
-        "ProcessingOutputConfig": {
-            "Outputs": [
-                {
-                    "OutputName": OUTPUT_NAME,
-                    "S3Output": {"S3Uri": run.output_uri, "LocalPath": OUTPUT_FOLDER, "S3UploadMode": "EndOfJob"},
-                }
-            ]
-        },
-        "ProcessingResources": {
-            "ClusterConfig": {
-                "InstanceCount": 1,
-                "InstanceType": run.instance_type,
-                "VolumeSizeInGB": run.volume_gb,
-            }
-        },
-        "StoppingCondition": {"MaxRuntimeInSeconds": run.max_runtime_s},
-    }
-    if run.tags:
-        request["Tags"] = [{"Key": key, "Value": value} for key, value in run.tags.items()]
-    return request
+    stage = Stage(
+        job_name=run.job_name,
+        role_arn=run.role_arn,
+        image=run.image,
+        module="cloud.publishing.stage",
+        arguments=(
+            "--compilation", INPUT_PATH, "--output", OUTPUT_PATH, "--version", run.version,
+            "--bucket", run.bucket, "--key", run.signing_key,
+        ),
+        source=Folder("compilation", run.compilation_uri, INPUT_PATH),
+        target=Folder("publication", run.output_uri, OUTPUT_PATH),
+    )  # fmt: skip
+    return processing_request(stage)

@@ -3,7 +3,7 @@
 The failure this exists for: a job that reads something else than what was meant. So the sources and, where a folder is
 given, the data are copied below the job's own S3 prefix before it starts: what trained a model can always be read again.
 
-Submitting again under the same name does not start a second job: it follows the first.
+Submitting again under the same name does not start a second job and uploads nothing: it follows the first.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Protocol
 
 from cloud.aws.s3 import S3Uri
-from cloud.errors import ConflictError, InvalidInputError
+from cloud.errors import InvalidInputError
 from cloud.jobs.follow import FollowLimits, OnChange, follow
 from cloud.jobs.job import JobKind, Jobs, JobState
+from cloud.jobs.start import start_once, was_started
 from cloud.training.request import TrainingRun, training_request
 from cloud.training.specification import Specification
 
@@ -68,13 +69,15 @@ class TrainingResult:
 
 
 def submit(specification: Specification, order: TrainingOrder, uploads: Uploads, jobs: Jobs) -> None:
-    """Copy what the job reads, and start it, unless it was started before.
+    """Copy what the job reads, and start it; a job of that name that exists is left alone, what it has read included.
 
     Raises:
         InvalidInputError: data, incumbent or a hyperparameter cannot be used; nothing was started.
         UnavailableError: AWS did not answer; submit again under the same name.
     """
     _check_hyperparameters(specification, order)
+    if was_started(jobs, JobKind.TRAINING, order.job_name):
+        return
     for source in specification.sources:
         uploads.put_file(order.prefix / "code" / source, specification.folder / source)
     run = TrainingRun(
@@ -88,10 +91,7 @@ def submit(specification: Specification, order: TrainingOrder, uploads: Uploads,
         hyperparameters=order.hyperparameters,
         tags={"edgewright:model": specification.model_name},
     )
-    try:
-        jobs.start(JobKind.TRAINING, training_request(specification, run))
-    except ConflictError:
-        jobs.state(JobKind.TRAINING, order.job_name)  # it exists: submitted before, and followed from here
+    start_once(jobs, JobKind.TRAINING, order.job_name, training_request(specification, run))
 
 
 def await_result(
@@ -127,11 +127,15 @@ def _data_uri(order: TrainingOrder, uploads: Uploads) -> str:
     if "://" in order.data:
         return str(S3Uri.parse(order.data))
     folder = Path(order.data)
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(folder)))
     if not paths:
         raise InvalidInputError(f"{folder} holds no data", "Give a folder with files, or an S3 URI.")
     _upload(uploads, order.prefix / "data", folder, paths)
     return f"{order.prefix / 'data'}/"
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _upload(uploads: Uploads, prefix: S3Uri, folder: Path, paths: Iterable[Path]) -> None:

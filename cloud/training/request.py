@@ -2,7 +2,7 @@
 
 The failure this exists for: a retraining state machine whose request drifts away from what ``edgewright train`` asks
 for. Both are rendered here; where a state machine knows a value only when it runs, that value is a JSONPath (``$.…``)
-or an intrinsic function (``States.…``), and :func:`state_parameters` marks it as such.
+or an intrinsic function (``States.…``), which ``cloud.infrastructure.state_parameters`` marks as such.
 """
 
 from collections.abc import Mapping
@@ -70,23 +70,6 @@ def training_request(specification: Specification, run: TrainingRun) -> dict[str
     if run.tags:
         request["Tags"] = [{"Key": key, "Value": value} for key, value in run.tags.items()]
     return request
-
-
-def state_parameters(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The same request as a Step Functions ``Parameters`` block: keys of run-time values get the suffix ``.$``."""
-    return {f"{key}.$" if _is_known_at_run_time(value) else key: _state_value(value) for key, value in request.items()}
-
-
-def _state_value(value: Any) -> Any:  # noqa: ANN401 - whatever a request holds
-    if isinstance(value, Mapping):
-        return state_parameters(value)
-    if isinstance(value, list):
-        return [_state_value(element) for element in value]
-    return value
-
-
-def _is_known_at_run_time(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(("$.", "$$.", "States."))
 
 
 def _channel(name: str, uri: str) -> dict[str, Any]:

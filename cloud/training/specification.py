@@ -8,10 +8,11 @@ named must lie in the model's folder, or the job would miss them.
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cloud.errors import InvalidInputError
+from cloud.jobs.processing import Machine
 from edge_component.contracts.codec import Fields, as_text, schema_name
 from edge_component.contracts.errors import ContractError, MalformedError
 from edge_component.contracts.manifest import PLATFORMS
@@ -25,16 +26,6 @@ METRIC_COUNT_MAX = 40
 
 HYPERPARAMETER_COUNT_MAX = 100
 """Hyperparameters that CreateTrainingJob takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What a job runs on, and for how long at most."""
-
-    instance_type: str
-    volume_gb: int
-    max_runtime_s: int
-    instance_count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +93,10 @@ def _read(folder: Path, document: object) -> Specification:
         sources=training.items("sources", as_text),
         hyperparameters=training.table("hyperparameters", _as_hyperparameter),
         metrics=training.table("metrics", _as_pattern),
-        training=_machine(training),
+        training=replace(
+            _machine(training),
+            instance_count=training.optional("instance_count", lambda name: training.integer(name, minimum=1)) or 1,
+        ),
         compilation=_machine(compilation),
         platforms=compilation.items("platforms", _as_platform),
     )
@@ -134,7 +128,6 @@ def _machine(fields: Fields) -> Machine:
         instance_type=fields.text("instance_type", pattern=INSTANCE_PATTERN),
         volume_gb=fields.integer("volume_gb", minimum=1, maximum=16_384),
         max_runtime_s=fields.integer("max_runtime_s", minimum=1, maximum=2_419_200),
-        instance_count=fields.optional("instance_count", lambda name: fields.integer(name, minimum=1)) or 1,
     )
 
 

@@ -36,6 +36,8 @@ class Bucket:
 def test_sources_and_a_folder_of_data_are_copied_below_the_job(tmp_path: Path) -> None:
     (tmp_path / "2013").mkdir()
     (tmp_path / "2013" / "EWR.csv").write_text("rows")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "config").write_text("no")
     (tmp_path / ".hidden").write_text("no")
     bucket, jobs = Bucket(), MemoryJobs()
     submit(WEATHER, replace(ORDER, data=str(tmp_path)), bucket, jobs)
@@ -66,6 +68,16 @@ def test_an_interrupted_submit_is_completed_by_the_same_call() -> None:
     submit(WEATHER, ORDER, bucket, jobs)
     submit(WEATHER, ORDER, bucket, jobs)  # and once more: it follows the job that is there
     assert list(jobs.requests) == ["weather-1"]
+
+
+def test_what_a_job_has_read_is_not_overwritten_by_submitting_again(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("what it was trained on")
+    bucket, jobs = Bucket(), MemoryJobs()
+    submit(WEATHER, replace(ORDER, data=str(tmp_path)), bucket, jobs)
+    kept = dict(bucket.objects)
+    (tmp_path / "data.csv").write_text("what came later")
+    submit(WEATHER, replace(ORDER, data=str(tmp_path)), bucket, jobs)
+    assert bucket.objects == kept
 
 
 @pytest.mark.parametrize(

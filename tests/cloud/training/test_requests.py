@@ -1,4 +1,4 @@
-"""Both requests, against botocore's own model of what SageMaker takes."""
+"""Every job request, against botocore's own model of what SageMaker takes."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,9 @@ import pytest
 from botocore.validate import ParamValidator
 
 from cloud.compilation.request import CompilationRun, compilation_request
-from cloud.training.request import TrainingRun, state_parameters, training_request
+from cloud.infrastructure.state_parameters import state_parameters
+from cloud.publishing.request import PublicationRun, publication_request
+from cloud.training.request import TrainingRun, training_request
 from cloud.training.specification import Specification
 
 ROLE = "arn:aws:iam::123456789012:role/edgewright"
@@ -50,6 +52,15 @@ def test_a_compilation_request_is_what_sagemaker_takes(shapes: Any) -> None:
     assert not ParamValidator().validate(request, shape).has_errors()
     assert request["AppSpecification"]["ContainerArguments"][-2:] == ["--platform", "linux/aarch64"]
     assert request["Environment"] == {"EDGEWRIGHT_LINEAGE_A": "b"}
+
+
+def test_a_publication_request_is_what_sagemaker_takes(shapes: Any) -> None:
+    given = PublicationRun("p-1", ROLE, "jobs:1", "s3://b/compiled", "s3://b/out", "b", "kms:alias/k")
+    request = publication_request(given)
+    shape = shapes.operation_model("CreateProcessingJob").input_shape
+    assert not ParamValidator().validate(request, shape).has_errors()
+    assert request["AppSpecification"]["ContainerArguments"][-2:] == ["--key", "kms:alias/k"]
+    assert "Environment" not in request
 
 
 def test_a_state_machine_gets_the_same_request_with_its_paths_marked() -> None:
