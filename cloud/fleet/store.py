@@ -236,7 +236,7 @@ def activation_sentence(fact: ActivationFact) -> str:
     candidate = f"{event.model_name} {event.candidate.version}" if event.candidate else event.model_name
     serving = f" {event.serving.name} {event.serving.version} serves." if event.serving else " Nothing serves."
     if event.code:
-        return f"{candidate} was {event.outcome} in {event.phase} ({event.code}): {event.message}{serving}"
+        return f"{candidate} was {event.outcome} in {event.phase} ({event.code}): {event.message.rstrip('.')}.{serving}"
     return f"{candidate} {event.outcome} in {event.duration_ms} ms.{serving}"
 
 

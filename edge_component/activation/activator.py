@@ -19,7 +19,8 @@ from edge_component.activation.slots import SlotParts, Slots
 from edge_component.activation.table import Phase, Signal, Slot
 from edge_component.bundles.verification import Asked, Circumstances
 from edge_component.contracts.activation import ActivationEvent
-from edge_component.contracts.heartbeat import ServedModel
+from edge_component.contracts.codec import VERSION_PATTERN
+from edge_component.contracts.heartbeat import ModelRef, ServedModel
 from edge_component.errors import (
     ActivationDeadlineError,
     DeviceError,
@@ -152,7 +153,9 @@ class Activator:
         return self._slots.served()
 
     def _activate(self, archive: Path, asked: Asked, attempt: Attempt) -> ActivationEvent:
-        if self._answers_already(digest_in(archive), asked, attempt):
+        claimed = digest_in(archive)
+        self._recognise(asked, claimed, attempt)
+        if self._answers_already(claimed, asked, attempt):
             return self._tell(attempt, "already-active")
         taken = self._take_in(archive, asked, attempt)
         name = taken.manifest.model_name
@@ -170,6 +173,16 @@ class Activator:
         if self._config.probation_s == 0:
             self._confirm_now(name)
         return self._tell(attempt, "activated")
+
+    def _recognise(self, asked: Asked, claimed: str | None, attempt: Attempt) -> None:
+        """What it says it is, for the event of a refusal; a component's earlier hand-over tells its model's name.
+
+        Nothing but the event depends on it: what is verified takes its place.
+        """
+        owned = (name for name, slot in self._slots.state.slots.items() if _owner(slot) == asked.component_name)
+        attempt.model_name = next(owned, asked.component_name)
+        if claimed is not None and VERSION_PATTERN.fullmatch(asked.version):
+            attempt.candidate = ModelRef(attempt.model_name, asked.version, claimed)
 
     def _answers_already(self, digest: str | None, asked: Asked, attempt: Attempt) -> bool:
         for name, slot in self._slots.state.slots.items():
@@ -256,3 +269,7 @@ class Activator:
         log.info("%s %s: %s%s", event.model_name, version, outcome, f" ({event.message})" if error else "")
         self._parts.slots.sink.activation(event)
         return event
+
+
+def _owner(slot: Slot) -> str:
+    return slot.wanted.component_name if slot.wanted is not None else ""

@@ -1,6 +1,7 @@
 """One suite for every FactSink: each fact once, each device in its own order; then what only SQLite has."""
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from cloud.errors import InvalidInputError
 from cloud.fleet.database import Database, StoreUnavailableError
 from cloud.fleet.facts import Fact, Rejection
 from cloud.fleet.schema import SCHEMA_VERSION, StoreTooNewError
-from cloud.fleet.store import CommitResult, FactSink, MemoryFactSink, SqliteFactSink
+from cloud.fleet.store import CommitResult, FactSink, MemoryFactSink, SqliteFactSink, activation_sentence
 from tests.cloud.fleet.samples import activation_fact, deployment_fact, heartbeat_fact, window_fact
 
 
@@ -111,6 +112,15 @@ def test_a_batch_that_fails_leaves_nothing(database: Database, monkeypatch: pyte
 def test_rejections_are_counted_by_code(database: Database) -> None:
     SqliteFactSink(database).commit([], [Rejection("identity", "x"), Rejection("identity", "y")])
     assert one(database, "SELECT value FROM counter WHERE name = 'rejected:identity'") == 2
+
+
+@pytest.mark.parametrize("message", ["it differs by 0.3", "It differs by 0.3."])
+def test_a_refusal_is_told_in_sentences(message: str) -> None:
+    fact = activation_fact(1, "refused")
+    event = replace(fact.event, phase="golden", code="golden-mismatch", message=message)
+    sentence = activation_sentence(replace(fact, event=event))
+    assert f" was refused in golden (golden-mismatch): {message.rstrip('.')}. " in sentence
+    assert sentence.endswith(" serves.")
 
 
 def test_a_database_of_a_later_version_is_refused_untouched(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from edge_component.activation.journal import COMMITTED_FILE, JOURNAL_FILE
 from edge_component.bundles.verification import Asked
+from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.manifest import Manifest
 from edge_component.errors import (
     ActivationDeadlineError,
@@ -105,13 +106,17 @@ def test_a_bad_bundle_is_refused_and_the_old_one_serves_on(
     device.configure(probation_s=0.0)
     good = bundles.scale("1.0.0", 2.0, release=10_001)
     device.hand_over(good)
+    bad = make(bundles)
     with pytest.raises(DeviceError) as caught:
-        device.hand_over(make(bundles))
+        device.hand_over(bad)
     assert caught.value.code == code
     assert caught.value.remedy
     assert device.factor() == 2.0
     assert device.sink.outcomes() == [ACTIVATED, ("refused", phase, code)]
-    assert device.sink.events[-1].serving is None or device.sink.events[-1].serving.version == "1.0.0"
+    told = device.sink.events[-1]
+    known = ("scale", ModelRef("scale", "1.0.0", good.digest))
+    assert (told.model_name, told.serving) == (known if bad.component == good.component else (bad.component, None))
+    assert told.candidate is None if code == "bundle-archive" else told.candidate.version == bad.version
     assert device.stored() == {good.digest}
     assert list((device.work / "staging").iterdir()) == []
 
