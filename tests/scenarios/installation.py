@@ -147,6 +147,11 @@ class Station:
         """Close telemetry windows until there is nothing left to count; they wait in the outbox then."""
         wait_for(lambda: admin.flush(self.work) == 0, "everything to be counted")
 
+    def start_counting(self) -> tuple[int, int]:
+        """Now, in ms, with the windows closed, and how much was asked until now."""
+        self.close_windows()
+        return time.time_ns() // 1_000_000, self.asked_count
+
     def heartbeat(self) -> Heartbeat:
         """What the runtime says of itself, now and here."""
         return admin.status(self.work)
