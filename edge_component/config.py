@@ -36,6 +36,8 @@ class RuntimeConfig:
         channel_bytes_max: shared memory of one channel.
         run_s_max: after which a run without a deadline of its own is stopped.
         fault_deadline_s: a run stopped by a deadline of at least this counts against the model on probation.
+        socket_group: name or id of the group whose members may use the prediction sockets; empty for the owner alone.
+        socket_users: of that group's members only these, names or ids separated by commas; empty for all of them.
         stop_s: how long requests in flight may take to finish when the runtime is stopped.
     """
 
@@ -57,6 +59,8 @@ class RuntimeConfig:
     channel_bytes_max: int = 256_000_000
     run_s_max: float = 60.0
     fault_deadline_s: float = 1.0
+    socket_group: str = ""
+    socket_users: str = ""
     stop_s: float = 5.0
 
     @classmethod
@@ -84,9 +88,15 @@ MINIMA: Mapping[str, float] = {
 """Inclusive; 0 for every number not listed."""
 
 
+IDS = ("socket_group", "socket_users")
+"""Text fields that may also be given as one number."""
+
+
 def _coerce(name: str, value: object, default: object) -> object:
     if isinstance(default, str):
-        if not isinstance(value, str) or not value:
+        if isinstance(value, int) and not isinstance(value, bool) and name in IDS:
+            value = str(value)
+        if not isinstance(value, str) or not (value or not default):
             raise ValueError(f"must be a non-empty string, not {value!r}")
         return value
     number = _number(value)

@@ -27,6 +27,7 @@ Foreign errors (ONNX Runtime, cryptography, awscrt, the file system) are wrapped
     │   └── NucleusUnavailableError  NucleusRefusedError  NoNucleusError
     └── StartError           the runtime cannot start
         └── AlreadyRunningError  NoTrustError  ConfigurationError
+            ExposedDoorError  DoorKeysError
 """
 
 from typing import ClassVar
@@ -316,6 +317,20 @@ class NoTrustError(StartError):
 
     code = "no-trust"
     usual_remedy = "Put the P-256 public key of your signing key there as a .pem file."
+
+
+class ExposedDoorError(StartError):
+    """A TCP door would be reachable from other machines without TLS and a token; it was not opened."""
+
+    code = "door-exposed"
+    usual_remedy = "Let it listen on 127.0.0.1, or configure its certificate, key and token."
+
+
+class DoorKeysError(StartError):
+    """A door's certificate, private key or token cannot be used; it was not opened."""
+
+    code = "door-keys"
+    usual_remedy = "Give PEM files that belong together and a token file, readable by the component's user alone."
 
 
 class ConfigurationError(StartError):

@@ -32,6 +32,7 @@ from edge_component.inference.deadline import DeadlineWatch
 from edge_component.inference.router import Router, RouterLimits
 from edge_component.inference.trial import Trial, run_trial
 from edge_component.platform_name import platform_name
+from edge_component.serving.access import socket_access
 from edge_component.serving.admin_server import admin_listener
 from edge_component.serving.fastpath_connection import Serving
 from edge_component.serving.fastpath_server import fastpath_listener
@@ -95,8 +96,10 @@ class Runtime:
             )
         )
         serving = Serving(self._router, self._sink, self._watch, parts.config, parts.version)
+        access, problems = socket_access(parts.config)
+        self._reasons += problems
         self._doors = (
-            fastpath_listener(parts.work_path, serving),
+            fastpath_listener(parts.work_path, serving, access),
             admin_listener(parts.work_path, _Administration(self, self._activator, self._sink)),
         )
         self._identity = identify_process(parts.version, platform, parts.clock.now())

@@ -4,14 +4,12 @@ Greengrass's hand-over script speaks it, and so does ``edgewright-edge``. Whatev
 acknowledgement with code and remedy, and the next line is read; only an over-long line ends the connection, since nobody
 knows where the next one begins.
 
-The socket belongs to the component's user alone (mode 0600), and the kernel names who connects (``SO_PEERCRED``): that
-user or root. One thread for each connection; commands that change something queue up in the activator.
+The socket belongs to the component's user alone (mode 0600), and the kernel names who connects (access.py): that user
+or root. One thread for each connection; commands that change something queue up in the activator.
 """
 
 import logging
-import os
 import socket
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,11 +20,11 @@ from edge_component.contracts.codec import Document, Fields
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.limits import LIMITS
 from edge_component.errors import DeviceError
+from edge_component.serving.access import OWNER_ONLY
 from edge_component.serving.listener import Door, Listener
 
 log = logging.getLogger(__name__)
 
-SOCKET_MODE = 0o600
 CONNECTIONS_MAX = 16
 
 
@@ -53,9 +51,6 @@ def admin_listener(work_path: Path, administration: Administration) -> Listener:
     """The door, closed; ``open`` it once every model has been restored."""
 
     def serve(connection: socket.socket) -> None:
-        if not _is_ours(connection):
-            log.warning("another user's process was turned away from the admin socket")
-            return
         with connection, connection.makefile("rb") as lines:
             while line := lines.readline(LIMITS.admin_line_bytes_max + 1):
                 connection.sendall(answer_line(line, administration).to_line())
@@ -65,7 +60,7 @@ def admin_listener(work_path: Path, administration: Administration) -> Listener:
     def refuse(connection: socket.socket) -> None:
         connection.sendall(_refused("", "busy", f"{CONNECTIONS_MAX} admin connections are open already").to_line())
 
-    return Listener(Door(work_path / SOCKET_NAME, socket.SOCK_STREAM, SOCKET_MODE, CONNECTIONS_MAX), serve, refuse)
+    return Listener(Door(work_path / SOCKET_NAME, socket.SOCK_STREAM, OWNER_ONLY, CONNECTIONS_MAX), serve, refuse)
 
 
 def answer_line(line: bytes, administration: Administration) -> Acknowledgement:
@@ -104,10 +99,3 @@ def _carry_out(command: Command, administration: Administration) -> Mapping[str,
 
 def _refused(request_id: str, code: str, message: str, remedy: str = "") -> Acknowledgement:
     return Acknowledgement(request_id, ok=False, code=code, message=message, remedy=remedy)
-
-
-def _is_ours(connection: socket.socket) -> bool:
-    """The peer is this component's user, or root."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, user_id, _ = struct.unpack("3i", credentials)
-    return user_id in (0, os.geteuid())

@@ -5,14 +5,12 @@ from pathlib import Path
 
 from edge_component.contracts.fastpath import SOCKET_NAME, Kind, pack_control
 from edge_component.inference.errors import BusyError
+from edge_component.serving.access import OWNER_ONLY, SocketAccess
 from edge_component.serving.fastpath_connection import FastpathConnection, Serving, failure_of
 from edge_component.serving.listener import Door, Listener
 
-SOCKET_MODE = 0o660
-"""The component's user and group may ask for predictions."""
 
-
-def fastpath_listener(work_path: Path, serving: Serving) -> Listener:
+def fastpath_listener(work_path: Path, serving: Serving, access: SocketAccess = OWNER_ONLY) -> Listener:
     """The door, closed; ``open`` it once every model has been restored."""
     limit = serving.config.connections_max
 
@@ -23,4 +21,4 @@ def fastpath_listener(work_path: Path, serving: Serving) -> Listener:
         error = BusyError(f"{limit} connections are open already")
         connection.send(pack_control(Kind.REFUSED, failure_of(error).to_document()))
 
-    return Listener(Door(work_path / SOCKET_NAME, socket.SOCK_SEQPACKET, SOCKET_MODE, limit), serve, refuse)
+    return Listener(Door(work_path / SOCKET_NAME, socket.SOCK_SEQPACKET, access, limit), serve, refuse)

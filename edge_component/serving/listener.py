@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_component.contracts.unix_address import unix_address
+from edge_component.serving.access import SocketAccess, own_user_id, peer_of
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +38,13 @@ class Door:
     Attributes:
         path: of the socket.
         kind: ``SOCK_SEQPACKET`` or ``SOCK_STREAM``.
-        mode: of the socket's file; who may write may connect.
+        access: who may connect: the file's mode and group, and whom the kernel must name as the peer.
         connections_max: served at once; ``refuse`` gets those beyond.
     """
 
     path: Path
     kind: socket.SocketKind
-    mode: int
+    access: SocketAccess
     connections_max: int
 
 
@@ -75,7 +76,9 @@ class Listener:
         try:
             with unix_address(beside) as address:
                 listening.bind(address)
-            beside.chmod(self._door.mode)
+            if self._door.access.group_id is not None:
+                os.chown(beside, -1, self._door.access.group_id)
+            beside.chmod(self._door.access.mode)
             listening.listen(self._door.connections_max + 16)
             self._inode = beside.stat().st_ino
             beside.replace(path)
@@ -123,6 +126,11 @@ class Listener:
             self._take(connection)
 
     def _take(self, connection: socket.socket) -> None:
+        peer = peer_of(connection)
+        if not self._door.access.admits(peer, own_user_id()):
+            log.warning("%s: user %d (process %d) may not connect", self._door.path.name, peer.user_id, peer.process_id)
+            connection.close()
+            return
         with self._lock:
             full = len(self._connections) >= self._door.connections_max
             if not full:
