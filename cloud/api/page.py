@@ -13,8 +13,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud.fleet.desired import MODEL_PREFIX
 from cloud.fleet.queries import DeviceFilters, Queries
+from cloud.names import MODEL_PREFIX
 from edge_component.contracts.codec import parse_moment
 
 REFRESH_S = 5

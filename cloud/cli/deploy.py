@@ -14,6 +14,7 @@ from cloud.aws.session import AwsSession
 from cloud.cli.output import OutputFormat, OutputOption, print_json, print_rows, progress_console
 from cloud.cli.progress import shown_progress
 from cloud.errors import InvalidInputError
+from cloud.names import RUNTIME_COMPONENT
 from cloud.publishing.component_names import find_component
 from cloud.publishing.deploy import (
     Deployed,
@@ -27,7 +28,6 @@ from cloud.publishing.deploy import (
     wait_for_devices,
 )
 from cloud.publishing.deployment import DeploymentPlan, Wish
-from cloud.publishing.recipe import RUNTIME_COMPONENT
 from cloud.settings import Settings
 
 DEPLOYED_COLUMNS = ("target", "deployment_id", "is_new", "device_count", "job_document_bytes")

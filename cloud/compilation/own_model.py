@@ -10,7 +10,6 @@ as ``output:<name>``; then the model must give them.
 """
 
 import json
-import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,12 +31,12 @@ from cloud.compilation.samples import (
     write_samples,
 )
 from cloud.compilation.stage import Order, compile_model
-from cloud.compilation.trained import BASELINE_FILE, CALIBRATION_FILE, CARD_FILE, GOLDEN_FILE, MODEL_FILE
+from cloud.compilation.trained import CALIBRATION_FILE, CARD_FILE
 from cloud.errors import InvalidInputError
+from cloud.names import MODEL_NAME_PATTERN, model_component
 from edge_component.contracts.codec import schema_name, to_bytes
-from edge_component.contracts.manifest import PLATFORMS
+from edge_component.contracts.manifest import BASELINE_FILE, GOLDEN_FILE, MODEL_FILE, PLATFORMS
 
-MODEL_NAME_PATTERN = re.compile(r"^[a-z0-9][a-z0-9-]{0,30}$")
 CALIBRATION_COUNT_MIN = 16
 """Fewer requests say too little about the ranges of activations; then there is no int8 variant."""
 
@@ -60,8 +59,8 @@ class OwnModel:
 
     @property
     def component_name(self) -> str:
-        """``silero-vad`` is carried by ``com.edgewright.model.SileroVad``."""
-        return "com.edgewright.model." + "".join(part.capitalize() for part in self.model_name.split("-"))
+        """The component that will carry it."""
+        return model_component(self.model_name)
 
 
 def compile_own_model(own: OwnModel, output: Path, platforms: tuple[str, ...] = PLATFORMS) -> Report:
@@ -84,9 +83,10 @@ def prepare(own: OwnModel, folder: Path) -> Path:
     Raises:
         InvalidInputError, ModelRefusedError: as above; what is in the folder then is of no use.
     """
-    if not MODEL_NAME_PATTERN.match(own.model_name):
+    if not MODEL_NAME_PATTERN.fullmatch(own.model_name):
         raise InvalidInputError(
-            f"{own.model_name!r} cannot be a model's name", "Use lower-case letters, digits and hyphens, at most 31."
+            f"{own.model_name!r} cannot be a model's name",
+            "Use lower-case letters, digits and hyphens, a letter first, at most 31.",
         )
     if not own.onnx_path.is_file():
         raise NotOnnxError(f"{own.onnx_path} is not a file", "Give the .onnx file itself.")

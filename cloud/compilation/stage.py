@@ -26,12 +26,12 @@ from cloud.compilation.errors import ArtifactError, GateError
 from cloud.compilation.report import REPORT_FILE, REPORT_TEXT_FILE, Report, compiled_report, refusal_report
 from cloud.compilation.result import COMPILATION_FILE, Compilation, Variant
 from cloud.compilation.samples import require_fit, write_samples
-from cloud.compilation.trained import BASELINE_FILE, GOLDEN_FILE, MODEL_FILE, TrainedModel, read_trained, unpack
+from cloud.compilation.trained import TrainedModel, read_trained, unpack
 from cloud.compilation.trial import Candidate, probe_of, try_fp32, try_int8
 from cloud.compilation.variants import VariantError, quantise, simplify
 from cloud.errors import ModelRefusedError
 from edge_component.contracts.codec import NOTHING
-from edge_component.contracts.manifest import PLATFORMS
+from edge_component.contracts.manifest import BASELINE_FILE, GOLDEN_FILE, MODEL_FILE, PLATFORMS
 
 REFUSED_EXIT_CODE = 3
 MESSAGE_CHARS_MAX = 1024

@@ -20,19 +20,24 @@ from typing import Any
 from cloud.compilation.errors import ArtifactError
 from cloud.compilation.samples import GOLDEN_COUNT_MAX, Samples, read_samples
 from cloud.compilation.task import Task
+from cloud.names import MODEL_COMPONENT_PATTERN, MODEL_NAME_PATTERN
 from edge_component.contracts.baseline import Baseline
 from edge_component.contracts.codec import NOTHING, Fields, as_json, from_bytes
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.limits import LIMITS
-from edge_component.contracts.manifest import NAN_POLICIES, Feature, WatchedOutput
+from edge_component.contracts.manifest import (
+    BASELINE_FILE,
+    GOLDEN_FILE,
+    MODEL_FILE,
+    NAN_POLICIES,
+    Feature,
+    WatchedOutput,
+)
 
 ARTIFACT_FILE = "model.tar.gz"
-MODEL_FILE = "model.onnx"
 CARD_FILE = "model.json"
-GOLDEN_FILE = "golden.npz"
 CALIBRATION_FILE = "calibration.npz"
 EVALUATION_FILE = "evaluation.npz"
-BASELINE_FILE = "baseline.json"
 FILES = (MODEL_FILE, CARD_FILE, GOLDEN_FILE, CALIBRATION_FILE, EVALUATION_FILE, BASELINE_FILE)
 FILE_BYTES_MAX = 2_000_000_000
 CARD_BYTES_MAX = 1_000_000
@@ -60,8 +65,8 @@ class Card:
         fields = Fields(from_bytes(data, CARD_BYTES_MAX))
         fields.schema("model", 1)
         return cls(
-            model_name=fields.text("model_name"),
-            component_name=fields.text("component_name"),
+            model_name=fields.text("model_name", pattern=MODEL_NAME_PATTERN),
+            component_name=fields.text("component_name", pattern=MODEL_COMPONENT_PATTERN),
             features=fields.items("features", Feature.read),
             watched_outputs=fields.items("watched_outputs", WatchedOutput.read),
             nan_policy=fields.choice("nan_policy", NAN_POLICIES),

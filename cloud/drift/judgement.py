@@ -8,7 +8,6 @@ from cloud.drift.performance import Performance
 from edge_component.contracts.telemetry import ColumnCounts
 
 LEVELS = ("insufficient", "quiet", "warn", "alarm")
-ACTIONS = ("none", "watch", "inspect", "retrain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class DriftDecision:
 
     Attributes:
         level: of ``LEVELS``; what persisted, not what this window alone shows.
-        action: of ``ACTIONS``.
+        action: ``none``, ``watch``, ``inspect`` or ``retrain``.
         sentence: plain words, with the features, their distances and the drop.
         columns: every feature, the farthest first.
         performance: ``None`` where it can be neither estimated nor looked up.

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
-RUNTIME_COMPONENT = "com.edgewright.Runtime"
-MODEL_PREFIX = "com.edgewright.model."
 TARGET_PATTERN = re.compile(r"arn:[^:]+:iot:[^:]*:[^:]*:(?P<kind>thing|thinggroup)/(?P<name>[a-zA-Z0-9:_-]+)")
 
 
@@ -48,14 +46,12 @@ class Publication:
 
     Attributes:
         digests: bundle digest by platform, such as ``linux/x86_64``.
-        baseline_ids: every baseline that the bundles carry.
     """
 
     component_name: str
     model_name: str
     version: str
     digests: Mapping[str, str]
-    baseline_ids: tuple[str, ...] = ()
 
 
 class PublicationSource(Protocol):

@@ -21,8 +21,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cloud.fleet.desired import MODEL_PREFIX, RUNTIME_COMPONENT, Wanted
+from cloud.fleet.desired import Wanted
 from cloud.fleet.facts import IN_PROGRESS_STATUSES
+from cloud.names import MODEL_PREFIX, RUNTIME_COMPONENT
 
 STATUSES = ("ok", "changing", "diverged", "failed", "degraded", "silent", "unheard", "unjudged")
 SUCCEEDED = "SUCCEEDED"

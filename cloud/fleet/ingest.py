@@ -9,7 +9,6 @@ Pure. The shell that reads the queue is ``consumer``; duplicates and order are t
 
 import base64
 import binascii
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -29,15 +28,11 @@ from edge_component.contracts.envelope import Envelope
 from edge_component.contracts.errors import ContractError, MalformedError, TooLargeError, UnsupportedVersionError
 from edge_component.contracts.heartbeat import Heartbeat
 from edge_component.contracts.telemetry import TelemetryWindow
-from edge_component.contracts.topics import KINDS
+from edge_component.contracts.topics import KINDS, THING_NAME_PATTERN
 
 BODY_BYTES_MAX = 262_144
 """An SQS message is at most 256 KiB (AWS SQS quotas)."""
 
-THING_NAME_PATTERN = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
-"""AWS IoT's own rule for thing names (CreateThing)."""
-
-EPOCH_CHARS_MAX = 64
 DEPLOYMENT_DETAIL_TYPE = "Greengrass V2 Effective Deployment Status Change"
 DEPLOYMENT_SOURCE = "aws.greengrass"
 
@@ -83,8 +78,8 @@ def _read_payload(payload: bytes, thing_name: str, kind: str, received_at: datet
         )
     if envelope.kind != kind:
         return Rejection("kind-mismatch", f"A {envelope.kind} arrived on the topic for a {kind}.", thing_name)
-    if not 0 < len(envelope.epoch) <= EPOCH_CHARS_MAX:
-        raise MalformedError(f"must have 1 to {EPOCH_CHARS_MAX} characters", "epoch")
+    if not envelope.epoch:
+        raise MalformedError("is empty", "epoch")
     origin = Origin(thing_name, envelope.epoch, envelope.sequence, envelope.recorded_at, received_at)
     return _fact(origin, envelope)
 

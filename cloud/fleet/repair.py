@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cloud.fleet.desired import MODEL_PREFIX
 from cloud.fleet.health import Difference
+from cloud.names import MODEL_PREFIX
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ signature) comes in as a value, so that the same inputs always give the same bun
 Reading the folder is one function, :func:`read_contents`; the rest is pure. It does not upload; see publish.py.
 """
 
-import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from cloud.aws.s3 import file_sha256
 from cloud.compilation.result import COMPILATION_FILE, Compilation, Variant
+from cloud.names import MODEL_COMPONENT_PATTERN
 from cloud.publishing.archive import write_archive
 from cloud.publishing.errors import CompilationIncompleteError
 from edge_component.contracts.baseline import Baseline
@@ -32,7 +32,6 @@ from edge_component.contracts.manifest import (
     bundle_digest,
 )
 
-COMPONENT_PATTERN = re.compile(r"com\.edgewright\.model\.[A-Za-z][A-Za-z0-9_-]{0,63}")
 COMPILE_REMEDY = "Run `edgewright compile` again, and publish the folder that it writes."
 
 
@@ -141,9 +140,9 @@ def write_bundle(bundle: Bundle, signature: bytes, path: Path) -> str:
 
 
 def _check_names(compilation: Compilation) -> None:
-    if not COMPONENT_PATTERN.fullmatch(compilation.component_name):
+    if not MODEL_COMPONENT_PATTERN.fullmatch(compilation.component_name):
         raise CompilationIncompleteError(
-            f"component_name: {compilation.component_name!r} is not com.edgewright.model.<Name>",
+            f"component_name: {compilation.component_name!r} is not com.edgewright.model.<Name>, <Name> of letters and digits",
             "Correct component_name in model.toml and compile again.",
         )
     platforms = [variant.platform for variant in compilation.variants]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from cloud.aws.s3 import S3Uri
 from cloud.errors import InvalidInputError, NotFoundError
-from cloud.publishing.deployment import MODEL_PREFIX
+from cloud.names import MODEL_PREFIX
 from cloud.publishing.ports import ArtifactStore
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from cloud.errors import NotFoundError
+from cloud.names import RUNTIME_COMPONENT
 from cloud.publishing.deployment import DeploymentPlan, Wish, plan_deployment
 from cloud.publishing.errors import (
     DeploymentFailedError,
@@ -23,7 +24,6 @@ from cloud.publishing.errors import (
     TargetUnsupportedError,
 )
 from cloud.publishing.ports import ComponentCatalog, Report, silent
-from cloud.publishing.recipe import RUNTIME_COMPONENT
 from cloud.publishing.versions import highest_version
 from edge_component.contracts.codec import Document
 

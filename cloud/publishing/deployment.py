@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloud.errors import InvalidInputError
+from cloud.names import MODEL_PREFIX, RUNTIME_COMPONENT
 from cloud.publishing.errors import DeploymentTooLargeError
-from cloud.publishing.recipe import RUNTIME_COMPONENT
 from edge_component.contracts.limits import LIMITS
 
-MODEL_PREFIX = "com.edgewright.model."
 NONCE_KEY = "nonce"
 COMPONENT_UPDATE_TIMEOUT_S = 60
 

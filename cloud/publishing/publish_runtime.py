@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from cloud.names import RUNTIME_COMPONENT
 from cloud.publishing.bundle import Stamp
 from cloud.publishing.component_release import CONFLICT_REMEDY, ComponentRelease, Upload, release_component
 from cloud.publishing.errors import VersionConflictError
 from cloud.publishing.publication import PublishingPorts
-from cloud.publishing.recipe import RUNTIME_COMPONENT, RUNTIME_TEMPLATE, RuntimeRecipe, runtime_recipe
+from cloud.publishing.recipe import RUNTIME_TEMPLATE, RuntimeRecipe, runtime_recipe
 from cloud.publishing.record import Layout, PublicationRecord
 from cloud.publishing.records import choose_version, find_record
 from cloud.publishing.releases import claim_release

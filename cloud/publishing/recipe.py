@@ -20,7 +20,6 @@ PLACEHOLDER = re.compile(r"@([a-z_]+)@")
 ARCHITECTURES = {"linux/x86_64": "amd64", "linux/aarch64": "aarch64"}
 """Our platforms to Greengrass's names for processors."""
 
-RUNTIME_COMPONENT = "com.edgewright.Runtime"
 RUNTIME_REQUIREMENT = ">=0.1.0 <2.0.0"
 """Runtime versions that speak the hand-over of today's ``activate.py``."""
 

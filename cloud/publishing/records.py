@@ -1,4 +1,4 @@
-"""Find publication records and baselines, and choose a version: the reading half of what record.py describes."""
+"""Find publication records, and choose a version: the reading half of what record.py describes."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,7 +7,6 @@ from cloud.publishing.errors import VersionConflictError
 from cloud.publishing.ports import ArtifactStore, ComponentCatalog
 from cloud.publishing.record import Layout, PublicationRecord
 from cloud.publishing.versions import AUTO, check_version, highest_version, next_minor
-from edge_component.contracts.baseline import Baseline
 from edge_component.contracts.errors import ContractError
 
 DigestsAt = Callable[[PublicationRecord], Mapping[str, str]]
@@ -29,16 +28,6 @@ def find_record(
         return None
     except ContractError as error:
         raise VersionConflictError(f"{uri}: {error}", "Publish under a new version.") from error
-
-
-def published_baseline(artifacts: ArtifactStore, layout: Layout, baseline_id: str) -> Baseline:
-    """The baseline that telemetry windows name by this id.
-
-    Raises:
-        NotFoundError: no published bundle carries it.
-        UnavailableError: could not look.
-    """
-    return Baseline.from_bytes(artifacts.get_bytes(layout.baseline(baseline_id)))
 
 
 def choose_version(

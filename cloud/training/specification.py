@@ -13,13 +13,12 @@ from pathlib import Path
 
 from cloud.errors import InvalidInputError
 from cloud.jobs.processing import Machine
+from cloud.names import MODEL_COMPONENT_PATTERN, MODEL_NAME_PATTERN
 from edge_component.contracts.codec import Fields, as_text, schema_name
 from edge_component.contracts.errors import ContractError, MalformedError
 from edge_component.contracts.manifest import PLATFORMS
 
 SPECIFICATION_FILE = "model.toml"
-COMPONENT_PATTERN = re.compile(r"^com\.edgewright\.model\.[A-Za-z0-9]{1,80}$")
-MODEL_PATTERN = re.compile(r"^[a-z0-9][a-z0-9-]{0,30}$")
 INSTANCE_PATTERN = re.compile(r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
 METRIC_COUNT_MAX = 40
 """MetricDefinitions that CreateTrainingJob takes."""
@@ -87,8 +86,8 @@ def _read(folder: Path, document: object) -> Specification:
     compilation = fields.nested("compilation", Fields)
     specification = Specification(
         folder=folder,
-        model_name=model.text("name", pattern=MODEL_PATTERN),
-        component_name=model.text("component", pattern=COMPONENT_PATTERN),
+        model_name=model.text("name", pattern=MODEL_NAME_PATTERN),
+        component_name=model.text("component", pattern=MODEL_COMPONENT_PATTERN),
         entry_point=training.text("entry_point"),
         sources=training.items("sources", as_text),
         hyperparameters=training.table("hyperparameters", _as_hyperparameter),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.errors import InvalidInputError, NotFoundError, UnavailableError
+from cloud.errors import InvalidInputError, UnavailableError
 from cloud.publishing.component_release import Patience
 from cloud.publishing.errors import (
     CompilationIncompleteError,
@@ -19,7 +19,6 @@ from cloud.publishing.memory import MemoryArtifacts, MemoryComponents
 from cloud.publishing.publication import PublishingPorts, PublishRequest
 from cloud.publishing.publish import publish_model
 from cloud.publishing.record import Layout, PublicationRecord
-from cloud.publishing.records import published_baseline
 from cloud.publishing.releases import claim_release
 from cloud.publishing.signing import PemSigner
 from cloud.publishing.versions import highest_version, next_minor
@@ -61,9 +60,7 @@ def test_the_baseline_is_found_by_the_id_that_telemetry_windows_carry(
     folder = make_folder()
     publish_model(wanted(folder), KEY, ports)
     own_id = baseline_id((folder / "baseline.json").read_bytes())
-    assert published_baseline(ports.artifacts, Layout("bucket"), own_id).model_name == "linear"
-    with pytest.raises(NotFoundError):
-        published_baseline(ports.artifacts, Layout("bucket"), "0" * 64)
+    assert ports.artifacts.get_bytes(Layout("bucket").baseline(own_id)) == (folder / "baseline.json").read_bytes()
 
 
 def test_publishing_again_changes_nothing_even_on_another_day(make_folder: MakeFolder, ports: PublishingPorts) -> None:

@@ -1,0 +1,21 @@
+"""What models and components are called: one place for every name that training, compiling, publishing and the fleet share.
+
+The failure this exists for: a name that one stage takes and a later one refuses, when the training has been paid for.
+Nothing is contacted; which components are published is another question (publishing/component_names.py).
+"""
+
+import re
+
+RUNTIME_COMPONENT = "com.edgewright.Runtime"
+MODEL_PREFIX = "com.edgewright.model."
+
+MODEL_NAME_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,30}")
+"""What clients ask for; also the prefix of job names, which SageMaker ends at 63 characters."""
+
+MODEL_COMPONENT_PATTERN = re.compile(r"com\.edgewright\.model\.[A-Za-z][A-Za-z0-9]{0,39}")
+"""The component that carries a model. SageMaker's names of package groups end at 63 characters, this prefix included."""
+
+
+def model_component(model_name: str) -> str:
+    """The component of a model that names none of its own: ``silero-vad`` is ``com.edgewright.model.SileroVad``."""
+    return MODEL_PREFIX + "".join(part.capitalize() for part in model_name.split("-"))
