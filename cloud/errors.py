@@ -11,7 +11,7 @@ class EdgewrightError(Exception):
     """Root of everything the cloud side raises on purpose.
 
     Attributes:
-        code: stable, kebab-case; shown by ``-o json`` and by the API's problem documents.
+        code: stable, kebab-case; shown by the command line and by the API's problem documents.
         exit_code: what the command line exits with (2 usage, 3 refused input, 4 conflict, 5 unavailable, 1 the rest).
         remedy: what the reader should do next; one sentence.
     """

@@ -26,6 +26,7 @@ NOT_FOUND_CODES = frozenset(
     {"404", "NoSuchKey", "NoSuchBucket", "NotFound", "NotFoundException", "ResourceNotFoundException",
      "ResourceNotFound", "QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"}
 )  # fmt: skip
+SETUP_CODES = frozenset({"NoSuchBucket", "QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
 CONFLICT_CODES = frozenset(
     {"ConflictException", "EntityAlreadyExists", "ResourceAlreadyExistsException", "ResourceInUse",
      "ResourceInUseException", "AlreadyExistsException", "PreconditionFailed", "ConditionalRequestConflict"}
@@ -44,6 +45,7 @@ THROTTLED_CODES = frozenset(
 UNAVAILABLE_STATUSES = frozenset({500, 502, 503, 504})
 """Not 501: a service that does not know an operation will not know it the next time either."""
 
+SETUP_REMEDY = "Run `edgewright setup`, or check the name in the EDGEWRIGHT_* variables."
 AGAIN_REMEDY = "Run the same command again; it goes on where it stopped."
 
 
@@ -96,7 +98,7 @@ def _from_code(what: str, error: ClientError) -> EdgewrightError:
     text = str(error.response.get("Error", {}).get("Message") or error)
     sentence = f"{what}: {text} ({code})"
     if code in NOT_FOUND_CODES:
-        return NotFoundError(sentence)
+        return NotFoundError(sentence, SETUP_REMEDY if code in SETUP_CODES else "")
     if code in CONFLICT_CODES:
         return ConflictError(sentence)
     if code in INVALID_CODES:

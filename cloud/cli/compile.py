@@ -1,8 +1,6 @@
 """``edgewright compile``."""
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +11,13 @@ import typer
 from cloud.aws.s3 import ObjectStore, S3Uri
 from cloud.aws.sagemaker import SageMakerJobs
 from cloud.aws.session import AwsSession
+from cloud.cli.arguments import chosen, compile_extra
 from cloud.cli.job_progress import shown_job
 from cloud.cli.output import OutputFormat, OutputOption, print_fields
 from cloud.compilation.job import await_result, submit
 from cloud.compilation.request import CompilationRun
 from cloud.errors import InvalidInputError
-from cloud.jobs.job import JobKind, Jobs, job_name
+from cloud.jobs.job import NAME_PATTERN, JobKind, Jobs, job_name
 from cloud.publishing.source import fetch_compilation
 from cloud.settings import Settings
 from edge_component.contracts.manifest import PLATFORMS
@@ -42,6 +41,8 @@ def compile_model(
 ) -> None:
     """Compile a trained model for each platform, and put it before the gates.
 
+    int8 is chosen where it passes every gate, else fp32; the report says why. Exit code 3: the model is refused.
+
     For example:
 
       edgewright compile weather-20261121-231500-a1b2c3
@@ -52,15 +53,14 @@ def compile_model(
 
       edgewright compile vad.onnx --samples requests.npz --model-name silero-vad --to build/vad
     """
-    platforms = _platforms(platform)
+    platforms = chosen(platform, PLATFORMS, "--platform")
     if source.endswith(".onnx") and "://" not in source:
         _print_report(_compile_own(Path(source), samples, model_name, platforms, _required(to)), _required(to), output)
         return
     if local:
         _print_report(_compile_here(Path(source), platforms, _required(to)), _required(to), output)
         return
-    if Path(source).exists():
-        raise InvalidInputError(f"{source} is on this machine", "Add --local, or give its S3 URI.")
+    _require_remote(source)
     settings = Settings.from_environment()
     session = AwsSession(settings.region)
     jobs = SageMakerJobs(session)
@@ -76,6 +76,16 @@ def compile_model(
     print_fields({**asdict(result), "folder": folder}, output)
 
 
+def _require_remote(source: str) -> None:
+    if Path(source).exists():
+        raise InvalidInputError(f"{source} is on this machine", "Add --local, or give its S3 URI.")
+    if "://" not in source and not NAME_PATTERN.fullmatch(source):
+        raise InvalidInputError(
+            f"{source!r} is neither a training job's name nor an S3 URI, and no such file is here",
+            "Give the name that `edgewright train` printed, s3://…/model.tar.gz, or a path with --local.",
+        )
+
+
 def _run(
     source: str, name: str, bucket: str, settings: Settings, platforms: tuple[str, ...], jobs: Jobs
 ) -> CompilationRun:
@@ -88,31 +98,20 @@ def _run(
                 f"training job {source} has left no artifact ({trained.status})", "Wait for its end."
             )
         artifact_uri, lineage = trained.output_uri, {"training_job_arn": trained.arn}
-    chosen = name or job_name("compile", datetime.now(UTC), secrets.token_hex(3))
+    run_name = name or job_name("compile", datetime.now(UTC), secrets.token_hex(3))
     return CompilationRun(
-        job_name=chosen,
+        job_name=run_name,
         role_arn=settings.role_arn,
         image=settings.job_image,
         artifact_uri=str(S3Uri.parse(artifact_uri)),
-        output_uri=f"s3://{bucket}/compilations/{chosen}",
+        output_uri=f"s3://{bucket}/compilations/{run_name}",
         platforms=platforms,
         lineage={**lineage, "artifact_uri": artifact_uri},
     )
 
 
-@contextmanager
-def _compile_extra() -> Iterator[None]:
-    """Imports of what only compiling on this machine needs, said in one line where it is not installed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise InvalidInputError(
-            f"compiling on this machine needs {error.name}", "Install it: pip install 'edgewright[compile]'."
-        ) from error
-
-
 def _compile_here(source: Path, platforms: tuple[str, ...], to: Path) -> str:
-    with _compile_extra():
+    with compile_extra():
         from cloud.compilation.stage import Order, compile_model as compile_here  # noqa: PLC0415 - see above
     if not source.exists():
         raise InvalidInputError(f"{source} does not exist", "Give the folder with model.onnx, or a model.tar.gz.")
@@ -122,7 +121,7 @@ def _compile_here(source: Path, platforms: tuple[str, ...], to: Path) -> str:
 
 
 def _compile_own(source: Path, samples: Path | None, model_name: str, platforms: tuple[str, ...], to: Path) -> str:
-    with _compile_extra():
+    with compile_extra():
         from cloud.compilation.own_model import OwnModel, compile_own_model  # noqa: PLC0415 - see above
     if samples is None or not model_name:
         raise InvalidInputError(
@@ -142,12 +141,3 @@ def _required(to: Path | None) -> Path:
     if to is None:
         raise InvalidInputError("compiling on this machine needs --to", "Say where the compilation folder goes.")
     return to
-
-
-def _platforms(chosen: list[str] | None) -> tuple[str, ...]:
-    for platform in chosen or ():
-        if platform not in PLATFORMS:
-            raise InvalidInputError(
-                f"--platform {platform!r} is none of {', '.join(PLATFORMS)}", "Choose one of these."
-            )
-    return tuple(chosen or PLATFORMS)

@@ -32,6 +32,8 @@ def devices(
 ) -> None:
     """List devices: status, what each truly serves, what is wanted.
 
+    Statuses: ok, changing, diverged, failed, degraded, silent, unheard.
+
     For example:
 
       edgewright get devices --status diverged

@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
-from cloud.aws.kms import KeyManagement
 from cloud.aws.session import AwsSession
 from cloud.cli.output import OutputFormat, OutputOption, print_fields
 from cloud.errors import InvalidInputError
-from cloud.publishing.keys import create_key_file, create_kms_key, signer_for
+from cloud.publishing.keys import create_key, kms_name, signer_for
 from cloud.publishing.signing import key_hint
 from cloud.settings import Settings
 
@@ -23,20 +22,23 @@ def create(
     public: Annotated[Path | None, typer.Option(help="Also write the public key here.")] = None,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Make a key. A KMS alias that exists is kept as it is; a file that exists is never overwritten.
+    """Make a signing key; without options the one that EDGEWRIGHT_SIGNING_KEY names.
+
+    A KMS alias that exists is kept as it is; a file that exists is never overwritten.
 
     For example:
+
+      edgewright keys create
 
       edgewright keys create --alias edgewright
 
       edgewright keys create --file signing.pem --public signing.pub
     """
-    if bool(alias) == bool(file):
+    if alias and file:
         raise InvalidInputError("a key is made either in KMS or in a file", "Give --alias NAME or --file KEY.pem.")
-    if file is None:
-        made = create_kms_key(KeyManagement(AwsSession(Settings.from_environment().region)), alias)
-    else:
-        made = create_key_file(file)
+    settings = Settings.from_environment()
+    name = kms_name(alias) if alias else str(file or settings.signing_key)
+    made = create_key(name, AwsSession(settings.region))
     if public is not None:
         _write(public, made.public_key_pem)
     print_fields({"key": made.name, "is_new": made.is_new, "hint": key_hint(made.public_key_pem)}, output)
@@ -48,6 +50,8 @@ def export(
     to: Annotated[Path | None, typer.Option(help="File to write. Default: standard output.")] = None,
 ) -> None:
     """Write the public key, for `model_signing verify key` and for `edgewright publish-runtime --trust`.
+
+    The private half never leaves KMS.
 
     For example:
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cloud.errors import EdgewrightError
@@ -63,10 +64,11 @@ def print_json(value: object) -> None:
 
 
 def print_error(error: EdgewrightError) -> None:
-    """The sentence and the remedy, on standard error."""
-    progress_console.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False)
+    """The sentence with its stable code, and the remedy, on standard error; no line is broken, so that URIs can be copied."""
+    code = escape(f"[{error.code}]")
+    progress_console.print(f"[bold red]error{code}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
     if error.remedy:
-        progress_console.print(f"[bold]remedy:[/] {_plain(error.remedy)}", highlight=False)
+        progress_console.print(f"[bold]remedy:[/] {escape(error.remedy)}", highlight=False, soft_wrap=True)
 
 
 def _cell(value: object) -> str:
@@ -76,8 +78,4 @@ def _cell(value: object) -> str:
         return ", ".join(_cell(entry) for entry in value)
     if isinstance(value, Mapping):
         return json.dumps(value, default=str)
-    return _plain(str(value))
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
+    return escape(str(value))

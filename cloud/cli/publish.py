@@ -14,6 +14,7 @@ from cloud.aws.greengrass import Components
 from cloud.aws.model_registry import ModelRegistry
 from cloud.aws.s3 import ObjectStore, S3Uri
 from cloud.aws.session import AwsSession
+from cloud.cli.arguments import chosen, compile_extra
 from cloud.cli.output import OutputFormat, OutputOption, print_fields
 from cloud.cli.progress import shown_progress
 from cloud.compilation.result import Compilation
@@ -67,7 +68,7 @@ def publish(
       edgewright publish --onnx silero_vad.onnx --samples speech.npz --name silero-vad
     """
     own = _own_model(onnx, samples, name, source)
-    _chosen([approval], APPROVALS, "--approval")
+    chosen([approval], APPROVALS, "--approval")
     settings = Settings.from_environment()
     session = AwsSession(settings.region)
     with shown_progress() as report, _folder(own or source, session, report) as folder:
@@ -91,6 +92,8 @@ def publish_runtime(
 ) -> None:
     """Publish the runtime component, with every wheel that a device needs to install it without network.
 
+    The first run fetches wheels from the package index and keeps them; some 130 MB for a platform's three Pythons.
+
     For example:
 
       edgewright publish-runtime --version 1.0.0
@@ -104,8 +107,8 @@ def publish_runtime(
         request = RuntimeRequest(
             version=version,
             bucket=bucket or settings.bucket,
-            platforms=_chosen(platform, PLATFORMS, "--platform"),
-            python_versions=_chosen(python, PYTHON_VERSIONS, "--python"),
+            platforms=chosen(platform, PLATFORMS, "--platform"),
+            python_versions=chosen(python, PYTHON_VERSIONS, "--python"),
             public_keys=public_keys,
             ingest_rule=settings.ingest_rule,
             wheel_cache=wheel_cache or default_cache(),
@@ -149,21 +152,14 @@ def _folder(source: _Own | str, session: AwsSession, report: Report) -> Iterator
 
 
 def _compiled(own: _Own, folder: Path) -> Path:
-    from cloud.compilation.own_model import OwnModel, compile_own_model  # noqa: PLC0415 - [compile] extra
-
+    with compile_extra():
+        from cloud.compilation.own_model import OwnModel, compile_own_model  # noqa: PLC0415 - see above
     compile_own_model(OwnModel(own.onnx, own.samples, own.name), folder)
     return folder
 
 
 def _ports(session: AwsSession, report: Report) -> PublishingPorts:
     return PublishingPorts(ObjectStore(session), Components(session), report=report)
-
-
-def _chosen(wanted: list[str] | None, allowed: tuple[str, ...], option: str) -> tuple[str, ...]:
-    for value in wanted or ():
-        if value not in allowed:
-            raise InvalidInputError(f"{option} {value!r} is none of {', '.join(allowed)}", "Choose one of these.")
-    return tuple(wanted or allowed)
 
 
 def _read(paths: list[Path]) -> tuple[bytes, ...]:

@@ -36,6 +36,8 @@ def serve(
 ) -> None:
     """Serve the fleet status API and its page, take telemetry in, watch for drift. Ctrl-C ends it cleanly.
 
+    Everything it knows lies in EDGEWRIGHT_DATABASE_URL (sqlite:///edgewright.db); one process for each database.
+
     For example:
 
       edgewright serve

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cloud.aws.session import AwsSession
+from cloud.cli.arguments import name_value_pairs
 from cloud.cli.output import OutputFormat, OutputOption, print_fields, progress_console
 from cloud.errors import InvalidInputError
 from cloud.infrastructure.setup import ModelWish, Setup
@@ -25,7 +26,9 @@ def setup(
 ) -> None:
     """Make bucket, role, signing key, queues and rules; and for each model its retraining state machine.
 
-    Running it again changes nothing that is as it should be. For example:
+    Running it again changes nothing that is as it should be. EDGEWRIGHT_* variables choose the names.
+
+    For example:
 
       edgewright setup
 
@@ -36,8 +39,9 @@ def setup(
         raise InvalidInputError(
             "--data and --hyperparameter belong to one --model", "Run edgewright setup once for each model."
         )
+    pairs = name_value_pairs(hyperparameter, "--hyperparameter")
     settings = Settings.from_environment()
-    wishes = [ModelWish(Specification.load(folder), data, _pairs(hyperparameter or [])) for folder in folders]
+    wishes = [ModelWish(Specification.load(folder), data, pairs) for folder in folders]
     installation = Setup(
         settings, AwsSession(settings.region), lambda step: progress_console.print(f"[dim]{step}[/]", highlight=False)
     )
@@ -45,12 +49,3 @@ def setup(
     if wishes:
         made["models"] = [installation.run_model(wish) for wish in wishes]
     print_fields(made, output)
-
-
-def _pairs(entries: list[str]) -> dict[str, str]:
-    for entry in entries:
-        if "=" not in entry:
-            raise InvalidInputError(
-                f"--hyperparameter {entry!r} is not name=value", "Write --hyperparameter alpha=0.1."
-            )
-    return dict(entry.partition("=")[::2] for entry in entries)

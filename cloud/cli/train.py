@@ -11,9 +11,9 @@ import typer
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.sagemaker import SageMakerJobs
 from cloud.aws.session import AwsSession
+from cloud.cli.arguments import name_value_pairs
 from cloud.cli.job_progress import shown_job
 from cloud.cli.output import OutputFormat, OutputOption, print_fields
-from cloud.errors import InvalidInputError
 from cloud.jobs.job import JobKind, job_name
 from cloud.settings import Settings
 from cloud.training.job import TrainingOrder, await_result, submit
@@ -34,6 +34,8 @@ def train(
 ) -> None:
     """Train a model on SageMaker.
 
+    Interrupted, the job goes on; --name follows it again. A job that fails ends with its script's last lines.
+
     For example:
 
       edgewright train models/weather --data observations
@@ -52,7 +54,7 @@ def train(
         image=settings.job_image,
         data=data or f"s3://{chosen_bucket}/data/{specification.model_name}/",
         incumbent=incumbent,
-        hyperparameters=_pairs(hyperparameter or []),
+        hyperparameters=name_value_pairs(hyperparameter, "--hyperparameter"),
     )
     submit(specification, order, ObjectStore(session), jobs)
     if not wait:
@@ -62,13 +64,3 @@ def train(
     with shown_job("training") as on_change:
         result = await_result(jobs, order.job_name, on_change)
     print_fields(asdict(result), output)
-
-
-def _pairs(entries: list[str]) -> dict[str, str]:
-    pairs = dict(entry.partition("=")[::2] for entry in entries)
-    for entry in entries:
-        if "=" not in entry:
-            raise InvalidInputError(
-                f"--hyperparameter {entry!r} is not name=value", "Write --hyperparameter alpha=0.1."
-            )
-    return pairs

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloud.aws.events import DRIFT_DETAIL_TYPE, DRIFT_SOURCE, EventBus
-from cloud.aws.kms import KeyManagement
 from cloud.aws.roles import Roles
 from cloud.aws.s3 import ObjectStore, S3Uri
 from cloud.aws.session import AwsSession
@@ -22,7 +21,7 @@ from cloud.errors import InvalidInputError
 from cloud.fleet.ingest import DEPLOYMENT_DETAIL_TYPE, DEPLOYMENT_SOURCE
 from cloud.infrastructure.policies import Place, queue_policy, role_policy, trust_policy
 from cloud.infrastructure.retrain import Retraining, definition
-from cloud.publishing.keys import KMS_PREFIX, create_kms_key
+from cloud.publishing.keys import KMS_PREFIX, create_key
 from cloud.settings import Settings
 from cloud.training.specification import Specification
 
@@ -112,7 +111,7 @@ class Setup:
         if not key.startswith(f"{KMS_PREFIX}alias/"):
             return key
         self._report(f"signing key {key}")
-        return create_kms_key(KeyManagement(self._session), key.removeprefix(KMS_PREFIX)).name
+        return create_key(key, self._session).name
 
     def _ensure_ingest(self) -> dict[str, str]:
         settings = self._settings

@@ -4,6 +4,7 @@ Training and processing jobs differ in their requests and in little else that ma
 both. What a job needs is rendered elsewhere (training/request.py, compilation/request.py).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,8 @@ from cloud.errors import EdgewrightError, UnavailableError
 from edge_component.contracts.codec import NOTHING
 
 NAME_CHARS_MAX = 63
-"""SageMaker's limit for job names."""
+NAME_PATTERN = re.compile(r"(?=.{1,63}$)[a-zA-Z0-9](-*[a-zA-Z0-9])*")
+"""SageMaker's limit and pattern for job names (CreateTrainingJob, CreateProcessingJob)."""
 
 
 class JobKind(StrEnum):

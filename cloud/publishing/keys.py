@@ -33,13 +33,32 @@ def signer_for(name: str, session: AwsSession) -> Signer:
     return PemSigner.load(Path(name))
 
 
+def kms_name(alias: str) -> str:
+    """How settings spell the key behind ``<alias>`` or ``alias/<alias>``."""
+    return f"{KMS_PREFIX}alias/{alias.removeprefix('alias/')}"
+
+
+def create_key(name: str, session: AwsSession) -> MadeKey:
+    """Make the key that ``name`` means, in KMS or in a file.
+
+    Raises:
+        SigningKeyError: a KMS key that is named by its id, which only KMS itself can give; or no file can be written.
+        KeyExistsError: the file exists; it was not touched.
+    """
+    if not name.startswith(KMS_PREFIX):
+        return create_key_file(Path(name))
+    if not name.startswith(f"{KMS_PREFIX}alias/"):
+        raise SigningKeyError(f"{name} names a key by its id, which KMS gives", "Name an alias: kms:alias/<name>.")
+    return create_kms_key(KeyManagement(session), name.removeprefix(KMS_PREFIX))
+
+
 def create_kms_key(service: KeyManagement, alias: str) -> MadeKey:
     """A P-256 key in KMS under ``alias/<alias>``; the one that is there already, if there is one."""
     short = alias.removeprefix("alias/")
     is_new = service.find_key(short) is None
     if is_new:
         service.create_signing_key(short)
-    return MadeKey(f"{KMS_PREFIX}alias/{short}", KmsSigner(service, f"alias/{short}").public_key_pem(), is_new=is_new)
+    return MadeKey(kms_name(short), KmsSigner(service, f"alias/{short}").public_key_pem(), is_new=is_new)
 
 
 def create_key_file(path: Path) -> MadeKey:

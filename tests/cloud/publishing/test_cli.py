@@ -192,7 +192,7 @@ def test_keys_are_made_and_never_overwritten(aws: Aws, tmp_path: Path) -> None:
     exported = run("keys", "export", "--key", str(path))
     assert exported.stdout == public.read_text()
     assert "exists" in refuse(4, "keys", "create", "--file", str(path))
-    assert "either in KMS or in a file" in refuse(3, "keys", "create")
+    assert "either in KMS or in a file" in refuse(3, "keys", "create", "--file", str(path), "--alias", "both")
     made = succeed("keys", "create", "--alias", "made-here")
     assert made["key"] == "kms:alias/made-here"
 
@@ -203,6 +203,18 @@ def test_the_command_is_a_program(aws: Aws) -> None:
     assert done.returncode == 3
     assert "nowhere/compilation.json cannot be read" in " ".join(done.stderr.split())
     assert done.stdout == ""
+
+
+def test_a_key_without_options_is_the_one_that_settings_name(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_SIGNING_KEY", "kms:alias/named-by-settings")
+    assert succeed("keys", "create")["key"] == "kms:alias/named-by-settings"
+    assert succeed("keys", "create")["is_new"] is False
+    monkeypatch.setenv("EDGEWRIGHT_SIGNING_KEY", str(tmp_path / "own.pem"))
+    assert succeed("keys", "create")["is_new"] is True
+    monkeypatch.setenv("EDGEWRIGHT_SIGNING_KEY", "kms:1234abcd-12ab-34cd-56ef-1234567890ab")
+    assert "by its id" in refuse(3, "keys", "create")
 
 
 @pytest.mark.parametrize("command", ["publish", "publish-runtime", "deploy", "keys"])

@@ -1,0 +1,37 @@
+"""What several commands take, and how errors are shown."""
+
+import pytest
+
+from cloud.cli.arguments import chosen, compile_extra, name_value_pairs
+from cloud.cli.output import print_error
+from cloud.errors import ConflictError, InvalidInputError
+
+
+def test_pairs_keep_what_follows_the_first_equals_sign() -> None:
+    assert name_value_pairs(["a=1", "b=x=y", "a=2"], "--p") == {"a": "2", "b": "x=y"}
+    assert name_value_pairs(None, "--p") == {}
+
+
+@pytest.mark.parametrize("entry", ["alpha", "=1", ""])
+def test_what_is_no_pair_is_named(entry: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"--p '{entry}' is not name=value"):
+        name_value_pairs(["a=1", entry], "--p")
+
+
+def test_a_choice_is_of_what_is_allowed_each_once() -> None:
+    assert chosen(None, ("a", "b"), "--p") == ("a", "b")
+    assert chosen(["b", "b"], ("a", "b"), "--p") == ("b",)
+    with pytest.raises(InvalidInputError, match="--p 'c' is none of a, b"):
+        chosen(["c"], ("a", "b"), "--p")
+
+
+def test_a_missing_module_names_the_extra_that_brings_it() -> None:
+    with pytest.raises(InvalidInputError, match="needs onnxslim") as caught, compile_extra():
+        raise ModuleNotFoundError("No module named 'onnxslim'", name="onnxslim")
+    assert "edgewright[compile]" in caught.value.remedy
+
+
+def test_an_error_keeps_its_code_its_brackets_and_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    uri = f"s3://bucket/{'long/' * 30}file"
+    print_error(ConflictError(f"{uri} [bold] exists", "Try [another]."))
+    assert capsys.readouterr().err == f"error[conflict]: {uri} [bold] exists\nremedy: Try [another].\n"
