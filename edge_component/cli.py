@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from edge_component.cli_bench import add_bench, run_bench
+from edge_component.cli_route import add_route, run_route
 from edge_component.client import Client, ClientError, UnavailableError
 from edge_component.client.admin import AdminClient
 from edge_component.contracts.admin import SOCKET_NAME as ADMIN_SOCKET
@@ -69,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("model")
     predict.add_argument("inputs", help='JSON: {"input": [[1.0, 2.0]]}, or - to read it from standard input')
     predict.add_argument("--deadline-s", type=float, default=5.0)
+    add_route(add("route", run_route, "see or set which version answers whom"))
+    add_bench(add("bench", run_bench, "measure what an answer takes on this device"))
     add("flush", _flush, "queue what telemetry has counted so far")
     add("doctor", _doctor, "what would stop this device from serving, and the remedy")
     return parser

@@ -12,7 +12,7 @@ import fcntl
 import logging
 import os
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_component.activation.activator import Activator, ActivatorParts
@@ -26,10 +26,12 @@ from edge_component.clock import Clock, SystemClock
 from edge_component.config import RuntimeConfig
 from edge_component.contracts.codec import Document
 from edge_component.contracts.heartbeat import Heartbeat, OutboxState
+from edge_component.contracts.routes import RouteTable
 from edge_component.errors import AlreadyRunningError
 from edge_component.inference.admission import AdmissionLimits
 from edge_component.inference.deadline import DeadlineWatch
 from edge_component.inference.router import Router, RouterLimits
+from edge_component.inference.routing import Routing
 from edge_component.inference.trial import Trial, run_trial
 from edge_component.platform_name import platform_name
 from edge_component.serving.access import socket_access
@@ -85,6 +87,7 @@ class Runtime:
         self._watch = DeadlineWatch(parts.clock)
         self._lock_descriptor = -1
         self._asked_to_stop = threading.Event()
+        self._routing = Routing(parts.work_path, self._router)
         platform = platform_name()
         store = Store(parts.work_path)
         self._activator = Activator(
@@ -100,7 +103,7 @@ class Runtime:
         self._reasons += problems
         self._doors = (
             fastpath_listener(parts.work_path, serving, access),
-            admin_listener(parts.work_path, _Administration(self, self._activator, self._sink)),
+            admin_listener(parts.work_path, _Administration(self, self._activator, self._routing, self._sink)),
         )
         self._identity = identify_process(parts.version, platform, parts.clock.now())
 
@@ -114,6 +117,7 @@ class Runtime:
         self._parts.work_path.mkdir(parents=True, exist_ok=True)
         self._lock_descriptor = lock_work_folder(self._parts.work_path)
         self._reasons += self._activator.restore()
+        self._reasons += self._routing.restore()
         self._watch.start()
         for door in self._doors:
             door.open()
@@ -149,13 +153,15 @@ class Runtime:
 
     def heartbeat(self, outbox: OutboxState, body_bytes_max: int) -> Heartbeat:
         """What this runtime says of itself, now, in at most so many bytes."""
-        models = self._activator.models()
+        models = tuple(
+            replace(model, routing=self._routing.report(model.active.name)) for model in self._activator.models()
+        )
         failed = tuple(
             f"{model.active.name} {model.active.version} could not be restored"
             for model in models
             if model.state == "failed"
         )
-        snapshot = Snapshot(models, outbox, self._reasons + failed)
+        snapshot = Snapshot(models, outbox, self._reasons + failed + self._routing.missing())
         return build_heartbeat(self._identity, read_machine(self._parts.work_path), snapshot, body_bytes_max)
 
 
@@ -169,9 +175,10 @@ def router_limits(config: RuntimeConfig) -> RouterLimits:
 class _Administration:
     """The admin door's commands; see admin_server.Administration."""
 
-    def __init__(self, runtime: Runtime, activator: Activator, sink: ShieldedSink) -> None:
+    def __init__(self, runtime: Runtime, activator: Activator, routing: Routing, sink: ShieldedSink) -> None:
         self._runtime = runtime
         self._activator = activator
+        self._routing = routing
         self._sink = sink
 
     def activate(self, archive: Path, asked: Asked, allowed_s: float) -> Document:
@@ -185,6 +192,11 @@ class _Administration:
 
     def status(self) -> Document:
         return self._runtime.heartbeat(self._sink.outbox_state(), STATUS_BYTES_MAX).to_document()
+
+    def route(self, table: RouteTable | None) -> Document:
+        if table is not None:
+            self._routing.set(table)
+        return self._routing.to_document()
 
     def flush(self) -> Document:
         return {"window_count": self._sink.flush()}

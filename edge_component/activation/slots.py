@@ -19,11 +19,9 @@ from edge_component.bundles.store import Store
 from edge_component.clock import Clock
 from edge_component.config import RuntimeConfig
 from edge_component.contracts.heartbeat import ModelRef, ServedModel
-from edge_component.contracts.manifest import MODEL_FILE, Manifest
-from edge_component.errors import DeviceError, StoreDamagedError, StoreError
-from edge_component.inference.golden import load_golden
+from edge_component.errors import DeviceError, StoreError
+from edge_component.inference.loading import AnnouncingLoader, StoreLoader, session_options
 from edge_component.inference.router import Router
-from edge_component.inference.session import Session, SessionOptions
 from edge_component.telemetry_sink import TelemetrySink
 
 log = logging.getLogger(__name__)
@@ -57,6 +55,8 @@ class Slots:
     def __init__(self, parts: SlotParts) -> None:
         """Empty until :meth:`load`."""
         self._parts = parts
+        self._loader = StoreLoader(parts.store, session_options(parts.config))
+        parts.router.load_with(AnnouncingLoader(self._loader, parts.sink))
         self._standing: dict[str, _Standing] = {}
         self.state = State()
         self.sheltered: frozenset[str] = frozenset()
@@ -138,28 +138,17 @@ class Slots:
         assert wanted is not None, "the table serves only what there is"
         if self.answering(name) != wanted.ref:
             try:
-                manifest, session, baseline = self._load(wanted)
+                self._parts.router.make_room(wanted.ref)
+                loaded = self._loader.load(wanted.ref)
             except DeviceError as error:
                 log.error("%s %s cannot be loaded: %s", name, wanted.ref.version, error)  # noqa: TRY400 - a sentence
                 self._stand(name)
                 self.signal(name, Signal.UNLOADABLE)
                 return error
-            self._parts.router.switch(wanted.ref, manifest, session)
-            self._parts.sink.model_switched(wanted.ref, baseline, manifest)
+            self._parts.router.switch(wanted.ref, loaded.manifest, loaded.session, loaded.size_bytes)
+            self._parts.sink.model_switched(wanted.ref, loaded.baseline, loaded.manifest)
         self._stand(name)
         return None
-
-    def _load(self, wanted: Installed) -> tuple[Manifest, Session, bytes | None]:
-        digest, store = wanted.ref.digest, self._parts.store
-        manifest = store.read(digest)
-        session = Session.load(
-            store.path(digest) / MODEL_FILE, manifest, SessionOptions(self._parts.config.intra_op_threads)
-        )
-        load_golden(store.path(digest), manifest).ask(session, 0)
-        try:
-            return manifest, session, store.baseline(digest, manifest)
-        except OSError as error:
-            raise StoreDamagedError(f"the baseline of bundle {digest[:12]} cannot be read: {error}") from error
 
     def _stand(self, name: str) -> None:
         self._standing[name] = _Standing(self._parts.clock.now(), self._parts.clock.monotonic_s())

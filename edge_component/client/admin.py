@@ -17,6 +17,7 @@ from edge_component.contracts.codec import NOTHING, Document
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import Heartbeat
 from edge_component.contracts.limits import LIMITS
+from edge_component.contracts.routes import RouteTable
 from edge_component.contracts.unix_address import unix_address
 
 Answered = TypeVar("Answered", ActivationEvent, Heartbeat)
@@ -50,6 +51,10 @@ class AdminClient:
     def flush(self) -> int:
         """Queue what telemetry has; returns how many windows."""
         return int(self.command("flush").get("window_count", 0))
+
+    def route(self, table: RouteTable | None = None) -> Document:
+        """The route table that is followed, after following another one if it is given; see contracts/admin.py."""
+        return self.command("route", {} if table is None else {"table": table.to_document()})
 
     def command(self, name: str, arguments: Mapping[str, Any] = NOTHING) -> Document:
         """Any command; returns its result.

@@ -16,7 +16,7 @@ from edge_component.contracts.limits import LIMITS
 SOCKET_NAME = "admin.sock"
 """Beneath the runtime component's work path: ``{kernel:rootPath}/work/com.edgewright.Runtime/admin.sock``."""
 
-COMMANDS = ("activate", "deactivate", "revert", "status", "flush")
+COMMANDS = ("activate", "deactivate", "revert", "status", "flush", "route")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,10 @@ class Command:
     Attributes:
         name: ``activate`` {bundle: absolute path of the bundle's zip, component_name, version};
             ``deactivate`` {model_name}; ``revert`` {model_name}; ``status`` {}: a heartbeat's document;
-            ``flush`` {}: close the current telemetry windows now and queue them and a heartbeat for upload.
+            ``flush`` {}: close the current telemetry windows now and queue them and a heartbeat for upload;
+            ``route`` {}: show the route table, or {table}: a route table's document (routes.py), made from the
+            revision that is followed, to be followed from now on. Runtimes before 0.2 do not know it, and say so with
+            the code ``malformed-command``.
         request_id: echoed in the acknowledgement.
         deadline_ms: how long the caller waits; the runtime gives up, unchanged, by then.
     """
@@ -86,7 +89,8 @@ class Acknowledgement:
     Attributes:
         ok: whether the device is now as the command asked.
         result: by command: ``activate``, ``deactivate`` and ``revert`` an activation event's document; ``status`` a
-            heartbeat's; ``flush`` {"window_count": n}.
+            heartbeat's; ``flush`` {"window_count": n}; ``route`` {"table": the table that is followed, "missing":
+            sentences on what of it cannot be followed now, "held": versions by model name, the active one first}.
         code, message, remedy: of the error, empty when ``ok``.
     """
 

@@ -15,12 +15,11 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from edge_component.clock import Clock, SystemClock
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.manifest import Manifest
-from edge_component.contracts.routes import ModelRules, RouteTable, ShadowRule
+from edge_component.contracts.routes import ModelRules, RouteTable, ShadowReport
 from edge_component.errors import UnknownModelError, UnknownVersionError
 from edge_component.inference.admission import AdmissionLimits, Gate
 from edge_component.inference.choice import Held, real_name
@@ -28,33 +27,9 @@ from edge_component.inference.residents import Residents
 from edge_component.inference.route import Follower, Model, Plan, Route, is_ruled, plan_for
 from edge_component.inference.session import Session
 from edge_component.inference.tallies import Tallies, Tally, Totals
-from edge_component.inference.versions import ActiveModel, Detour, Loaded, Loader, Mirror, Version, Wake
+from edge_component.inference.versions import ActiveModel, Bare, Equipment, Loaded, Loader, Mirror, Version
 
 __all__ = ["ActiveModel", "Equipment", "Follower", "Loaded", "Route", "Router", "RouterLimits", "Tally", "Totals"]
-
-
-class Equipment(Protocol):
-    """Makes what the rules of a model ask for. See equipment.py; what cannot be had is left out, and logged."""
-
-    def detour(self, manifest: Manifest, session: Session, rules: ModelRules) -> Detour | None:
-        """Batching or carried state, where there is any."""
-
-    def mirror(self, answering: ActiveModel, rule: ShadowRule, shadow: Version, wake: Wake) -> Mirror | None:
-        """The way to another version, which may have to be woken first."""
-
-
-class Bare:
-    """Nothing but sessions."""
-
-    def detour(self, manifest: Manifest, session: Session, rules: ModelRules) -> Detour | None:
-        """None."""
-        del manifest, session, rules
-        return None
-
-    def mirror(self, answering: ActiveModel, rule: ShadowRule, shadow: Version, wake: Wake) -> Mirror | None:
-        """None."""
-        del answering, rule, shadow, wake
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +345,23 @@ class Router:
         with self._lock:
             version.loaded = None
             self._refresh(version.ref.name)
+
+    def wake(self, ref: ModelRef) -> ActiveModel:
+        """Have a version in memory that is held; returns it.
+
+        Raises:
+            UnknownVersionError: it is not held.
+            DeviceError: it cannot be loaded.
+        """
+        version = next((known for known in self.versions(ref.name) if known.ref == ref), None)
+        if version is None:
+            raise UnknownVersionError(f"version {ref.version} of {ref.name!r} is not on this device")
+        return version.loaded or self._wake(version)
+
+    def shadow_report(self, name: str) -> ShadowReport | None:
+        """How a model's shadow has compared; ``None`` where none is set."""
+        active = self.active(name)
+        return active.mirror.report() if active is not None and active.mirror is not None else None
 
     def _wake(self, version: Version) -> ActiveModel:
         """Load a version that is asked for; requests for it wait for the one that loads."""

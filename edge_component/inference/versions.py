@@ -11,6 +11,7 @@ from typing import Protocol
 
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.manifest import Manifest, TensorSpec
+from edge_component.contracts.routes import ModelRules, ShadowReport, ShadowRule
 from edge_component.errors import DeviceError
 from edge_component.inference.admission import AdmissionLimits, Gate
 from edge_component.inference.deadline import Leash
@@ -22,6 +23,9 @@ class Mirror(Protocol):
 
     def offer(self, inputs: Tensors, outputs: Tensors) -> None:
         """One answered request; the arrays are copied if they are kept. Never raises."""
+
+    def report(self) -> ShadowReport:
+        """How the two have compared since the rule was set."""
 
 
 class Detour(Protocol):
@@ -78,11 +82,15 @@ class ActiveModel:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A bundle's graph in memory, warm. ``size_bytes`` is what loading it took, as far as that can be measured."""
+    """A bundle's graph in memory, warm. ``size_bytes`` is what loading it took, as far as that can be measured.
+
+    ``baseline`` is the bundle's ``baseline.json``, if it has one.
+    """
 
     manifest: Manifest
     session: Session
     size_bytes: int = 0
+    baseline: bytes | None = None
 
 
 class Loader(Protocol):
@@ -118,3 +126,27 @@ class Version:
 
 
 Wake = Callable[[Version], ActiveModel]
+
+
+class Equipment(Protocol):
+    """Makes what the rules of a model ask for. See equipment.py; what cannot be had is left out, and logged."""
+
+    def detour(self, manifest: Manifest, session: Session, rules: ModelRules) -> Detour | None:
+        """Batching or carried state, where there is any."""
+
+    def mirror(self, answering: ActiveModel, rule: ShadowRule, shadow: Version, wake: Wake) -> Mirror | None:
+        """The way to another version, which may have to be woken first."""
+
+
+class Bare:
+    """Nothing but sessions."""
+
+    def detour(self, manifest: Manifest, session: Session, rules: ModelRules) -> Detour | None:
+        """None."""
+        del manifest, session, rules
+        return None
+
+    def mirror(self, answering: ActiveModel, rule: ShadowRule, shadow: Version, wake: Wake) -> Mirror | None:
+        """None."""
+        del answering, rule, shadow, wake
+        return None

@@ -19,6 +19,7 @@ from edge_component.contracts.admin import SOCKET_NAME, Acknowledgement, Command
 from edge_component.contracts.codec import Document, Fields
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.limits import LIMITS
+from edge_component.contracts.routes import RouteTable
 from edge_component.errors import DeviceError
 from edge_component.serving.access import OWNER_ONLY
 from edge_component.serving.listener import Door, Listener
@@ -45,6 +46,9 @@ class Administration(Protocol):
 
     def flush(self) -> Document:
         """Queue what telemetry has; ``{"window_count": n}``."""
+
+    def route(self, table: RouteTable | None) -> Document:
+        """Follow another route table, if one is given; the one that is followed, and what of it cannot be."""
 
 
 def admin_listener(work_path: Path, administration: Administration) -> Listener:
@@ -91,10 +95,17 @@ def _carry_out(command: Command, administration: Administration) -> Mapping[str,
             return administration.deactivate(arguments.text("model_name"))
         case "revert":
             return administration.revert(arguments.text("model_name"))
+        case "route":
+            return administration.route(arguments.optional("table", lambda name: arguments.nested(name, _as_table)))
         case "status":
             return administration.status()
         case _:
             return administration.flush()
+
+
+def _as_table(value: object, where: str) -> RouteTable:
+    del where  # the table names its own fields
+    return RouteTable.read(value)
 
 
 def _refused(request_id: str, code: str, message: str, remedy: str = "") -> Acknowledgement:

@@ -70,7 +70,7 @@ def build_heartbeat(identity: ProcessIdentity, machine: Machine, snapshot: Snaps
     """The message, shortened to ``body_bytes_max`` where it must be.
 
     Shortened in this order: each reason to ``LIMITS.text_chars_max`` characters and all to the first five; the
-    ``previous`` of each model; reasons to one; then models from the end, the number of those left out being the reason.
+    ``previous`` and ``routing`` of each model; reasons to one; then models from the end, the number of those left out being the reason.
     """
     reasons = tuple(reason[: LIMITS.text_chars_max] for reason in snapshot.reasons[:REASONS_MAX])
     whole = Heartbeat(
@@ -88,7 +88,7 @@ def build_heartbeat(identity: ProcessIdentity, machine: Machine, snapshot: Snaps
     )
     if _fits(whole, body_bytes_max):
         return whole
-    brief = replace(whole, models=tuple(replace(model, previous=None) for model in whole.models))
+    brief = replace(whole, models=tuple(replace(model, previous=None, routing=None) for model in whole.models))
     if _fits(brief, body_bytes_max):
         return brief
     return _without_last_models(replace(brief, reasons=brief.reasons[:1]), body_bytes_max)

@@ -40,6 +40,17 @@ from edge_component.contracts.manifest import (
     WatchedOutput,
     bundle_digest,
 )
+from edge_component.contracts.routes import (
+    Arm,
+    ArmReport,
+    BatchRule,
+    ModelRules,
+    RouteTable,
+    RoutingReport,
+    ShadowReport,
+    ShadowRule,
+    StatePair,
+)
 from edge_component.contracts.telemetry import ColumnCounts, ServiceCounts, TelemetryWindow
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
@@ -147,6 +158,46 @@ VALUES = {
     ),
     "activation-refused.json": ACTIVATION,
     "activation-unreadable.json": ActivationEvent("a-2", "refused", "weather", None, None, "receive", "not-a-zip", "…"),
+    "command-route.json": Command("route", "r-2", {"table": {"schema": "edgewright.route-table/1"}}),
+    "routes.json": RouteTable(
+        revision=7,
+        aliases={"stable": "weather@1.0.0"},
+        models={
+            "weather": ModelRules(
+                split=(Arm("active", 90), Arm("previous", 10)),
+                shadow=ShadowRule("1.0.0", 0.25),
+                batch=BatchRule(16, 500),
+                states=(StatePair("state", "stateN"),),
+                in_flight_max=4,
+                queue_max=0,
+            )
+        },
+    ),
+    "heartbeat-routing.json": Heartbeat(
+        "0.2.0",
+        1,
+        AT,
+        "boot",
+        "linux/aarch64",
+        (
+            ServedModel(
+                NEW,
+                "serving",
+                AT,
+                OLD,
+                100,
+                1,
+                RoutingReport(
+                    7,
+                    (ArmReport("1.1.0", "1" * 64, 0.9, 90, 1), ArmReport("1.0.0", "0" * 64, 0.1, 10, 0)),
+                    ShadowReport("1.0.0", "0" * 64, 25, 24, 1, 0, 0.125),
+                ),
+            ),
+        ),
+        OutboxState(),
+        0,
+        0,
+    ),
     "command-activate.json": Command(
         "activate", "r-1", {"bundle": "/b/Weather.zip", "component_name": "com.x", "version": "1.1.0"}, 55_000
     ),
@@ -168,6 +219,8 @@ VALUES = {
         slot_count=2,
         slot_bytes=69_632,
     ),
+    "fastpath-open-keyed.json": Open("weather", {"input": 4_096}, 0, "station-jfk", "gust-1"),
+    "fastpath-overloaded.json": Failure("overloaded", "4 requests are computed and 8 wait", "", None, 25),
     "fastpath-error.json": Failure("answer-too-large", "output y takes 70000 bytes", "", 70_000),
 }
 PACKETS = {
