@@ -26,6 +26,9 @@ from edge_component.contracts.errors import ContractError
 from edge_component.errors import ConfigurationError, DeviceError
 from edge_component.nucleus_address import NucleusAddress
 from edge_component.nucleus_port import Nucleus
+from edge_component.observability.json_log import TEXT_FORMAT, use_log_format
+from edge_component.observability.service_totals import ServiceTotals
+from edge_component.observability.slow_requests import SlowLimits, SlowRequests
 from edge_component.reporting import Reporting, ReportingParts
 from edge_component.runtime import Runtime, RuntimeParts
 from edge_component.telemetry.outbox import Outbox
@@ -44,9 +47,7 @@ NUCLEUS_WAIT_S = 2.0
 def main() -> int:
     """Run until a signal says stop; returns the exit code."""
     arguments = parse_arguments()
-    logging.basicConfig(
-        level=arguments.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=arguments.log_level.upper(), stream=sys.stderr, format=TEXT_FORMAT)
     try:
         return serve(arguments, os.environ)
     except (DeviceError, OSError) as error:
@@ -59,7 +60,9 @@ def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     arguments.work.mkdir(parents=True, exist_ok=True)
     nucleus = connect_nucleus(environment)
     config, problems = configured(nucleus, arguments.config)
-    reporting = make_reporting(arguments.work, thing_name(environment), nucleus, config)
+    use_log_format(config.log_format)
+    totals = ServiceTotals()
+    reporting = make_reporting(arguments.work, thing_name(environment), nucleus, config, totals)
     runtime = Runtime(
         RuntimeParts(arguments.work, arguments.trust, arguments.version, config, reporting, problems=problems)
     )
@@ -132,12 +135,15 @@ def read_configuration(path: Path) -> Mapping[str, object]:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
-def make_reporting(work_path: Path, thing: str, nucleus: Nucleus | None, config: RuntimeConfig) -> Reporting:
+def make_reporting(
+    work_path: Path, thing: str, nucleus: Nucleus | None, config: RuntimeConfig, totals: ServiceTotals
+) -> Reporting:
     """Outbox, recorder and, where there is a nucleus, the uplink."""
     clock = SystemClock()
     outbox = Outbox(work_path / OUTBOX_FOLDER, thing, clock, LogLimits(bytes_max=config.outbox_bytes_max))
     limits = RecorderLimits(window_s=config.window_s)
-    recorder = Recorder(outbox.append, clock, outbox.body_bytes_max, limits)
+    observers = (totals, SlowRequests(SlowLimits(config.slow_request_ms), clock))
+    recorder = Recorder(outbox.append, clock, outbox.body_bytes_max, limits, observers=observers)
     uplink = Uplink(outbox, nucleus, random.random, config.ingest_rule) if nucleus is not None else None
     return Reporting(ReportingParts(outbox, recorder, uplink, config.heartbeat_s))
 

@@ -36,6 +36,8 @@ class RuntimeConfig:
         channel_bytes_max: shared memory of one channel.
         run_s_max: after which a run without a deadline of its own is stopped.
         fault_deadline_s: a run stopped by a deadline of at least this counts against the model on probation.
+        log_format: ``text``, or ``json`` for one JSON object a line.
+        slow_request_ms: from where on a request is reported in the log, rate limited; 0 for never.
         socket_group: name or id of the group whose members may use the prediction sockets; empty for the owner alone.
         socket_users: of that group's members only these, names or ids separated by commas; empty for all of them.
         stop_s: how long requests in flight may take to finish when the runtime is stopped.
@@ -59,6 +61,8 @@ class RuntimeConfig:
     channel_bytes_max: int = 256_000_000
     run_s_max: float = 60.0
     fault_deadline_s: float = 1.0
+    log_format: str = "text"
+    slow_request_ms: float = 0.0
     socket_group: str = ""
     socket_users: str = ""
     stop_s: float = 5.0
@@ -88,6 +92,7 @@ MINIMA: Mapping[str, float] = {
 """Inclusive; 0 for every number not listed."""
 
 
+CHOICES: Mapping[str, tuple[str, ...]] = {"log_format": ("text", "json")}
 IDS = ("socket_group", "socket_users")
 """Text fields that may also be given as one number."""
 
@@ -98,6 +103,8 @@ def _coerce(name: str, value: object, default: object) -> object:
             value = str(value)
         if not isinstance(value, str) or not (value or not default):
             raise ValueError(f"must be a non-empty string, not {value!r}")
+        if value not in CHOICES.get(name, (value,)):
+            raise ValueError(f"must be one of {', '.join(CHOICES[name])}, not {value!r}")
         return value
     number = _number(value)
     if isinstance(default, int):

@@ -26,9 +26,15 @@ class TelemetrySink(Protocol):
     """Called from many threads at once."""
 
     def record(
-        self, model: ModelRef, inputs: Tensors, outputs: Tensors, latency_us: int, error_code: str | None
+        self,
+        model: ModelRef,
+        inputs: Tensors,
+        outputs: Tensors,
+        latency_us: int,
+        error_code: str | None,
+        request_id: str = "",
     ) -> None:
-        """One request was answered (``error_code`` is ``None``) or failed.
+        """One request was answered (``error_code`` is ``None``) or failed; ``request_id`` is the client's, if it has one.
 
         The arrays are views on memory that the client will overwrite: copy what is kept before returning.
         """
@@ -53,7 +59,13 @@ class NullSink:
     """Telemetry that is switched off."""
 
     def record(
-        self, model: ModelRef, inputs: Tensors, outputs: Tensors, latency_us: int, error_code: str | None
+        self,
+        model: ModelRef,
+        inputs: Tensors,
+        outputs: Tensors,
+        latency_us: int,
+        error_code: str | None,
+        request_id: str = "",
     ) -> None:
         """Forget it."""
 

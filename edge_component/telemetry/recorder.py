@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
@@ -44,6 +44,18 @@ logger = logging.getLogger(__name__)
 
 Sink = Callable[[str, Document], object]
 """``Outbox.append``: takes a kind and a body, durably, or raises a ``TelemetryError``."""
+
+
+class Observer(Protocol):
+    """Is told what was counted, by the thread that counts; must be quick, and must not raise."""
+
+    def counted(
+        self, model: ModelRef, latencies_us: Sequence[float], error_codes: Sequence[str], request_ids: Sequence[str]
+    ) -> None:
+        """Some requests of one exact model; all three have one entry for each, ``""`` for no error and for no id."""
+
+    def lost(self, model: ModelRef, count: int) -> None:
+        """Requests of which nothing but their number is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,7 @@ class _Record(NamedTuple):
     size_bytes: int
     latency_us: float
     error_code: str | None
+    request_id: str
 
 
 @dataclass(slots=True)
@@ -102,8 +115,10 @@ class Recorder:
         body_bytes_max: int,
         limits: RecorderLimits | None = None,
         new_window_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+        observers: Sequence[Observer] = (),
     ) -> None:
         """``body_bytes_max`` is how large a window's document may be: ``Outbox.body_bytes_max``."""
+        self._observers = observers
         self._sink = sink
         self._clock = clock
         self._body_bytes_max = body_bytes_max
@@ -126,12 +141,18 @@ class Recorder:
     # -- the hot path --------------------------------------------------------------------------------------------------
 
     def record(
-        self, model: ModelRef, inputs: Tensors, outputs: Tensors, latency_us: float, error_code: str | None = None
+        self,
+        model: ModelRef,
+        inputs: Tensors,
+        outputs: Tensors,
+        latency_us: float,
+        error_code: str | None = None,
+        request_id: str = "",
     ) -> None:
         """Keep one request for counting; the watched arrays are copied before this returns.
 
-        ``error_code`` is the stable code of a request that failed; its tensors are not looked at. Never raises, never
-        waits for anything but another thread's append.
+        ``error_code`` is the stable code of a request that failed; its tensors are not looked at. ``request_id`` is
+        what the client calls it. Never raises, never waits for anything but another thread's append.
         """
         ring, limits = self._ring, self._limits
         waiting_count = len(ring)
@@ -158,7 +179,7 @@ class Recorder:
                 captured, size_bytes = None, 0
             if size_bytes > limits.large_record_bytes and not self._reserve(model, size_bytes):
                 return
-        ring.append((model, captured, size_bytes, latency_us, error_code))
+        ring.append((model, captured, size_bytes, latency_us, error_code, request_id))
         if waiting_count >= limits.wake_records_count and not self._wake.is_set():
             self._wake.set()
 
@@ -259,6 +280,8 @@ class Recorder:
             lost, self._lost = self._lost, {}
         for model, lost_count in lost.items():
             self._add(model, WindowCounts(lost_count=lost_count))
+            for observer in self._observers:
+                observer.lost(model, lost_count)
         self._counted_at, self._counted_s = self._clock.now(), self._clock.monotonic_s()
         return closed_count
 
@@ -279,13 +302,15 @@ class Recorder:
 
     def _count_group(self, records: Sequence[_Record]) -> None:
         model = records[0].model
-        service = count_service(
-            [record.latency_us for record in records], [record.error_code or "" for record in records]
-        )
+        latencies_us = [record.latency_us for record in records]
+        error_codes = [record.error_code or "" for record in records]
+        service = count_service(latencies_us, error_codes)
         lost_count = sum(record.captured is None for record in records)
         kept = [record.captured for record in records if record.captured]
         self._add(model, WindowCounts(service=service, lost_count=lost_count))
         self._add(model, _count_captures(self._window(model).plan, kept))
+        for observer in self._observers:
+            observer.counted(model, latencies_us, error_codes, [record.request_id for record in records])
 
     def _switch(self, plan: WatchPlan) -> int:
         gone = [

@@ -36,3 +36,9 @@ def test_a_field_that_cannot_be_read_keeps_its_default_and_is_named(field: str, 
     assert config.stop_s == 1.0
     assert len(problems) == 1
     assert f"configuration field {field}: " in problems[0]
+
+
+def test_a_format_that_there_is_not_keeps_the_default_and_is_named() -> None:
+    config, problems = RuntimeConfig.from_document({"log_format": "xml", "slow_request_ms": "12.5"})
+    assert (config.log_format, config.slow_request_ms) == ("text", 12.5)
+    assert problems == ("configuration field log_format: must be one of text, json, not 'xml'; using text",)

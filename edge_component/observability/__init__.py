@@ -1,0 +1,1 @@
+"""What an operator sees of one device without the cloud: metrics, structured logs, slow requests."""
