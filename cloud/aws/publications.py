@@ -5,7 +5,7 @@ never change, so what was read once is kept. One thread each.
 """
 
 from cloud.aws.s3 import ObjectStore, S3Uri
-from cloud.drift.watch import BaselineUnknownError
+from cloud.drift.watch import BaselineDamagedError, BaselineUnknownError
 from cloud.errors import EdgewrightError, NotFoundError
 from cloud.fleet.desired import Publication
 from cloud.publishing.record import Layout, PublicationRecord
@@ -14,12 +14,6 @@ from edge_component.contracts.errors import ContractError
 
 BASELINE_COUNT_MAX = 256
 """Baselines kept in memory, some 40 kB each."""
-
-
-class BaselineDamagedError(EdgewrightError):
-    """The object is not what its name says; windows that refer to it cannot be judged."""
-
-    code = "baseline-damaged"
 
 
 class S3Publications:
@@ -51,11 +45,7 @@ class S3Baselines:
         self._known: dict[str, Baseline] = {}
 
     def baseline(self, baseline_id: str) -> Baseline:
-        """See the port.
-
-        Raises:
-            BaselineDamagedError: the bytes under that id are others.
-        """
+        """See the port."""
         if baseline_id not in self._known:
             if len(self._known) >= BASELINE_COUNT_MAX:
                 self._known.pop(next(iter(self._known)))

@@ -29,6 +29,12 @@ class BaselineUnknownError(NotFoundError):
     code = "baseline-unknown"
 
 
+class BaselineDamagedError(EdgewrightError):
+    """The baseline's bytes are not what its id says; the windows that name it wait, since nothing can judge them."""
+
+    code = "baseline-damaged"
+
+
 class BaselineSource(Protocol):
     """Where published baselines are."""
 
@@ -37,6 +43,7 @@ class BaselineSource(Protocol):
 
         Raises:
             BaselineUnknownError: nothing of that id was published.
+            BaselineDamagedError: other bytes lie under that id.
             UnavailableError: could not look.
         """
 
@@ -65,12 +72,15 @@ class ReportSink(Protocol):
 
 @dataclass(slots=True)
 class MemoryBaselines:
-    """The fake: ``known`` by id."""
+    """The fake: ``known`` by id; those in ``damaged`` are refused."""
 
     known: dict[str, Baseline] = field(default_factory=dict)
+    damaged: set[str] = field(default_factory=set)
 
     def baseline(self, baseline_id: str) -> Baseline:
         """See :class:`BaselineSource`."""
+        if baseline_id in self.damaged:
+            raise BaselineDamagedError(f"baseline {baseline_id[:12]} holds other bytes", "Publish the model again.")
         if baseline_id not in self.known:
             raise BaselineUnknownError(f"no baseline {baseline_id[:12]}", "Publish the bundle that carries it.")
         return self.known[baseline_id]
@@ -147,26 +157,27 @@ class DriftWatch:
     def pass_once(self) -> tuple[DriftDecision, ...]:
         """Judge every batch of windows that is complete and settled; announce what must be; returns the decisions.
 
-        Windows whose baseline is unknown stay where they are; the rest is judged, and then the error is raised.
+        Windows whose baseline is unknown or damaged stay where they are; the rest is judged, and then the error is raised:
+        one model's missing object must not blind the watch to all the others.
 
         Raises:
-            BaselineUnknownError, UnavailableError: what could not be done stays to be done.
+            BaselineUnknownError, BaselineDamagedError, UnavailableError: what could not be done stays to be done.
         """
         now = self._clock()
         decisions: list[DriftDecision] = []
-        missing: BaselineUnknownError | None = None
+        unjudged: BaselineUnknownError | BaselineDamagedError | None = None
         for stretch, windows in self._journal.waiting(now - timedelta(seconds=self._limits.settle_s)).items():
             try:
                 cut = batches(windows, self._drift_limits.record_count_min)
                 decisions.extend(self._judge(stretch, batch, now) for batch in cut)
-            except BaselineUnknownError as error:
-                missing = error
+            except (BaselineUnknownError, BaselineDamagedError) as error:
+                unjudged = error
         for incident in self._journal.unannounced():
             self._sinks.incidents.announce(incident)
             self._journal.mark_announced(incident, now)
         self._forget(now)
-        if missing is not None:
-            raise missing
+        if unjudged is not None:
+            raise unjudged
         return tuple(decisions)
 
     def run(self, stop: threading.Event, report: Callable[[EdgewrightError | None], None]) -> None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from simulator.nucleus.ports import topic_matches
+from simulator.mqtt.topics import matches
 
 PUBSUB = "aws.greengrass.ipc.pubsub"
 MQTT_PROXY = "aws.greengrass.ipc.mqttproxy"
@@ -53,7 +53,7 @@ def _admits(policy: object, service: str, operation: str, resource: str) -> bool
 
 
 def _resource_matches(pattern: str, resource: str, *, mqtt: bool) -> bool:
-    if mqtt and (pattern == resource or topic_matches(pattern, resource)):
+    if mqtt and (pattern == resource or matches(pattern, resource)):
         return True
     parts = re.split(r"(\$\{[*?$]\}|\*)", pattern)
     return re.fullmatch("".join(map(_as_regex, parts)), resource, re.DOTALL) is not None

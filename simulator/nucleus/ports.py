@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from simulator.mqtt.topics import matches
 from simulator.nucleus.errors import CloudOfflineError, ResolutionError, SourceRefusedError, SourceUnavailableError
 from simulator.nucleus.versions import Version, VersionRange
 
@@ -84,19 +85,6 @@ class ComponentSource(Protocol):
         """Download an artifact in place: ``destination`` is truncated and then grows, as on the real nucleus."""
 
 
-def topic_matches(topic_filter: str, topic: str) -> bool:
-    """MQTT's rule: ``+`` is one level, ``#`` the rest (and its parent); wildcards do not reach ``$``-topics."""
-    filter_levels, levels = topic_filter.split("/"), topic.split("/")
-    if levels[0].startswith("$") and filter_levels[0] in {"+", "#"}:
-        return False
-    for index, level in enumerate(filter_levels):
-        if level == "#":
-            return True
-        if index >= len(levels) or level not in {"+", levels[index]}:
-            return False
-    return len(filter_levels) == len(levels)
-
-
 @dataclass(slots=True)
 class Published:
     """One message that a fake has seen."""
@@ -128,7 +116,7 @@ class InMemoryMessages:
         self.published.append(Published(topic, payload, qos))
         self.deliver(topic, payload)
         for pattern, answer in list(self.answers.items()):
-            if topic_matches(pattern, topic):
+            if matches(pattern, topic):
                 answer(topic, payload)
 
     async def subscribe(self, topic_filter: str, deliver: Deliver) -> Callable[[], None]:
@@ -145,7 +133,7 @@ class InMemoryMessages:
     def deliver(self, topic: str, payload: bytes) -> None:
         """A message from the cloud."""
         for topic_filter, deliver in list(self._subscriptions):
-            if topic_matches(topic_filter, topic):
+            if matches(topic_filter, topic):
                 deliver(topic, payload)
 
     def online(self, connected: bool) -> None:  # noqa: FBT001 - a switch

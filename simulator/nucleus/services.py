@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from simulator.mqtt.topics import matches
 from simulator.nucleus.configuration import Configuration, KeyPath
 from simulator.nucleus.errors import CloudOfflineError
-from simulator.nucleus.ports import CloudMessages, Deliver, topic_matches
+from simulator.nucleus.ports import CloudMessages, Deliver
 
 TOKEN_BYTES = 12
 """A SVCUID is 16 characters of base64 over so many random bytes. (Measured on Lite.)"""
@@ -109,7 +110,7 @@ class LocalTopics:
     def publish(self, sender: str, topic: str, message: Mapping[str, Any]) -> None:
         """Deliver to every matching subscriber, in order of subscription."""
         for topic_filter, deliver in list(self._subscribers):
-            if topic_matches(topic_filter, topic):
+            if matches(topic_filter, topic):
                 deliver(sender, topic, message)
 
     def subscribe(self, topic_filter: str, deliver: Callable[[str, str, Mapping[str, Any]], None]) -> Cancel:

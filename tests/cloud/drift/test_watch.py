@@ -11,6 +11,7 @@ import pytest
 
 from cloud.drift.journal import Incident, Journal
 from cloud.drift.watch import (
+    BaselineDamagedError,
     BaselineUnknownError,
     DriftWatch,
     MemoryBaselines,
@@ -57,11 +58,13 @@ class World:
         version: str = "1.0.0",
         centre: float = 0.0,
         part_count: int = 1,
+        *,
+        baseline_id: str = BASELINE_ID,
     ) -> None:
         seen = window(BASELINE, self.random, count, shifts, centre)
         ends_at = T0 + timedelta(minutes=5 * turn)
         whole = TelemetryWindow(
-            ModelRef("weather", version, "a" * 64), BASELINE_ID, f"{thing}-{turn}", ends_at - timedelta(minutes=5),
+            ModelRef("weather", version, "a" * 64), baseline_id, f"{thing}-{turn}", ends_at - timedelta(minutes=5),
             ends_at, 300_000, count, seen.features, seen.outputs, part_count=part_count,
         )  # fmt: skip
         self.sequence += 1
@@ -146,6 +149,17 @@ def test_windows_wait_for_their_parts_for_settling_and_for_their_baseline(world:
         world.watch.pass_once()
     world.baselines.known[BASELINE_ID] = known
     assert len(world.watch.pass_once()) == 1
+
+
+def test_one_damaged_baseline_leaves_every_other_model_watched(world: World) -> None:
+    world.baselines.damaged.add("d" * 64)
+    for turn in range(1, 4):
+        world.send(turn, "AAA", baseline_id="d" * 64)
+        world.send(turn, "EWR", DRIFT)
+    with pytest.raises(BaselineDamagedError):
+        world.watch.pass_once()
+    assert len(world.incidents.announced) == 1
+    assert world.one("SELECT count(*) FROM window WHERE decision_id IS NULL") == 3
 
 
 def test_peers_are_those_of_the_same_time(world: World) -> None:

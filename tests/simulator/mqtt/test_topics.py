@@ -28,6 +28,9 @@ def test_a_topic_matches_itself_and_its_wildcards(parts):
     [
         ("a/#", "a", True),
         ("a/+", "a", False),
+        ("a/b", "a", False),
+        ("a/+/c", "a/b/c", True),
+        ("#", "a/b", True),
         ("+/b", "a/b", True),
         ("#", "$aws/x", False),
         ("+/x", "$aws/x", False),

@@ -3,7 +3,6 @@
 import pytest
 
 from simulator.nucleus.access import MQTT_PROXY, PUBSUB, is_allowed
-from simulator.nucleus.ports import topic_matches
 
 
 def control(service: str, operations: list[str], resources: list[str]) -> dict[str, object]:
@@ -39,14 +38,3 @@ def test_mqtt_wildcards_mean_nothing_to_local_topics() -> None:
 )  # fmt: skip
 def test_what_is_no_policy_allows_nothing(granted: object) -> None:
     assert not is_allowed(granted, "PublishToIoTCore", "a")
-
-
-@pytest.mark.parametrize(
-    ("topic_filter", "topic", "matches"),
-    [
-        ("#", "a/b", True), ("#", "$aws/x", False), ("+/x", "$aws/x", False), ("$aws/#", "$aws/x", True),
-        ("a/#", "a", True), ("a/+/c", "a/b/c", True), ("a", "a/b", False), ("a/b", "a", False),
-    ],
-)  # fmt: skip
-def test_mqtt_filters(topic_filter: str, topic: str, matches: bool) -> None:
-    assert topic_matches(topic_filter, topic) is matches
