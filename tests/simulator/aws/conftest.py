@@ -11,7 +11,10 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from simulator.aws.bus import InMemoryBus
+from simulator.aws.event import Event, InMemoryEvents
 from simulator.aws.server import CloudOptions, LocalCloud
+from tests.simulator.aws.greengrass_fleet import Client, Fleet
 
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
 
@@ -62,3 +65,22 @@ def drain(client: Callable[[str], Any]) -> Callable[..., list[str]]:
         return bodies
 
     return receive
+
+
+@pytest.fixture
+def bus(local_cloud: LocalCloud) -> InMemoryBus:
+    found = local_cloud.cloud.bus
+    assert isinstance(found, InMemoryBus)
+    return found
+
+
+@pytest.fixture
+def fleet(client: Client, bus: InMemoryBus) -> Fleet:
+    return Fleet(client, bus)
+
+
+@pytest.fixture
+def events(local_cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> list[Event]:
+    sink = InMemoryEvents()
+    monkeypatch.setattr(local_cloud.cloud, "events", sink)
+    return sink.emitted

@@ -2,129 +2,13 @@
 
 import json
 import uuid
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
-from simulator.aws.bus import InMemoryBus
-from simulator.aws.event import Event, InMemoryEvents
-from simulator.aws.greengrass_devices import MalformedReportError, parse_report
-from simulator.aws.server import LocalCloud
-
-Client = Callable[[str], Any]
-ACCOUNT = "us-east-1:123456789012"
-NAMESPACE = "namespace-aws-gg-deployment"
-
-
-class Core:
-    """A core device's messages: fleet status, jobs in Greengrass's namespace, the deployment shadow."""
-
-    def __init__(self, bus: InMemoryBus, name: str) -> None:
-        self.name, self.bus = name, bus
-        self.heard: list[tuple[str, dict[str, Any]]] = []
-        self._clock_ms = 1_700_000_000_000
-        bus.subscribe(f"$aws/things/{name}/#", self._hear)
-
-    def _hear(self, topic: str, payload: bytes) -> None:
-        if not topic.endswith(("/get", "/update", "/json")):  # not what it says itself
-            self.heard.append((topic.removeprefix(f"$aws/things/{self.name}/"), json.loads(payload)))
-
-    def report(self, *components: dict[str, Any], **more: Any) -> None:
-        self._clock_ms += 1000
-        body = {
-            "ggcVersion": "2.6.0", "platform": "linux", "architecture": "x86_64", "runtime": "aws_nucleus_lite",
-            "thing": self.name, "sequenceNumber": 1, "timestamp": self._clock_ms, "messageType": "COMPLETE",
-            "trigger": "CADENCE", "overallDeviceStatus": "HEALTHY", "components": list(components), **more,
-        }  # fmt: skip
-        self.bus.publish(f"$aws/things/{self.name}/greengrassv2/health/json", json.dumps(body).encode())
-
-    def next_job(self) -> dict[str, Any]:
-        self.bus.publish(f"$aws/things/{self.name}/jobs/$next/{NAMESPACE}/get", b"{}")
-        found: dict[str, Any] = self.heard[-1][1]["execution"]
-        return found
-
-    def finish(self, status: str, *before: str) -> dict[str, Any]:
-        """Work off the next job; returns its document."""
-        job = self.next_job()
-        for each in (*before, status):
-            self.bus.publish(
-                f"$aws/things/{self.name}/jobs/{job['jobId']}/{NAMESPACE}/update",
-                json.dumps({"status": each, "clientToken": "jobs-nucleus-lite"}).encode(),
-            )
-        document: dict[str, Any] = job["jobDocument"]
-        return document
-
-
-class Fleet:
-    """Two core devices in group ``ring``, one of them in ``all`` too, and a component to deploy."""
-
-    def __init__(self, client: Client, bus: InMemoryBus) -> None:
-        self.client, self.prefix = client, uuid.uuid4().hex[:8]
-        self.component = f"com.example.{self.prefix}"
-        for version in ("1.0.0", "2.0.0"):
-            recipe = {
-                "RecipeFormatVersion": "2020-01-25", "ComponentName": self.component, "ComponentVersion": version,
-                "Manifests": [{"Lifecycle": {"run": "sleep 1"}}],
-            }  # fmt: skip
-            client("greengrassv2").create_component_version(inlineRecipe=json.dumps(recipe).encode())
-        for group in ("ring", "all"):
-            client("iot").create_thing_group(thingGroupName=f"{self.prefix}-{group}")
-        self.one, self.two = (self._thing(bus, name) for name in ("one", "two"))
-        self.join("all", self.one)
-
-    def _thing(self, bus: InMemoryBus, name: str) -> Core:
-        core = Core(bus, f"{self.prefix}-{name}")
-        self.client("iot").create_thing(thingName=core.name)
-        self.join("ring", core)
-        return core
-
-    def join(self, group: str, core: Core) -> None:
-        self.client("iot").add_thing_to_thing_group(thingName=core.name, thingGroupName=f"{self.prefix}-{group}")
-
-    def arn(self, target: str, kind: str = "thinggroup") -> str:
-        return f"arn:aws:iot:{ACCOUNT}:{kind}/{self.prefix}-{target}"
-
-    def deploy(self, target: str = "ring", kind: str = "thinggroup", version: str = "1.0.0", **more: Any) -> str:
-        answer = self.client("greengrassv2").create_deployment(
-            targetArn=self.arn(target, kind), components={self.component: {"componentVersion": version}}, **more
-        )
-        return str(answer["deploymentId"])
-
-    def get(self, deployment_id: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.client("greengrassv2").get_deployment(deploymentId=deployment_id)
-        return answer
-
-    def effective(self, core: Core) -> dict[str, str]:
-        found = self.client("greengrassv2").list_effective_deployments(coreDeviceThingName=core.name)
-        return {entry["deploymentId"]: entry["coreDeviceExecutionStatus"] for entry in found["effectiveDeployments"]}
-
-
-@pytest.fixture
-def bus(local_cloud: LocalCloud) -> InMemoryBus:
-    found = local_cloud.cloud.bus
-    assert isinstance(found, InMemoryBus)
-    return found
-
-
-@pytest.fixture
-def fleet(client: Client, bus: InMemoryBus) -> Fleet:
-    return Fleet(client, bus)
-
-
-@pytest.fixture
-def events(local_cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> list[Event]:
-    sink = InMemoryEvents()
-    monkeypatch.setattr(local_cloud.cloud, "events", sink)
-    return sink.emitted
-
-
-def error_of(action: Callable[[], object]) -> dict[str, Any]:
-    with pytest.raises(ClientError) as caught:
-        action()
-    return {**caught.value.response["Error"], "status": caught.value.response["ResponseMetadata"]["HTTPStatusCode"]}
+from simulator.aws.event import Event
+from tests.simulator.aws.greengrass_fleet import ACCOUNT, Fleet, error_of
 
 
 def test_a_group_deployment_reaches_each_member_as_the_document_that_nuclei_read(fleet: Fleet) -> None:
@@ -162,21 +46,6 @@ def test_a_group_deployment_reaches_each_member_as_the_document_that_nuclei_read
     assert fleet.two.next_job()["jobDocument"]["deploymentId"] == deployment_id
     assert len(json.dumps(document)) < 4_000
     assert fleet.get(deployment_id)["deploymentStatus"] == "ACTIVE"
-
-
-def test_a_device_is_a_core_device_from_its_first_report(fleet: Fleet) -> None:
-    greengrass = fleet.client("greengrassv2")
-    deployment_id = fleet.deploy()
-    missing = error_of(lambda: greengrass.get_core_device(coreDeviceThingName=fleet.one.name))
-    assert (missing["Code"], missing["status"]) == ("ResourceNotFoundException", 404)
-    error_of(lambda: greengrass.list_effective_deployments(coreDeviceThingName=fleet.one.name))
-    fleet.one.report()
-    device = greengrass.get_core_device(coreDeviceThingName=fleet.one.name)
-    assert (device["status"], device["runtime"], device["coreVersion"]) == ("HEALTHY", "aws_nucleus_lite", "2.6.0")
-    assert fleet.effective(fleet.one) == {deployment_id: "QUEUED"}
-    listed = greengrass.list_core_devices(thingGroupArn=fleet.arn("ring"))["coreDevices"]
-    assert [entry["coreDeviceThingName"] for entry in listed] == [fleet.one.name]
-    assert greengrass.list_core_devices(thingGroupArn=fleet.arn("ring"), status="UNHEALTHY")["coreDevices"] == []
 
 
 def test_a_new_revision_takes_the_old_ones_place(fleet: Fleet) -> None:
@@ -390,59 +259,3 @@ def test_a_malformed_shadow_update_is_rejected(fleet: Fleet, payload: bytes) -> 
     assert [topic for topic, _ in fleet.one.heard if topic.startswith(base)] == [f"{base}/update/rejected"]
     fleet.one.bus.publish(f"$aws/things/{fleet.one.name}/{base}/get", b"")
     assert fleet.one.heard[-1][0] == f"{base}/get/rejected"
-
-
-def component(name: str, status: str, version: str = "1.0.0", **more: Any) -> dict[str, Any]:
-    return {"componentName": name, "version": version, "status": status, "isRoot": True, **more}
-
-
-def installed(fleet: Fleet, core: Core, **more: Any) -> dict[str, str]:
-    found = fleet.client("greengrassv2").list_installed_components(coreDeviceThingName=core.name, **more)
-    return {entry["componentName"]: entry["lifecycleState"] for entry in found["installedComponents"]}
-
-
-def test_installed_components_follow_the_reports(fleet: Fleet) -> None:
-    one = fleet.one
-    one.report(component("a", "RUNNING"), component("b", "NEW", isRoot=False))
-    assert installed(fleet, one) == {"a": "RUNNING"}
-    assert installed(fleet, one, topologyFilter="ALL") == {"a": "RUNNING", "b": "NEW"}
-    one.report(component("b", "FINISHED"), messageType="PARTIAL")
-    assert installed(fleet, one) == {"a": "RUNNING", "b": "FINISHED"}
-    one.report(component("a", "BROKEN"), overallDeviceStatus="UNHEALTHY")
-    assert installed(fleet, one) == {"a": "BROKEN"}
-    assert fleet.client("greengrassv2").get_core_device(coreDeviceThingName=one.name)["status"] == "UNHEALTHY"
-    one.report(component("a", "RUNNING"), timestamp=1)
-    assert installed(fleet, one) == {"a": "BROKEN"}, "an older report overwrote a newer one"
-
-
-@pytest.mark.parametrize(
-    ("payload", "text"),
-    [
-        (b"{", "not JSON"),
-        (b"[]", "not an object"),
-        (b'{"thing": "other"}', "thing: 'other'"),
-        (b'{"thing": "t", "timestamp": "now"}', "timestamp"),
-        (b'{"thing": "t", "timestamp": 1, "components": [{}]}', "components"),
-        (b'{"thing": "t", "timestamp": 1, "components": {}}', "components"),
-    ],
-)
-def test_a_malformed_report_is_refused_by_field(payload: bytes, text: str) -> None:
-    with pytest.raises(MalformedReportError, match=text):
-        parse_report("t", payload)
-
-
-def test_a_malformed_report_changes_nothing(fleet: Fleet) -> None:
-    fleet.one.report(component("a", "RUNNING"))
-    fleet.one.report(thing="somebody-else")
-    assert installed(fleet, fleet.one) == {"a": "RUNNING"}
-
-
-def test_core_devices_can_be_tagged_and_deleted(fleet: Fleet) -> None:
-    greengrass = fleet.client("greengrassv2")
-    fleet.one.report()
-    arn = f"arn:aws:greengrass:{ACCOUNT}:coreDevices:{fleet.one.name}"
-    greengrass.tag_resource(resourceArn=arn, tags={"site": "EWR"})
-    assert greengrass.get_core_device(coreDeviceThingName=fleet.one.name)["tags"] == {"site": "EWR"}
-    greengrass.delete_core_device(coreDeviceThingName=fleet.one.name)
-    error_of(lambda: greengrass.get_core_device(coreDeviceThingName=fleet.one.name))
-    error_of(lambda: greengrass.list_tags_for_resource(resourceArn=arn))

@@ -58,13 +58,6 @@ def fleet(client: Client, names: Callable[[str], str]) -> dict[str, str]:
 
 
 @pytest.fixture
-def bus(local_cloud: LocalCloud) -> InMemoryBus:
-    found = local_cloud.cloud.bus
-    assert isinstance(found, InMemoryBus)
-    return found
-
-
-@pytest.fixture
 def create(client: Client, names: Callable[[str], str]) -> Callable[..., dict[str, Any]]:
     def make(job: str, target: str = "ring", kind: str = "thinggroup", **more: Any) -> dict[str, Any]:
         arn = f"arn:aws:iot:us-east-1:123456789012:{kind}/{names(target)}"

@@ -16,11 +16,6 @@ ROLE = "arn:aws:iam::123456789012:role/rules"
 
 
 @pytest.fixture
-def bus(local_cloud):
-    return local_cloud.cloud.bus
-
-
-@pytest.fixture
 def make_rule(client):
     made = []
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import io
-import os
-import signal
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,33 +10,12 @@ from typing import Any
 import pytest
 
 from simulator.nucleus.core_device import CoreDevice, DeviceOptions
-from simulator.nucleus.errors import RootPathError, StateError
+from simulator.nucleus.errors import RootPathError
 from simulator.nucleus.ports import InMemoryComponents, InMemoryMessages
 from simulator.nucleus.profile import JAVA
 from tests.simulator.nucleus.conftest import Run
-from tests.simulator.nucleus.world import FAST, World, started, until
-
-RUNTIME, MODEL = "com.example.Runtime", "com.example.Model"
-RUN = {"run": "echo running {work:path}\nexec sleep 1000"}
-NOTIFY = (
-    "import os, socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); "
-    "s.sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])"
-)
-
-
-def startup(word: str = "activated", exit_code: int = 0) -> dict[str, Any]:
-    """The measured form of a hand-over: exec, own announcement only on success, exit code as the verdict."""
-    program = f"print('{word}', flush=True)\n"
-    program += "raise SystemExit(1)" if exit_code else NOTIFY.replace("; ", "\n")
-    return {"startup": {"Script": f'exec python3 -c "{program}"', "Timeout": 5}}
-
-
-def publish_pair(world: World, model_version: str = "1.0.0", exit_code: int = 0) -> None:
-    world.publish(RUNTIME, "1.0.0", RUN)
-    world.publish(
-        MODEL, model_version, startup(f"activated {model_version}", exit_code),
-        soft={RUNTIME: ">=1.0.0 <2.0.0"}, files={"bundle.zip": model_version.encode()},
-    )  # fmt: skip
+from tests.simulator.nucleus.pair import MODEL, NONCE, RUN, RUNTIME, publish_pair
+from tests.simulator.nucleus.world import World, started, until
 
 
 def test_a_first_deployment_brings_the_runtime_by_its_range(run: Run) -> None:
@@ -148,9 +125,6 @@ def test_the_same_version_again_does_nothing(run: Run) -> None:
     run(scenario)
 
 
-NONCE = {"version": "1.0.0", "configurationUpdate": {"merge": {"nonce": "n1"}}}
-
-
 def test_a_configuration_nonce_runs_a_startup_again_on_lite(run: Run) -> None:
     async def scenario(world: World) -> None:
         publish_pair(world)
@@ -175,233 +149,6 @@ def test_a_configuration_merge_does_not_restart_on_java(root: Path) -> None:
             assert world.log(MODEL) == "activated 1.0.0\n"
 
     asyncio.run(body())
-
-
-def test_a_killed_daemon_later_reports_success_for_a_startup_that_never_ran(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        publish_pair(world)
-        await world.deploy({RUNTIME: "1.0.0", MODEL: "1.0.0"})
-        publish_pair(world, "1.1.0")
-        world.device.surprises.daemon_dies_after = "record"
-        assert await world.deploy({RUNTIME: "1.0.0", MODEL: "1.1.0"}) == "SUCCEEDED"
-        assert world.log(MODEL) == "activated 1.0.0\n"
-        assert (world.component(MODEL)["version"], world.component(MODEL)["unit_version"]) == ("1.1.0", "1.0.0")
-        told = {entry["componentName"]: entry for entry in world.statuses()[-1]["components"]}
-        assert (told[MODEL]["version"], told[MODEL]["status"]) == ("1.1.0", "RUNNING")
-        nonce = {"version": "1.1.0", "configurationUpdate": {"merge": {"nonce": "n2"}}}
-        assert await world.deploy({RUNTIME: "1.0.0", MODEL: nonce}) == "SUCCEEDED"  # what repairs it
-        assert world.log(MODEL) == "activated 1.0.0\nactivated 1.1.0\n"
-
-    run(scenario)
-
-
-def test_a_killed_daemon_before_the_record_does_it_all_again(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        publish_pair(world)
-        world.device.surprises.daemon_dies_after = "resolve"
-        assert await world.deploy({RUNTIME: "1.0.0", MODEL: "1.0.0"}) == "SUCCEEDED"
-        assert world.log(MODEL) == "activated 1.0.0\n"
-        assert [status for _, status in world.reports] == ["IN_PROGRESS", "IN_PROGRESS", "SUCCEEDED"]
-
-    run(scenario)
-
-
-def test_a_restarted_nucleus_runs_startups_again_and_keeps_everything(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        publish_pair(world)
-        await world.deploy({RUNTIME: "1.0.0", MODEL: "1.0.0"})
-        sequence = world.statuses()[-1]["sequenceNumber"]
-        before = world.process_id(RUNTIME)
-        await world.device.restart_nucleus()
-        await until(lambda: world.log(MODEL) == 2 * "activated 1.0.0\n")
-        assert world.process_id(RUNTIME) not in {None, before}
-        await until(lambda: world.statuses()[-1]["trigger"] == "NUCLEUS_LAUNCH")
-        assert world.statuses()[-1]["sequenceNumber"] > sequence
-
-    run(scenario)
-
-
-def test_power_off_leaves_no_process_and_a_new_life_finds_the_state(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        publish_pair(world)
-        await world.deploy({RUNTIME: "1.0.0", MODEL: "1.0.0"})
-        process_id = world.process_id(RUNTIME)
-        assert process_id is not None
-        said = len(world.statuses())
-        await world.device.power_off()
-        with pytest.raises(ProcessLookupError):
-            os.kill(process_id, 0)
-        assert len(world.statuses()) == said
-        world.device = world.make_device()
-        await world.device.start()
-        await until(lambda: world.log(MODEL) == 2 * "activated 1.0.0\n")
-        assert world.component(RUNTIME)["state"] == "RUNNING"
-
-    run(scenario)
-
-
-def test_the_broker_gone_during_a_deployment_loses_the_report_and_repeats_it(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        publish_pair(world)
-        world.device.surprises.start_delay_s[MODEL] = 0.3
-        job_id = world.create_job({RUNTIME: "1.0.0", MODEL: "1.0.0"})
-        await until(lambda: world.reports == [(job_id, "IN_PROGRESS")])
-        world.cloud.online(False)
-        await until(lambda: world.device.verdicts)
-        assert world.device.verdicts[-1].succeeded
-        assert world.jobs[job_id]["status"] == "IN_PROGRESS"
-        world.cloud.online(True)
-        await until(lambda: world.jobs[job_id]["status"] == "SUCCEEDED")
-        assert world.log(MODEL) == "activated 1.0.0\n"
-        assert "RECONNECT" in [status["trigger"] for status in world.statuses()]
-
-    run(scenario)
-
-
-def test_a_question_that_nobody_answered_is_asked_again(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        publish_pair(world)
-        get = "$aws/things/station/jobs/$next/namespace-aws-gg-deployment/get"
-        answer = world.cloud.answers.pop(get)
-        world.cloud.online(False)
-        job_id = world.create_job({RUNTIME: "1.0.0"})
-        world.cloud.online(True)  # the device is back before the cloud's own subscriber is
-        await until(lambda: any(published.topic == get for published in world.cloud.published))
-        world.cloud.answers[get] = answer
-        await until(lambda: world.jobs[job_id]["status"] == "SUCCEEDED")
-
-    run(scenario, replace(FAST, describe_timeout_s=0.2))
-
-
-def test_a_source_that_does_not_answer_is_waited_for(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        publish_pair(world)
-        world.source.reachable = False
-        job_id = world.create_job({MODEL: "1.0.0"})
-        await until(lambda: world.reports == [(job_id, "IN_PROGRESS")])
-        world.source.reachable = True
-        await until(lambda: world.jobs[job_id]["status"] == "SUCCEEDED")
-
-    run(scenario)
-
-
-def test_a_killed_runtime_comes_back_and_is_broken_after_three(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        publish_pair(world)
-        await world.deploy({RUNTIME: "1.0.0", MODEL: "1.0.0"})
-        for _ in range(2):
-            before = world.process_id(RUNTIME)
-            assert world.device.kill_component(RUNTIME, signal.SIGKILL)
-            await until(lambda before=before: world.process_id(RUNTIME) not in {None, before})
-        world.device.kill_component(RUNTIME)
-        await until(lambda: world.component(RUNTIME)["state"] == "BROKEN")
-        assert world.log(MODEL) == "activated 1.0.0\n"  # the model's startup is not run again
-        await until(lambda: world.statuses()[-1]["overallDeviceStatus"] == "UNHEALTHY")
-        assert await world.deploy({RUNTIME: "1.0.0", MODEL: "1.0.0"}) == "SUCCEEDED"  # until the next deployment
-        assert world.component(RUNTIME)["state"] == "RUNNING"
-
-    run(scenario)
-
-
-def test_exit_0_is_never_restarted(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        world.publish(RUNTIME, "1.0.0", {"run": "echo once; exit 0"})
-        assert await world.deploy({RUNTIME: "1.0.0"}) == "SUCCEEDED"
-        await until(lambda: world.component(RUNTIME)["state"] == "FINISHED")
-        assert world.log(RUNTIME) == "once\n"
-
-    run(scenario)
-
-
-def test_an_install_only_component_waits_for_the_whole_timeout_and_fails(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        world.publish(MODEL, "1.0.0", {"install": "echo installed"})
-        assert await world.deploy({MODEL: "1.0.0"}) == "FAILED"
-        assert world.device.verdicts[-1].code == "component-not-ready"
-        assert "startup" in world.device.verdicts[-1].message
-        assert world.log(MODEL) == "installed\n"
-
-    run(scenario, replace(FAST, ready_timeout_s=0.5))
-
-
-def test_a_version_without_install_runs_the_one_before_again(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        world.publish(RUNTIME, "1.0.0", {"install": "echo install of 1.0.0", **RUN})
-        world.publish(RUNTIME, "1.1.0", RUN)
-        await world.deploy({RUNTIME: "1.0.0"})
-        assert await world.deploy({RUNTIME: "1.1.0"}) == "SUCCEEDED"
-        assert world.log(RUNTIME).count("install of 1.0.0") == 2
-
-    run(scenario)
-
-
-def test_a_failing_install_stops_nothing(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        world.publish(RUNTIME, "1.0.0", RUN)
-        world.publish(RUNTIME, "1.1.0", {"install": "echo no wheels; exit 3", **RUN})
-        await world.deploy({RUNTIME: "1.0.0"})
-        process_id = world.process_id(RUNTIME)
-        assert await world.deploy({RUNTIME: "1.1.0"}) == "FAILED"
-        assert world.process_id(RUNTIME) == process_id
-        assert world.log(RUNTIME).count("no wheels") == 3
-        assert "exit code 3" in world.device.verdicts[-1].message
-
-    run(scenario)
-
-
-def test_an_unknown_variable_fails_the_deployment(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        world.publish(MODEL, "1.0.0", {"run": "echo ${HOME}"})
-        assert await world.deploy({MODEL: "1.0.0"}) == "FAILED"
-        assert "not a recipe variable" in world.log(MODEL)
-
-    run(scenario)
-
-
-@pytest.mark.parametrize(("release_253", "state"), [(False, "BROKEN"), (True, "FINISHED")])
-def test_a_plain_startup_script_meets_the_appended_systemd_notify(run: Run, release_253: bool, state: str) -> None:
-    """A good one is tried three times and is BROKEN on Debian 12, where --stopping is unknown …"""
-
-    async def scenario(world: World) -> None:
-        world.publish(MODEL, "1.0.0", {"startup": "echo done"})
-        await world.deploy({MODEL: "1.0.0"})
-        await until(lambda: world.component(MODEL)["state"] == state)
-        assert world.log(MODEL).count("done") == (1 if release_253 else 3)
-
-    run(scenario, replace(FAST, knows_notify_stopping=release_253))
-
-
-def test_a_plain_failing_startup_is_reported_as_success(run: Run) -> None:
-    """… and a failing one succeeds where it is known: why the hand-over is ``exec … --notify``."""
-
-    async def scenario(world: World) -> None:
-        world.publish(MODEL, "1.0.0", {"startup": 'python3 -c "raise SystemExit(1)"'})
-        assert await world.deploy({MODEL: "1.0.0"}) == "SUCCEEDED"
-
-    run(scenario, replace(FAST, knows_notify_stopping=True))
-
-
-def test_a_hard_dependency_takes_its_dependent_down(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        world.publish("com.example.Base", "1.0.0", RUN)
-        world.publish("com.example.Top", "1.0.0", RUN, hard={"com.example.Base": "*"})
-        await world.deploy({"com.example.Top": "1.0.0"})
-        world.publish("com.example.Base", "1.1.0", RUN)
-        before = world.process_id("com.example.Top")
-        assert await world.deploy({"com.example.Top": "1.0.0", "com.example.Base": "1.1.0"}) == "SUCCEEDED"
-        await until(lambda: world.process_id("com.example.Top") not in {None, before})
-
-    run(scenario)
-
-
-def test_hard_on_an_install_only_component_never_starts(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        world.publish("com.example.Base", "1.0.0", {"install": "true"})
-        world.publish("com.example.Top", "1.0.0", RUN, hard={"com.example.Base": "*"})
-        assert await world.deploy({"com.example.Top": "1.0.0"}) == "FAILED"
-        assert world.component("com.example.Top")["state"] == "INSTALLED"
-
-    run(scenario, replace(FAST, ready_timeout_s=0.5))
 
 
 def test_removing_a_component_stops_it_and_forgets_it(run: Run) -> None:
@@ -482,36 +229,7 @@ def test_defaults_do_not_overrule_what_a_deployment_wrote(run: Run) -> None:
     run(scenario)
 
 
-def test_a_component_s_environment_is_the_measured_one(run: Run) -> None:
-    async def scenario(world: World) -> None:
-        world.publish(RUNTIME, "1.0.0", {"Setenv": {"OWN": "{iot:thingName}"}, "run": "env; command -v python3; pwd"})
-        await world.deploy({RUNTIME: "1.0.0"})
-        await until(lambda: world.component(RUNTIME)["state"] == "FINISHED")
-        *lines, python, folder = world.log(RUNTIME).splitlines()
-        environment = dict(line.split("=", 1) for line in lines)
-        assert environment["AWS_IOT_THING_NAME"] == environment["OWN"] == "station"
-        assert len(environment["SVCUID"]) == 16
-        assert environment["AWS_CONTAINER_AUTHORIZATION_TOKEN"] == environment["SVCUID"]
-        assert environment["AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"] == str(world.root / "gg-ipc.socket")
-        assert environment["GGC_VERSION"] == "2.6.0"
-        assert "VIRTUAL_ENV" not in environment
-        assert "NOTIFY_SOCKET" not in environment
-        assert Path(folder) == world.root / "work" / RUNTIME
-        assert not Path(python).resolve().is_relative_to(Path(os.environ.get("VIRTUAL_ENV", "/nowhere")))
-
-    run(scenario)
-
-
 def test_a_root_too_deep_for_sockets_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RootPathError, match="too long") as caught:
         CoreDevice(DeviceOptions("t", tmp_path / ("x" * 100)), InMemoryMessages(), InMemoryComponents())
     assert "symbolic link" in caught.value.remedy
-
-
-def test_a_damaged_state_file_is_neither_used_nor_overwritten(root: Path) -> None:
-    path = root / "config" / "state.json"
-    path.parent.mkdir()
-    path.write_text('{"schema": 1')
-    with pytest.raises(StateError, match=r"state\.json"):
-        asyncio.run(World(root).device.start())
-    assert path.read_text() == '{"schema": 1'

@@ -1,6 +1,5 @@
-"""Training and processing jobs through boto3 and S3, with real processes, under both isolations."""
+"""Training jobs through boto3 and S3, with real processes, under both isolations."""
 
-import functools
 import io
 import json
 import tarfile
@@ -11,13 +10,9 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from simulator.aws import sagemaker, server
-from simulator.aws.container import ContainerLimits, Isolation, available_isolation
-from simulator.aws.job_runs import JobLimits
-from simulator.aws.server import CloudOptions, LocalCloud
+from simulator.aws.container import Isolation
+from tests.simulator.aws.jobs.conftest import BUCKET, channel
 
-BUCKET = "jobs-bucket"
-ROLE = "arn:aws:iam::123456789012:role/edgewright"
 TRAINING_SCRIPT = """
 import json, os, pathlib
 hyperparameters = json.loads(pathlib.Path("{config}/hyperparameters.json").read_text())
@@ -28,110 +23,6 @@ pathlib.Path(os.environ["SM_MODEL_DIR"], "model.json").write_text(json.dumps(
     {{"rows": rows, "rate": hyperparameters["rate"], "decoded": json.loads(os.environ["SM_HPS"])["rate"]}}))
 pathlib.Path(os.environ["SM_OUTPUT_DATA_DIR"], "report.txt").write_text("fine")
 """
-
-
-@pytest.fixture(scope="module", params=list(Isolation), ids=lambda isolation: isolation.value)
-def isolation(request):
-    if request.param is Isolation.BUBBLEWRAP and available_isolation() is not Isolation.BUBBLEWRAP:
-        pytest.skip("bubblewrap (apt install bubblewrap) is not usable here")
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def local_cloud(tmp_path_factory, isolation):
-    limits = JobLimits(ContainerLimits(stop_grace_s=5), sync_interval_s=0.05, shutdown_grace_s=1, isolation=isolation)
-    installs = [
-        functools.partial(sagemaker.install, limits=limits) if install is sagemaker.install else install
-        for install in server.SERVICES
-    ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "SERVICES", tuple(installs))
-        with LocalCloud(CloudOptions(tmp_path_factory.mktemp("cloud"))) as running:
-            yield running
-
-
-@pytest.fixture(scope="module")
-def s3(client):
-    made = client("s3")
-    made.create_bucket(Bucket=BUCKET)
-    made.put_object(Bucket=BUCKET, Key="data/part/rows.csv", Body=b"1,2,3")
-    return made
-
-
-@pytest.fixture
-def train(client, s3):
-    """Start a training job of a script; its name."""
-
-    def start(script: str, name: str | None = None, arguments: tuple[str, ...] = (), **request: object) -> str:
-        name = name or f"job-{uuid.uuid4().hex}"
-        s3.put_object(Bucket=BUCKET, Key=f"code/{name}/training.py", Body=script.encode())
-        definition = {
-            "AlgorithmSpecification": {
-                "TrainingImage": "edgewright-jobs:latest",
-                "TrainingInputMode": "File",
-                "ContainerEntrypoint": ["python3", "/opt/ml/input/data/code/training.py"],
-                **({"ContainerArguments": list(arguments)} if arguments else {}),
-                "MetricDefinitions": [{"Name": "loss", "Regex": "loss=([0-9.]+);"}],
-            },
-            "InputDataConfig": [
-                channel("code", f"s3://{BUCKET}/code/{name}/"),
-                channel("training", f"s3://{BUCKET}/data"),
-            ],
-            "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/out"},
-            "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 10},
-            "StoppingCondition": {"MaxRuntimeInSeconds": 60},
-            "RoleArn": ROLE,
-            **request,
-        }
-        client("sagemaker").create_training_job(TrainingJobName=name, **definition)
-        return name
-
-    return start
-
-
-@pytest.fixture
-def process(client, s3):
-    """Start a processing job of a command; its name."""
-
-    def start(*command: str, inputs: tuple = (), outputs: tuple = (), **request: object) -> str:
-        name = f"job-{uuid.uuid4().hex}"
-        definition = {
-            "AppSpecification": {"ImageUri": "edgewright-jobs:latest", "ContainerEntrypoint": list(command)},
-            "ProcessingInputs": list(inputs),
-            "ProcessingOutputConfig": {"Outputs": list(outputs)},
-            "ProcessingResources": {
-                "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 10}
-            },
-            "RoleArn": ROLE,
-            **request,
-        }
-        client("sagemaker").create_processing_job(ProcessingJobName=name, **definition)
-        return name
-
-    return start
-
-
-def channel(name: str, uri: str) -> dict:
-    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
-    return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
-
-
-@pytest.fixture
-def wait(client):
-    def until(name: str, kind: str = "training", status: str | None = None, timeout_s: float = 30) -> dict:
-        describe = getattr(client("sagemaker"), f"describe_{kind}_job")
-        deadline = time.monotonic() + timeout_s
-        while True:
-            answer = describe(**{f"{kind.title()}JobName": name})
-            reached = answer[f"{kind.title()}JobStatus"]
-            if reached == status or (status is None and reached not in {"InProgress", "Stopping"}):
-                return answer
-            if status is not None and answer.get("SecondaryStatus") == status:
-                return answer
-            assert time.monotonic() < deadline, answer
-            time.sleep(0.02)
-
-    return until
 
 
 def unpacked(s3, key: str) -> dict[str, bytes]:
@@ -345,87 +236,6 @@ def test_state_changes_reach_eventbridge(client, train, wait, new_queue, drain):
     assert event["detail"]["TrainingJobName"] == failed
     assert event["detail"]["FailureReason"].endswith("exit code: 9")
     assert isinstance(event["detail"]["CreationTime"], int)
-
-
-COPY = (
-    "import pathlib, shutil, sys; source, target = map(pathlib.Path, sys.argv[1:3]); "
-    "[shutil.copy(p, target / p.name.upper()) for p in source.iterdir()]"
-)
-INPUT = {
-    "InputName": "rows",
-    "S3Input": {
-        "S3Uri": f"s3://{BUCKET}/data/part/",
-        "LocalPath": "/opt/ml/processing/rows",
-        "S3DataType": "S3Prefix",
-        "S3InputMode": "File",
-    },
-}
-
-
-def output(uri: str, mode: str = "EndOfJob") -> dict:
-    target = {"S3Uri": uri, "LocalPath": "/opt/ml/processing/out", "S3UploadMode": mode}
-    return {"OutputName": "out", "S3Output": target}
-
-
-def test_a_processing_job_really_processes(client, process, wait, s3):
-    name = process(
-        "python3", "-c", COPY, "/opt/ml/processing/rows", "/opt/ml/processing/out",
-        inputs=(INPUT,), outputs=(output(f"s3://{BUCKET}/processed/"),),
-    )  # fmt: skip
-    answer = wait(name, "processing")
-    assert answer["ProcessingJobStatus"] == "Completed", answer
-    assert s3.get_object(Bucket=BUCKET, Key="processed/ROWS.CSV")["Body"].read() == b"1,2,3"
-    listed = client("sagemaker").list_processing_jobs(NameContains=name)["ProcessingJobSummaries"]
-    assert [entry["ProcessingJobStatus"] for entry in listed] == ["Completed"]
-
-
-def test_a_processing_job_can_run_a_module_of_edgewright(process, wait):
-    answer = wait(process("python3", "-c", "import cloud.errors, edge_component.contracts"), "processing")
-    assert answer["ProcessingJobStatus"] == "Completed", answer
-
-
-def test_a_failed_processing_job_says_why_and_uploads_what_there_is(process, wait, s3):
-    script = (
-        "import pathlib, sys; pathlib.Path(sys.argv[1], 'report.json').write_text('refused'); "
-        "sys.exit('gate size: 9 MB is more than 5 MB')"
-    )
-    target = f"s3://{BUCKET}/refused-{uuid.uuid4().hex}"
-    name = process("python3", "-c", script, "/opt/ml/processing/out", outputs=(output(target),))
-    answer = wait(name, "processing")
-    assert answer["ProcessingJobStatus"] == "Failed"
-    assert answer["FailureReason"] == "AlgorithmError: gate size: 9 MB is more than 5 MB, exit code: 1"
-    key = f"{target.removeprefix(f's3://{BUCKET}/')}/report.json"
-    assert s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == b"refused"
-
-
-def test_a_processing_job_is_stopped(client, process, wait):
-    name = process("sleep", "60")
-    deadline = time.monotonic() + 20
-    while "ProcessingStartTime" not in client("sagemaker").describe_processing_job(ProcessingJobName=name):
-        assert time.monotonic() < deadline
-    client("sagemaker").stop_processing_job(ProcessingJobName=name)
-    assert wait(name, "processing")["ProcessingJobStatus"] == "Stopped"
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"AppSpecification": {"ImageUri": "i"}}, "ContainerEntrypoint"),
-        ({"ProcessingOutputConfig": {"Outputs": [output("s3://bbb/x", "Continuous")]}}, "S3UploadMode Continuous"),
-        (
-            {"ProcessingInputs": [{**INPUT, "S3Input": {**INPUT["S3Input"], "LocalPath": "/etc"}}]},
-            "LocalPath '/etc'",
-        ),
-        (
-            {"ProcessingInputs": [{**INPUT, "S3Input": {**INPUT["S3Input"], "LocalPath": "/opt/ml/processing/../.."}}]},
-            "LocalPath",
-        ),
-    ],
-)
-def test_a_processing_job_that_would_not_do_what_it_says_is_refused(process, change, named):
-    with pytest.raises(ClientError, match=named) as caught:
-        process("true", **change)
-    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
 
 
 def test_a_job_leaves_no_folder_behind(local_cloud, train, wait):

@@ -1,0 +1,130 @@
+"""What goes wrong around a deployment: daemon, power, broker, source or state file. Measured on the real Lite 2.6.0."""
+
+import asyncio
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from simulator.nucleus.errors import StateError
+from tests.simulator.nucleus.conftest import Run
+from tests.simulator.nucleus.pair import MODEL, RUNTIME, publish_pair
+from tests.simulator.nucleus.world import FAST, World, until
+
+
+def test_a_killed_daemon_later_reports_success_for_a_startup_that_never_ran(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        publish_pair(world)
+        await world.deploy({RUNTIME: "1.0.0", MODEL: "1.0.0"})
+        publish_pair(world, "1.1.0")
+        world.device.surprises.daemon_dies_after = "record"
+        assert await world.deploy({RUNTIME: "1.0.0", MODEL: "1.1.0"}) == "SUCCEEDED"
+        assert world.log(MODEL) == "activated 1.0.0\n"
+        assert (world.component(MODEL)["version"], world.component(MODEL)["unit_version"]) == ("1.1.0", "1.0.0")
+        told = {entry["componentName"]: entry for entry in world.statuses()[-1]["components"]}
+        assert (told[MODEL]["version"], told[MODEL]["status"]) == ("1.1.0", "RUNNING")
+        nonce = {"version": "1.1.0", "configurationUpdate": {"merge": {"nonce": "n2"}}}
+        assert await world.deploy({RUNTIME: "1.0.0", MODEL: nonce}) == "SUCCEEDED"  # what repairs it
+        assert world.log(MODEL) == "activated 1.0.0\nactivated 1.1.0\n"
+
+    run(scenario)
+
+
+def test_a_killed_daemon_before_the_record_does_it_all_again(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        publish_pair(world)
+        world.device.surprises.daemon_dies_after = "resolve"
+        assert await world.deploy({RUNTIME: "1.0.0", MODEL: "1.0.0"}) == "SUCCEEDED"
+        assert world.log(MODEL) == "activated 1.0.0\n"
+        assert [status for _, status in world.reports] == ["IN_PROGRESS", "IN_PROGRESS", "SUCCEEDED"]
+
+    run(scenario)
+
+
+def test_a_restarted_nucleus_runs_startups_again_and_keeps_everything(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        publish_pair(world)
+        await world.deploy({RUNTIME: "1.0.0", MODEL: "1.0.0"})
+        sequence = world.statuses()[-1]["sequenceNumber"]
+        before = world.process_id(RUNTIME)
+        await world.device.restart_nucleus()
+        await until(lambda: world.log(MODEL) == 2 * "activated 1.0.0\n")
+        assert world.process_id(RUNTIME) not in {None, before}
+        await until(lambda: world.statuses()[-1]["trigger"] == "NUCLEUS_LAUNCH")
+        assert world.statuses()[-1]["sequenceNumber"] > sequence
+
+    run(scenario)
+
+
+def test_power_off_leaves_no_process_and_a_new_life_finds_the_state(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        publish_pair(world)
+        await world.deploy({RUNTIME: "1.0.0", MODEL: "1.0.0"})
+        process_id = world.process_id(RUNTIME)
+        assert process_id is not None
+        said = len(world.statuses())
+        await world.device.power_off()
+        with pytest.raises(ProcessLookupError):
+            os.kill(process_id, 0)
+        assert len(world.statuses()) == said
+        world.device = world.make_device()
+        await world.device.start()
+        await until(lambda: world.log(MODEL) == 2 * "activated 1.0.0\n")
+        assert world.component(RUNTIME)["state"] == "RUNNING"
+
+    run(scenario)
+
+
+def test_the_broker_gone_during_a_deployment_loses_the_report_and_repeats_it(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        publish_pair(world)
+        world.device.surprises.start_delay_s[MODEL] = 0.3
+        job_id = world.create_job({RUNTIME: "1.0.0", MODEL: "1.0.0"})
+        await until(lambda: world.reports == [(job_id, "IN_PROGRESS")])
+        world.cloud.online(False)
+        await until(lambda: world.device.verdicts)
+        assert world.device.verdicts[-1].succeeded
+        assert world.jobs[job_id]["status"] == "IN_PROGRESS"
+        world.cloud.online(True)
+        await until(lambda: world.jobs[job_id]["status"] == "SUCCEEDED")
+        assert world.log(MODEL) == "activated 1.0.0\n"
+        assert "RECONNECT" in [status["trigger"] for status in world.statuses()]
+
+    run(scenario)
+
+
+def test_a_question_that_nobody_answered_is_asked_again(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        publish_pair(world)
+        get = "$aws/things/station/jobs/$next/namespace-aws-gg-deployment/get"
+        answer = world.cloud.answers.pop(get)
+        world.cloud.online(False)
+        job_id = world.create_job({RUNTIME: "1.0.0"})
+        world.cloud.online(True)  # the device is back before the cloud's own subscriber is
+        await until(lambda: any(published.topic == get for published in world.cloud.published))
+        world.cloud.answers[get] = answer
+        await until(lambda: world.jobs[job_id]["status"] == "SUCCEEDED")
+
+    run(scenario, replace(FAST, describe_timeout_s=0.2))
+
+
+def test_a_source_that_does_not_answer_is_waited_for(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        publish_pair(world)
+        world.source.reachable = False
+        job_id = world.create_job({MODEL: "1.0.0"})
+        await until(lambda: world.reports == [(job_id, "IN_PROGRESS")])
+        world.source.reachable = True
+        await until(lambda: world.jobs[job_id]["status"] == "SUCCEEDED")
+
+    run(scenario)
+
+
+def test_a_damaged_state_file_is_neither_used_nor_overwritten(root: Path) -> None:
+    path = root / "config" / "state.json"
+    path.parent.mkdir()
+    path.write_text('{"schema": 1')
+    with pytest.raises(StateError, match=r"state\.json"):
+        asyncio.run(World(root).device.start())
+    assert path.read_text() == '{"schema": 1'
