@@ -12,7 +12,8 @@ Standard library and numpy only; it uses nothing of the runtime but the contract
 or an upgrade of the runtime is a slower answer at most.
 """
 
-from edge_component.client.client import Answer as Answer, Client as Client
+from edge_component.client.client import Client as Client, PreparedRequest as PreparedRequest
+from edge_component.client.conversation import Answer as Answer
 from edge_component.client.errors import (
     BusyError as BusyError,
     ClientError as ClientError,

@@ -3,12 +3,15 @@
 It copies a caller's arrays into the next slot and reads answers out of it. The runtime decides where everything lies
 (see contracts/fastpath.py); this side only refuses what can be refused early, naming the tensor.
 
-Belongs to one connection and one thread at a time.
+What a request of the same shapes as the last one needs (views, packed dimensions) is kept for each slot, so that it
+costs a comparison and a copy. Belongs to one connection and one thread at a time.
 """
 
 import mmap
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,10 +21,27 @@ from edge_component.contracts.fastpath import REQUEST_HEAD, Kind, Opened, Region
 from edge_component.contracts.heartbeat import ModelRef
 
 Array = NDArray[np.generic]
+REQUEST = int(Kind.REQUEST)
 
 
 class TooSmallError(Exception):
     """An input does not fit its region; the channel must be opened again with more room."""
+
+
+@dataclass(slots=True)
+class _Written:
+    """What was last written into one slot: each input's name, dtype and view, and their packed dimensions."""
+
+    views: tuple[tuple[str, np.dtype[np.generic], Array], ...] = ()
+    dimensions: bytes | None = None
+
+
+@dataclass(slots=True)
+class _Read:
+    """What was last read from one slot."""
+
+    dimensions: bytes | None = None
+    views: tuple[tuple[str, Array], ...] = ()
 
 
 class Channel:
@@ -31,48 +51,98 @@ class Channel:
         """Map the memory; the descriptor stays the caller's to close."""
         self.opened = opened
         self.models: dict[int, ModelRef] = {opened.generation: opened.model}
+        self._number = opened.channel
+        self._slot_count = opened.slot_count
+        self._input_count = len(opened.inputs)
         self._memory = mmap.mmap(descriptor, opened.size_bytes)
         self._dtypes = tuple(np.dtype(region.spec.dtype) for region in opened.inputs)
         self._ranks = tuple(len(region.spec.shape) for region in opened.outputs)
-        self._views: list[list[Array | None]] = [[None] * len(opened.inputs) for _ in range(opened.slot_count)]
-        self._request = struct.Struct(f"{REQUEST_HEAD.format}{sum(len(r.spec.shape) for r in opened.inputs)}I")
+        self._written = [_Written() for _ in range(opened.slot_count)]
+        self._read = [_Read() for _ in range(opened.slot_count)]
         self.answer_dimensions = struct.Struct(f"<{sum(self._ranks)}I")
 
     def write(self, inputs: Mapping[str, ArrayLike], sequence: int, deadline_us: int) -> bytes:
         """Copy the inputs into the request's slot; returns the message to send.
 
+        An input that *is* the slot's own view (see :meth:`input_views`) is there already.
+
         Raises:
             InputError: a name, dtype or shape that the model does not take.
             TooSmallError: an input is larger than its region.
         """
-        if len(inputs) != len(self.opened.inputs):
-            self._refuse_names(inputs)
-        slot = sequence % self.opened.slot_count
-        views = self._views[slot]
-        dimensions: list[int] = []
-        for index, region in enumerate(self.opened.inputs):
-            array = self._array(index, region, inputs)
-            view = views[index]
-            if view is None or view.shape != array.shape:
-                view = views[index] = self._view(region, array.shape, slot)
-            view[...] = array
-            dimensions += array.shape
-        return self._request.pack(Kind.REQUEST, slot, self.opened.channel, sequence, deadline_us, *dimensions)
+        slot = sequence % self._slot_count
+        written = self._written[slot]
+        if written.dimensions is None or len(inputs) != self._input_count:
+            written = self._write_anew(inputs, slot)
+        else:
+            for name, dtype, view in written.views:
+                given = inputs.get(name)
+                if given is view:
+                    continue
+                if type(given) is np.ndarray and given.dtype is dtype and given.shape == view.shape:
+                    view[...] = given
+                else:
+                    written = self._write_anew(inputs, slot)
+                    break
+        return REQUEST_HEAD.pack(REQUEST, slot, self._number, sequence, deadline_us) + (written.dimensions or b"")
 
-    def read(self, dimensions: tuple[int, ...], sequence: int, *, copy: bool) -> dict[str, Array]:
-        """The outputs of the answer to ``sequence``, whose dimensions came with it.
+    def input_views(self, sequence: int) -> dict[str, Array]:
+        """Where the inputs of the request with that sequence number lie, in the shapes written last; empty before."""
+        shaped = next((written for written in self._written if written.views), None)
+        if shaped is None:
+            return {}
+        slot = sequence % self._slot_count
+        if not self._written[slot].views:
+            self._written[slot] = self._map_inputs(tuple(view for _, _, view in shaped.views), slot)
+        return {name: view for name, _, view in self._written[slot].views}
+
+    def read(self, dimensions: bytes | bytearray, sequence: int, *, copy: bool) -> dict[str, Array]:
+        """The outputs of the answer to ``sequence``, whose packed dimensions came with it.
 
         Raises:
             ProtocolError: an output would lie outside of its region.
         """
-        outputs: dict[str, Array] = {}
-        at = 0
+        slot = sequence % self._slot_count
+        known = self._read[slot]
+        if known.dimensions != dimensions:
+            known = self._read[slot] = self._map_outputs(bytes(dimensions), slot)
+        if copy:
+            return {name: view.copy() for name, view in known.views}
+        return dict(known.views)
+
+    def _write_anew(self, inputs: Mapping[str, ArrayLike], slot: int) -> _Written:
+        """Other shapes than before, or something that must be converted."""
+        if len(inputs) != self._input_count:
+            self._refuse_names(inputs)
+        arrays = tuple(self._array(index, region, inputs) for index, region in enumerate(self.opened.inputs))
+        written = self._written[slot] = self._map_inputs(arrays, slot)
+        for (_, _, view), array in zip(written.views, arrays, strict=True):
+            view[...] = array
+        return written
+
+    def _map_inputs(self, arrays: tuple[Array, ...], slot: int) -> _Written:
+        views: list[tuple[str, np.dtype[np.generic], Array]] = []
+        for region, dtype, array in zip(self.opened.inputs, self._dtypes, arrays, strict=True):
+            problem = shape_problem(region.spec, array.shape)
+            if problem:
+                raise InputError(problem, "input-shape", "Give the shape that the model takes; -1 is any size.")
+            views.append((region.spec.name, dtype, self._map(region, array.shape, slot)))
+        sizes = [size for array in arrays for size in array.shape]
+        return _Written(tuple(views), struct.pack(f"<{len(sizes)}I", *sizes))
+
+    def _map_outputs(self, dimensions: bytes, slot: int) -> _Read:
+        sizes = iter(self.answer_dimensions.unpack(dimensions))
+        views: list[tuple[str, Array]] = []
         for region, rank in zip(self.opened.outputs, self._ranks, strict=True):
-            shape = dimensions[at : at + rank]
-            at += rank
-            view = self._output_view(region, shape, sequence % self.opened.slot_count)
-            outputs[region.spec.name] = view.copy() if copy else view
-        return outputs
+            shape = tuple(next(sizes) for _ in range(rank))
+            try:
+                views.append((region.spec.name, self._map(region, shape, slot)))
+            except TooSmallError:
+                raise ProtocolError(
+                    f"the runtime answered {region.spec.name} with shape {shape}, beyond its region",
+                    "protocol-violation",
+                ) from None
+        return _Read(dimensions, tuple(views))
 
     def _array(self, index: int, region: Region, inputs: Mapping[str, ArrayLike]) -> Array:
         name, dtype = region.spec.name, self._dtypes[index]
@@ -91,25 +161,9 @@ class Channel:
             )
         return given
 
-    def _view(self, region: Region, shape: tuple[int, ...], slot: int) -> Array:
-        problem = shape_problem(region.spec, shape)
-        if problem:
-            raise InputError(problem, "input-shape", "Give the shape that the model takes; -1 is any size.")
-        return self._map(region, shape, slot)
-
-    def _output_view(self, region: Region, shape: tuple[int, ...], slot: int) -> Array:
-        try:
-            return self._map(region, shape, slot)
-        except TooSmallError:
-            raise ProtocolError(
-                f"the runtime answered {region.spec.name} with shape {shape}, beyond its region", "protocol-violation"
-            ) from None
-
     def _map(self, region: Region, shape: tuple[int, ...], slot: int) -> Array:
         dtype = np.dtype(region.spec.dtype)
-        count = 1
-        for size in shape:
-            count *= size
+        count = prod(shape)
         if count * dtype.itemsize > region.capacity_bytes:
             raise TooSmallError(region.spec.name)
         start = slot * self.opened.slot_bytes + region.offset

@@ -70,10 +70,15 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The client's first message. Its form stays for ever: it is how the two find out which version they share."""
+    """The client's first message. Its form stays for ever: it is how the two find out which version they share.
+
+    ``thread_id`` is the kernel's number of the thread that will ask (``gettid``), so that the runtime can serve it on
+    the core where it runs; a hint, and optional.
+    """
 
     versions: tuple[int, ...] = VERSIONS
     client: str = ""
+    thread_id: int | None = None
     extra: Mapping[str, Any] = NOTHING
 
     @classmethod
@@ -81,16 +86,24 @@ class Hello:
         """Decode; raises ContractError naming the field."""
         fields = Fields(document)
         fields.schema("fastpath-hello", 1)
-        return cls(fields.items("versions", as_integer), fields.text("client"), fields.rest())
+        return cls(
+            fields.items("versions", as_integer),
+            fields.text("client"),
+            fields.optional("thread_id", fields.integer),
+            fields.rest(),
+        )
 
     def to_document(self) -> Document:
         """Encode; the inverse of :meth:`read`."""
-        return {
+        known: dict[str, Any] = {
             **self.extra,
             "schema": schema_name("fastpath-hello", 1),
             "versions": list(self.versions),
             "client": self.client,
         }
+        if self.thread_id is not None:
+            known["thread_id"] = self.thread_id
+        return known
 
 
 @dataclass(frozen=True, slots=True)

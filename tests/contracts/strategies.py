@@ -219,7 +219,7 @@ envelopes = st.builds(
 addresses = st.builds(Address, st.from_regex(r"[A-Za-z0-9:_-]{1,128}", fullmatch=True), st.sampled_from(KINDS))
 
 regions = st.builds(Region, tensors, naturals, naturals, extras)
-hellos = st.builds(Hello, tuples(naturals), unicode_text, extras)
+hellos = st.builds(Hello, tuples(naturals), unicode_text, st.none() | naturals, extras)
 welcomes = st.builds(Welcome, naturals, unicode_text, naturals, extras)
 opens = st.builds(
     Open, unicode_text, tables(naturals), naturals, st.none() | unicode_text, st.none() | unicode_text, extras

@@ -21,7 +21,7 @@ FREE_FORM = {"message": ("body",), "command": ("arguments",), "acknowledgement":
 """Fields whose content is not this contract's own: whatever JSON holds is right there."""
 OPTIONAL = {
     "candidate", "serving", "previous", "service", "positive_rate", "nan", "inf", "zero", "out", "needed_bytes",
-    "retry_after_ms", "key", "sequence", "routing", "shadow", "batch", "in_flight_max", "queue_max",
+    "retry_after_ms", "key", "sequence", "routing", "shadow", "batch", "in_flight_max", "queue_max", "thread_id",
 }  # fmt: skip
 
 

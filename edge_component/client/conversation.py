@@ -1,0 +1,214 @@
+"""What a client says on one connection and what it makes of the answers, without any I/O.
+
+The failure this exists for: a blocking and an asyncio client that drift apart. Both drive the same steps: a generator
+that yields each message to send and is sent what came back. Only :meth:`Conversation.request` and
+:meth:`Conversation.answer` are also called directly, since a step of a generator costs as much as a small model's
+whole copy.
+
+It knows nothing of retries; what it raises is a ``ClientError`` (the answer is what it is) or ``ConnectionResetError``.
+Belongs to one connection, and one request at a time.
+"""
+
+from collections.abc import Generator, Mapping
+from typing import NamedTuple, TypeVar
+
+from numpy.typing import ArrayLike
+
+from edge_component.client.channel import Array, Channel, TooSmallError, room_of
+from edge_component.client.errors import InputError, ProtocolError, RefusedError, error_of
+from edge_component.contracts.codec import from_bytes
+from edge_component.contracts.errors import ContractError
+from edge_component.contracts.fastpath import (
+    ANSWER_HEAD,
+    FAILED_HEAD,
+    MESSAGE_BYTES_MAX,
+    MODEL_NAMED,
+    Failure,
+    Hello,
+    Kind,
+    Open,
+    Opened,
+    Welcome,
+    pack_control,
+    unpack_control,
+    unpack_failure,
+)
+from edge_component.contracts.heartbeat import ModelRef
+
+DEADLINE_US_MAX = 0xFFFFFFFF
+CLIENT_NAME = "python"
+REOPENS_MAX = 8
+"""Channels opened anew for one request: each is a swap to other tensors, or an answer that outgrew its room."""
+ANSWER = int(Kind.ANSWER)
+ASK_AGAIN = ("stale-channel", "answer-too-large", "unknown-channel")
+
+
+class Received(NamedTuple):
+    """One message, and the descriptor that came with it; empty when the runtime has hung up."""
+
+    message: bytes
+    descriptor: int | None = None
+
+
+Result = TypeVar("Result")
+Steps = Generator[bytes, Received, Result]
+"""Yields what to send, is sent what came back, returns its result."""
+
+
+class Answer(NamedTuple):
+    """One answer, and exactly who gave it; a tuple, since one is made for each request and that is the cheapest.
+
+    Attributes:
+        outputs: arrays by output name, in the model's dtypes.
+        model: name, version and bundle digest of the one model that computed all of it.
+        run_us: how long the model itself ran, in µs.
+    """
+
+    outputs: Mapping[str, Array]
+    model: ModelRef
+    run_us: int
+
+
+class AskAgainError(Exception):
+    """The channel no longer fits (other tensors, more room needed): open another and ask again."""
+
+    def __init__(self, failure: Failure) -> None:
+        """Keep what the runtime said."""
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Conversation:
+    """The open channels of one connection, and what is said on it."""
+
+    def __init__(self) -> None:
+        """Nothing has been said."""
+        self.channels: dict[str, Channel] = {}
+        self._sequence = 0
+
+    def greet(self, thread_id: int) -> Steps[Welcome]:
+        """Agree on a protocol version; ``thread_id`` is the one that will ask, as the kernel numbers it."""
+        hello = Hello(client=CLIENT_NAME, thread_id=thread_id)
+        received = yield pack_control(Kind.HELLO, hello.to_document())
+        return Welcome.read(_expect(received, Kind.WELCOME))
+
+    def predict(
+        self,
+        model: str,
+        inputs: Mapping[str, ArrayLike],
+        left_s: float,
+        *,
+        copy: bool,
+        trouble: Exception | None = None,
+    ) -> Steps[Answer]:
+        """Ask, on a channel that is opened first if it must be, and opened anew if a swap has brought other tensors.
+
+        ``trouble`` is what a first try ended in that was made without these steps.
+
+        Raises:
+            ClientError: the answer is an error.
+            ConnectionResetError: the runtime hung up.
+        """
+        known = self.channels.get(model)
+        channel, is_fresh = known or (yield from self.open(model, inputs)), known is None
+        for _ in range(REOPENS_MAX):
+            try:
+                if trouble is not None:
+                    raise trouble
+                received = yield self.request(channel, inputs, left_s)
+                return self.answer(channel, received.message, len(received.message), copy=copy)
+            except InputError as error:
+                if is_fresh or error.code == "input-nan":
+                    raise
+                channel, is_fresh = (yield from self.open(model, inputs)), True  # a swap may have brought other inputs
+            except TooSmallError:
+                channel = yield from self.open(model, inputs)
+            except AskAgainError as again:
+                channel = yield from self.open(model, inputs, again.failure.needed_bytes or 0)
+            trouble = None
+        raise RefusedError(f"{model} changed its tensors {REOPENS_MAX} times in one request", "stale-channel")
+
+    def prepare(self, model: str, inputs: Mapping[str, ArrayLike]) -> Steps[dict[str, Array]]:
+        """Where the next request's inputs will lie in shared memory: views that hold these."""
+        channel = self.channels.get(model) or (yield from self.open(model, inputs))
+        try:
+            channel.write(inputs, self._sequence + 1, 0)
+        except TooSmallError:
+            channel = yield from self.open(model, inputs)
+            channel.write(inputs, self._sequence + 1, 0)
+        return channel.input_views(self._sequence + 1)
+
+    def open(self, model: str, inputs: Mapping[str, ArrayLike], output_bytes: int = 0) -> Steps[Channel]:
+        """Open a channel with room for these inputs, in place of an earlier one to the same model."""
+        earlier = self.channels.pop(model, None)
+        if earlier is not None:
+            closed = yield pack_control(Kind.CLOSE, {"channel": earlier.opened.channel})
+            _expect(closed, Kind.CLOSED)
+        rooms = {name: room_of(name, value) for name, value in inputs.items()}
+        received = yield pack_control(Kind.OPEN, Open(model, rooms, output_bytes).to_document())
+        try:
+            opened = Opened.read(_expect(received, Kind.OPENED))
+            if received.descriptor is None:
+                raise ProtocolError("the runtime opened a channel without memory", "protocol-violation")
+            channel = self.channels[model] = Channel(opened, received.descriptor)
+        except (ContractError, ValueError) as error:
+            raise ProtocolError(f"the runtime's channel cannot be used: {error}", "protocol-violation") from error
+        return channel
+
+    def next_views(self, model: str) -> dict[str, Array]:
+        """Where the next request's inputs will lie, if the channel is open and has been written to."""
+        channel = self.channels.get(model)
+        return channel.input_views(self._sequence + 1) if channel is not None else {}
+
+    def request(self, channel: Channel, inputs: Mapping[str, ArrayLike], left_s: float) -> bytes:
+        """Write the inputs into shared memory; returns the message that asks for the answer.
+
+        Raises:
+            InputError, TooSmallError: see :meth:`Channel.write`.
+        """
+        self._sequence = sequence = (self._sequence + 1) & 0xFFFFFFFF
+        deadline_us = int(left_s * 1_000_000)
+        if not 0 < deadline_us <= DEADLINE_US_MAX:
+            deadline_us = 1 if deadline_us <= 0 else DEADLINE_US_MAX
+        return channel.write(inputs, sequence, deadline_us)
+
+    def answer(self, channel: Channel, message: bytes | bytearray, size: int, *, copy: bool) -> Answer:
+        """Read the answer to the last request out of the first ``size`` bytes and the shared memory.
+
+        Raises:
+            ConnectionResetError: there is none; the runtime hung up.
+            AskAgainError: the channel must be opened again.
+            ClientError: the answer is an error.
+        """
+        if not size or message[0] != ANSWER:
+            raise _failure(bytes(message[:size]))
+        _, flags, _, sequence, generation, run_us = ANSWER_HEAD.unpack_from(message)
+        if sequence != self._sequence:
+            raise ProtocolError(f"the runtime answered request {sequence}, not {self._sequence}", "protocol-violation")
+        dimensions_end = ANSWER_HEAD.size + channel.answer_dimensions.size
+        if flags & MODEL_NAMED:
+            named = from_bytes(bytes(message[dimensions_end:size]), MESSAGE_BYTES_MAX)
+            channel.models[generation] = ModelRef.read(named, "model")
+        outputs = channel.read(message[ANSWER_HEAD.size : dimensions_end], sequence, copy=copy)
+        return Answer(outputs, channel.models[generation], run_us)
+
+
+def _failure(message: bytes) -> Exception:
+    if not message:
+        return ConnectionResetError("the runtime hung up")
+    if message[0] not in (Kind.FAILED, Kind.REFUSED):
+        return ProtocolError(f"the runtime answered with a message of kind {message[0]}", "protocol-violation")
+    failure = unpack_failure(message[FAILED_HEAD.size if message[0] == Kind.FAILED else 1 :])
+    return AskAgainError(failure) if failure.code in ASK_AGAIN else error_of(failure)
+
+
+def _expect(received: Received, answer: Kind) -> Mapping[str, object]:
+    if not received.message:
+        raise ConnectionResetError("the runtime hung up")
+    try:
+        kind, document = unpack_control(received.message, answer, Kind.REFUSED)
+        if kind is Kind.REFUSED:
+            raise error_of(Failure.read(document))
+    except ContractError as error:
+        raise ProtocolError(f"the runtime's answer is not understood: {error}", "protocol-violation") from error
+    return document

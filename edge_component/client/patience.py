@@ -1,0 +1,62 @@
+"""Whether a request that could not be answered is asked again: a pure decision, shared by every client.
+
+The failure this exists for: a client that gives up because the runtime is being upgraded, and one that waits for ever
+because it is gone. A prediction has no side effect, so what breaks with the connection is asked again, at growing
+intervals, for as long as the deadline allows; then it fails with the error that says what was missing.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_component.client.errors import (
+    BusyError,
+    DeadlineExceededError,
+    InputError,
+    ModelFailedError,
+    RefusedError,
+    UnavailableError,
+    UnknownModelError,
+)
+
+RETRY_S = 0.005
+RETRY_S_MAX = 0.2
+
+ANSWERED = (InputError, UnknownModelError, ModelFailedError, DeadlineExceededError, RefusedError)
+"""Errors that are whole answers: the conversation with the runtime goes on."""
+
+
+@dataclass(slots=True)
+class Patience:
+    """For one request; times are of a monotonic clock, in seconds."""
+
+    socket_path: Path
+    model: str
+    allowed_s: float
+    ends_at_s: float
+    _pause_s: float = RETRY_S
+
+    def pause_s(self, error: BaseException, now_s: float) -> float:
+        """How long to wait before the next try; raises what the caller is to see instead, if there shall be none.
+
+        Raises:
+            DeadlineExceededError: connected and asked, but not answered in time.
+            UnavailableError, BusyError: the deadline leaves no time for another try.
+            BaseException: ``error`` itself, where trying again cannot help.
+        """
+        if isinstance(error, BlockingIOError):  # the socket's own time limit ran out
+            raise DeadlineExceededError(
+                f"{self.model} did not answer within {self.allowed_s:g} s", "deadline-exceeded", "Allow more time."
+            ) from error
+        if not isinstance(error, OSError | BusyError):
+            raise error
+        pause_s = self._pause_s
+        if now_s + pause_s < self.ends_at_s:
+            self._pause_s = min(pause_s * 2, RETRY_S_MAX)
+            return pause_s
+        if isinstance(error, BusyError):
+            raise error
+        raise UnavailableError(
+            f"no runtime answered on {self.socket_path} within {self.allowed_s:g} s ({error})",
+            "runtime-unavailable",
+            "Is the component com.edgewright.Runtime installed and running? See `edgewright-edge doctor`.",
+        ) from error

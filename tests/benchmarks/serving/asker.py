@@ -1,0 +1,197 @@
+"""The process that asks: raw ONNX Runtime, bare doorbell and served sides in turn, so that noise falls on all of them.
+
+One asker holds one session of each model for the raw side, one doorbell partner and one client. A *round* consists of
+blocks of about 10 ms that go round the sides, and ends with every request's duration by side. It is driven through a
+pipe by the benchmark's own process, which does nothing meanwhile.
+"""
+
+import gc
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from edge_component.client import Client, ClientError
+from tests.benchmarks.serving.models import BenchModel
+
+Ask = Callable[[], object]
+SidesOf = Callable[[BenchModel], dict[str, Ask]]
+
+
+@dataclass(frozen=True)
+class LatencyRound:
+    """One round of one model, on one core (its number) or wherever the scheduler puts us (``None``)."""
+
+    model: BenchModel
+    core: int | None
+    blocks: int
+
+
+@dataclass(frozen=True)
+class LoadRound:
+    """Ask one model without a pause until ``seconds`` have passed since ``starts_at_s`` (monotonic)."""
+
+    model: BenchModel
+    starts_at_s: float
+    seconds: float
+    keep_durations: bool = False
+
+
+@dataclass
+class Load:
+    """What a load round saw; durations in µs with the monotonic second at which each ended."""
+
+    answered_count: int = 0
+    failures: list[str] = field(default_factory=list)
+    versions: set[str] = field(default_factory=set)
+    ended_at_s: list[float] = field(default_factory=list)
+    durations_us: list[float] = field(default_factory=list)
+
+
+def ask_until_told(pipe: Connection, socket_path: Path, more_sides: SidesOf | None) -> None:
+    """The process's main: rounds in, results out, until the pipe closes."""
+    gc.collect()
+    gc.freeze()
+    asker = Asker(socket_path, more_sides)
+    while True:
+        try:
+            wanted = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(asker.latency(wanted) if isinstance(wanted, LatencyRound) else asker.load(wanted))
+
+
+class Asker:
+    """Sides are made once for each model and kept."""
+
+    def __init__(self, socket_path: Path, more_sides: SidesOf | None) -> None:
+        self._client = Client(socket_path, deadline_s=10)
+        self._doorbell = Doorbell()
+        self._more_sides = more_sides
+        self._sides: dict[str, dict[str, Ask]] = {}
+
+    def latency(self, wanted: LatencyRound) -> dict[str, NDArray[np.float64]]:
+        """Durations in µs by side."""
+        self._settle(wanted.core)
+        sides = self._sides_of(wanted.model)
+        kept: dict[str, list[int]] = {name: [] for name in sides}
+        for _ in range(wanted.blocks):
+            for name, ask in sides.items():
+                for _ in range(3):  # the first requests after another side find cold caches
+                    ask()
+                kept[name] += durations_ns(ask, wanted.model.request_count)
+        return {name: np.array(durations) / 1000 for name, durations in kept.items()}
+
+    def load(self, wanted: LoadRound) -> Load:
+        """Saturate; the ask is the fast path's."""
+        self._settle(None)
+        client, name, feed = self._client, wanted.model.name, wanted.model.feed
+        client.infer(name, feed)
+        seen = Load()
+        ends_at_s = wanted.starts_at_s + wanted.seconds
+        time.sleep(max(wanted.starts_at_s - time.monotonic(), 0))
+        now_s = time.monotonic()
+        while now_s < ends_at_s:
+            try:
+                answer = client.infer(name, feed)
+            except ClientError as error:
+                seen.failures.append(repr(error))
+            else:
+                seen.answered_count += 1
+                seen.versions.add(answer.model.version)
+            before_s, now_s = now_s, time.monotonic()
+            if wanted.keep_durations:
+                seen.ended_at_s.append(now_s)
+                seen.durations_us.append((now_s - before_s) * 1e6)
+        return seen
+
+    def _settle(self, core: int | None) -> None:
+        cores = {core} if core is not None else set(range(os.cpu_count() or 1))
+        os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(self._doorbell.process_id, cores)
+
+    def _sides_of(self, model: BenchModel) -> dict[str, Ask]:
+        if model.name not in self._sides:
+            more = self._more_sides(model) if self._more_sides else {}
+            self._sides[model.name] = {
+                **raw_sides(model),
+                "doorbell": self._doorbell.ring,
+                "fast path": lambda: self._client.infer(model.name, model.feed),
+                **more,
+            }
+        return self._sides[model.name]
+
+
+def durations_ns(ask: Ask, count: int) -> list[int]:
+    clock = time.perf_counter_ns
+    durations = []
+    for _ in range(count):
+        began = clock()
+        ask()
+        durations.append(clock() - began)
+    return durations
+
+
+def raw_sides(model: BenchModel) -> dict[str, Ask]:
+    """In process: ``session.run`` as an application would call it, and the same with everything bound beforehand."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = ort.InferenceSession(model.content, options, providers=["CPUExecutionProvider"])
+    names = [spec.name for spec in model.outputs]
+    bound = session.io_binding()
+    for name, array in model.feed.items():
+        bound.bind_cpu_input(name, array)
+    for name, array in zip(names, session.run(names, model.feed), strict=True):
+        bound.bind_output(name, "cpu", 0, array.dtype.type, array.shape, _kept(array))
+    return {
+        "raw": lambda: session.run(names, model.feed),
+        "raw, bound": lambda: session.run_with_iobinding(bound),
+    }
+
+
+_KEPT: list[NDArray[np.generic]] = []
+
+
+def _kept(array: NDArray[np.generic]) -> int:
+    """The address of an array that lives as long as this process."""
+    _KEPT.append(array)
+    return int(array.ctypes.data)
+
+
+class Doorbell:
+    """The floor: one byte to another process and one back, over a socket pair of the fast path's kind."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.process_id = os.fork()
+        if self.process_id == 0:
+            self._socket.close()
+            _echo(theirs)
+        theirs.close()
+
+    def ring(self) -> None:
+        self._socket.send(b"\0")
+        self._socket.recv(1)
+
+
+def _echo(connection: socket.socket) -> None:
+    try:
+        while byte := connection.recv(1):
+            connection.send(byte)
+    finally:
+        os._exit(0)
+
+
+def p50_p99(durations_us: NDArray[np.float64] | Sequence[float]) -> tuple[float, float]:
+    low, high = np.percentile(durations_us, (50, 99))
+    return float(low), float(high)

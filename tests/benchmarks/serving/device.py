@@ -1,0 +1,117 @@
+"""A runtime as a device runs it: the real process over a work folder, with every bench model activated.
+
+Nothing is switched off: signed bundles, router, telemetry with its outbox, deadlines, limits. Only probation is 0 s, so
+that a swap is over when it is over.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_component.client import Client, ClientError
+from tests.benchmarks.serving.models import BenchModel
+from tests.edge_component.bundle_factory import BundleFactory, new_key
+from tests.edge_component.runtime_process import RuntimeProcess
+
+
+@dataclass(frozen=True)
+class Idle:
+    """What a runtime costs when nobody asks it."""
+
+    pss_mb: float
+    cpu_percent: float
+
+
+class Device:
+    """A work folder, a trusted key, and at most one runtime."""
+
+    def __init__(self, folder: Path, models: Sequence[BenchModel]) -> None:
+        self.models = models
+        self.work, self.trust = folder / "work", folder / "trust"
+        self.trust.mkdir()
+        self.factory = BundleFactory(new_key(), folder)
+        self.factory.write_public_key(self.trust / "bench.pem")
+        self.runtime: RuntimeProcess | None = None
+        self._minor = 0
+
+    @property
+    def socket_path(self) -> Path:
+        return self.work / "infer.sock"
+
+    def start(self) -> RuntimeProcess:
+        self.runtime = RuntimeProcess(self.work, self.trust, config={"probation_s": 0}, wait=False)
+        return self.runtime
+
+    def activate_all(self) -> None:
+        """A next version of every model."""
+        for model in self.models:
+            self.swap(model)
+
+    def swap(self, model: BenchModel) -> float:
+        """Activate a next version of one model; returns how long that took, in seconds."""
+        assert self.runtime is not None
+        self._minor += 1
+        bundle = model.bundle(self.factory, f"1.{self._minor}.0")
+        began_s = time.monotonic()
+        event = self.runtime.admin.activate(bundle.archive, bundle.component, bundle.version)
+        took_s = time.monotonic() - began_s
+        assert event.outcome == "activated", event
+        bundle.archive.unlink()
+        return took_s
+
+    def stop(self) -> None:
+        if self.runtime is not None:
+            self.runtime.terminate()
+            self.runtime.kill()
+            self.runtime = None
+
+
+@contextmanager
+def device(folder: Path, models: Sequence[BenchModel]) -> Iterator[Device]:
+    """A started device that serves every model."""
+    made = Device(folder, models)
+    made.start().wait_until_ready()
+    try:
+        made.activate_all()
+        yield made
+    finally:
+        made.stop()
+
+
+def start_to_first_answer_s(made: Device, model: BenchModel) -> float:
+    """From starting the process to the first answer, with models to restore; leaves it running."""
+    began_s = time.monotonic()
+    runtime = made.start()
+    with Client(made.socket_path, deadline_s=0.05) as client:
+        while True:
+            try:
+                client.infer(model.name, model.feed, deadline_s=0.05)
+            except ClientError:
+                assert runtime.process.poll() is None, runtime.log_text()
+                assert time.monotonic() < began_s + 30
+                time.sleep(0.002)
+            else:
+                return time.monotonic() - began_s
+
+
+def idle_of(process_id: int, seconds: float) -> Idle:
+    """Proportional set size, and processor time over some seconds in which nobody asks."""
+    before_s = cpu_s(process_id)
+    time.sleep(seconds)
+    return Idle(pss_kb(process_id) / 1000, (cpu_s(process_id) - before_s) / seconds * 100)
+
+
+def cpu_s(process_id: int) -> float:
+    """Processor time of all threads so far, to the nanosecond (``schedstat``)."""
+    tasks = Path(f"/proc/{process_id}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def pss_kb(process_id: int) -> int:
+    """Memory of its own plus its share of what it shares."""
+    for line in Path(f"/proc/{process_id}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    raise AssertionError("no Pss in smaps_rollup")
