@@ -29,6 +29,8 @@ class RuntimeConfig:
         intra_op_threads: of each ONNX Runtime session.
         in_flight_max: requests of one model that are computed at once.
         queue_max: requests of one model that wait for that; more are refused at once (``overloaded``).
+        sequences_max: sequences of one model whose state is carried at once.
+        sequence_idle_s: after which one that nobody continues is forgotten.
         model_memory_bytes_max: of all loaded models together; idle ones are unloaded to keep it. 0 means no limit.
         idle_unload_s: after which a version that only requests for exactly that version used is unloaded.
         connections_max: client connections at once.
@@ -54,6 +56,8 @@ class RuntimeConfig:
     intra_op_threads: int = 1
     in_flight_max: int = 16
     queue_max: int = 64
+    sequences_max: int = 256
+    sequence_idle_s: float = 300.0
     model_memory_bytes_max: int = 0
     idle_unload_s: float = 600.0
     connections_max: int = 64

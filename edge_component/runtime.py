@@ -30,8 +30,11 @@ from edge_component.contracts.routes import RouteTable
 from edge_component.errors import AlreadyRunningError
 from edge_component.inference.admission import AdmissionLimits
 from edge_component.inference.deadline import DeadlineWatch
+from edge_component.inference.equipment import RuledEquipment
 from edge_component.inference.router import Router, RouterLimits
 from edge_component.inference.routing import Routing
+from edge_component.inference.sequences import SequenceLimits
+from edge_component.inference.shadow import Shadowing
 from edge_component.inference.trial import Trial, run_trial
 from edge_component.platform_name import platform_name
 from edge_component.serving.access import socket_access
@@ -83,8 +86,10 @@ class Runtime:
         self._parts = parts
         self._reasons: tuple[str, ...] = parts.problems
         self._sink = ShieldedSink(parts.sink)
-        self._router = Router(router_limits(parts.config), clock=parts.clock)
         self._watch = DeadlineWatch(parts.clock)
+        self._shadowing = Shadowing(self._watch)
+        equipment = RuledEquipment(self._shadowing, sequence_limits(parts.config))
+        self._router = Router(router_limits(parts.config), equipment, parts.clock)
         self._lock_descriptor = -1
         self._asked_to_stop = threading.Event()
         self._routing = Routing(parts.work_path, self._router)
@@ -140,6 +145,7 @@ class Runtime:
         """Close the doors, let requests in flight finish, keep what telemetry has, let go of the work folder."""
         for door in self._doors:
             door.stop(self._parts.config.stop_s)
+        self._shadowing.stop()
         self._watch.stop()
         self._sink.stop()
         if self._lock_descriptor >= 0:
@@ -170,6 +176,11 @@ def router_limits(config: RuntimeConfig) -> RouterLimits:
     return RouterLimits(
         AdmissionLimits(config.in_flight_max, config.queue_max), config.model_memory_bytes_max, config.idle_unload_s
     )
+
+
+def sequence_limits(config: RuntimeConfig) -> SequenceLimits:
+    """The sequences' share of the configuration."""
+    return SequenceLimits(config.sequences_max, config.sequence_idle_s)
 
 
 class _Administration:

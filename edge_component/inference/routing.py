@@ -22,6 +22,7 @@ from edge_component.contracts.routes import NO_RULES, ArmReport, ModelRules, Rou
 from edge_component.durable import replace_file
 from edge_component.errors import DeviceError, RouteConflictError, RouteError
 from edge_component.inference.choice import Held, missing, shares
+from edge_component.inference.equipment import problem
 from edge_component.inference.router import Router
 
 log = logging.getLogger(__name__)
@@ -136,9 +137,12 @@ class Routing:
             raise RouteError("; ".join(problems))
         for ref in _ruled(table, held):
             try:
-                self._router.wake(ref)
+                manifest = self._router.wake(ref).manifest
             except DeviceError as error:
                 raise RouteError(f"{ref.name} {ref.version} cannot be loaded: {error}", error.remedy) from error
+            amiss = problem(manifest, table.rules(ref.name))
+            if amiss:
+                raise RouteError(f"{ref.name} {ref.version}: {amiss}")
 
     def _persist(self, table: RouteTable) -> None:
         content = to_bytes(table.to_document())

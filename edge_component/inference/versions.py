@@ -28,6 +28,21 @@ class Mirror(Protocol):
         """How the two have compared since the rule was set."""
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Where a request stands in a sequence of requests; an empty ``sequence`` is a request on its own.
+
+    ``starts``: whatever state the sequence had is forgotten before it; ``ends``: after it.
+    """
+
+    sequence: str = ""
+    starts: bool = False
+    ends: bool = False
+
+
+NO_TURN = Turn()
+
+
 class Detour(Protocol):
     """A way to the answer other than running the session on the request alone: with others', or with carried state.
 
@@ -43,8 +58,8 @@ class Detour(Protocol):
     def outputs(self) -> tuple[TensorSpec, ...]:
         """What the caller gets."""
 
-    def run(self, inputs: Tensors, leash: Leash, allowed_s: float, sequence: str) -> Tensors:
-        """The outputs by name, in memory of their own; ``sequence`` names whose state is carried.
+    def run(self, inputs: Tensors, leash: Leash, allowed_s: float, turn: Turn) -> Tensors:
+        """The outputs by name, in memory of their own.
 
         Raises:
             RequestError: as :meth:`Session.run`, or stopped by its deadline.

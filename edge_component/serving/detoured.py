@@ -12,6 +12,7 @@ from edge_component.inference.deadline import Leash
 from edge_component.inference.errors import AnswerTooLargeError, OutputMismatchError
 from edge_component.inference.router import ActiveModel
 from edge_component.inference.session import Array, tensor_dtype
+from edge_component.inference.versions import Turn
 from edge_component.serving.layout import Layout
 
 
@@ -45,7 +46,7 @@ class Detoured:
             RequestError: see :class:`~edge_component.inference.versions.Detour`; or an answer that does not fit.
         """
         assert self.active.detour is not None, "this is what a detour is run by"
-        found = self.active.detour.run(self.inputs, leash, allowed_s, self._memory.sequence)
+        found = self.active.detour.run(self.inputs, leash, allowed_s, Turn(self._memory.sequence))
         outputs = {
             region.spec.name: copied_in(self._memory, region, found[region.spec.name], self._slot)
             for region in self._memory.layout.outputs
