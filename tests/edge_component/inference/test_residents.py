@@ -2,7 +2,6 @@
 
 import gc
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -14,6 +13,7 @@ from edge_component.errors import MemoryBudgetError, StoreDamagedError, UnknownM
 from edge_component.inference.residents import RETRY_S, Resident, to_unload, trim_memory
 from edge_component.inference.router import Router, RouterLimits
 from edge_component.inference.versions import Loaded
+from tests.edge_component.inference.test_session import MANIFEST
 
 residents = st.lists(st.builds(Resident, st.integers(0, 100), st.floats(0, 100), st.booleans()), max_size=8)
 
@@ -50,13 +50,10 @@ class Shelf:
         if self.damaged:
             raise StoreDamagedError("gone")
         self.loaded.append(f"{ref.name} {ref.version}")
-        return Loaded(ANY, FakeSession(), self.size_bytes)  # type: ignore[arg-type]
+        return Loaded(MANIFEST, FakeSession(), self.size_bytes)  # type: ignore[arg-type]
 
     def needed_bytes(self, ref: ModelRef) -> int:
         return self.size_bytes
-
-
-ANY: Any = object()
 
 
 def ref(version: str = "1.0.0", name: str = "m") -> ModelRef:

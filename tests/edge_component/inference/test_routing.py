@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge_component.contracts.heartbeat import ModelRef
-from edge_component.contracts.routes import Arm, ModelRules, RouteTable, ShadowRule
+from edge_component.contracts.routes import Arm, ModelRules, RouteTable, ShadowRule, StatePair
 from edge_component.errors import RouteConflictError, RouteError, StoreError
 from edge_component.inference.routing import ROUTES_FILE, Routing
 from tests.edge_component.inference.test_residents import Device, ref
@@ -71,6 +71,13 @@ def test_an_arm_that_cannot_be_loaded_is_refused(device: Device, routing: Routin
     device.shelf.damaged = True
     with pytest.raises(RouteError, match=r"m 1\.0\.0 cannot be loaded"):
         routing.set(RouteTable(models={"m": HALVES}))
+    assert routing.table == RouteTable()
+
+
+def test_a_rule_that_the_model_cannot_follow_is_refused(routing: Routing) -> None:
+    rules = ModelRules(states=(StatePair("state", "stateN"),))
+    with pytest.raises(RouteError, match="state=stateN pairs what is not"):
+        routing.set(RouteTable(models={"m": rules}))
     assert routing.table == RouteTable()
 
 

@@ -109,11 +109,11 @@ MakeDoor = Callable[..., Door]
 def open_door(tmp_path: Path) -> Iterator[MakeDoor]:
     doors: list[tuple[Door, DeadlineWatch]] = []
 
-    def make(folder: Path | None = None, **limits: Any) -> Door:
+    def make(folder: Path | None = None, router: Router | None = None, **limits: Any) -> Door:
         folder = folder or tmp_path / "door"
         folder.mkdir(parents=True, exist_ok=True)
         config = replace(RuntimeConfig(), **limits)
-        router, sink, watch = Router(), KeepingSink(), DeadlineWatch(SystemClock())
+        router, sink, watch = router or Router(), KeepingSink(), DeadlineWatch(SystemClock())
         listener = fastpath_listener(folder, Serving(router, sink, watch, config, "1.0.0"))
         watch.start()
         listener.open()

@@ -1,15 +1,28 @@
 """Names, versions, splits and limits, asked through the real door."""
 
 import json
+import mmap
+import os
+import socket
+import struct
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from edge_component.client import ClientError
+from edge_component.clock import SystemClock
 from edge_component.contracts.fastpath import REQUEST_HEAD, Failure, Kind, Open, Opened, pack_control, unpack_control
 from edge_component.contracts.heartbeat import ModelRef
-from edge_component.contracts.routes import Arm, ModelRules, RouteTable
+from edge_component.contracts.routes import Arm, BatchRule, ModelRules, RouteTable, ShadowRule, StatePair
+from edge_component.inference.deadline import DeadlineWatch
+from edge_component.inference.equipment import RuledEquipment
+from edge_component.inference.router import Router
+from edge_component.inference.sequences import SequenceLimits
+from edge_component.inference.shadow import Shadowing
+from tests.edge_component.inference.conftest import MODELS
 from tests.edge_component.serving.conftest import Door, MakeDoor
 
 ROW = np.array([[1, 2, 3]], np.float32)
@@ -108,3 +121,65 @@ def open_channel(door: Door, asked: Open) -> object:
     message = connection.recv(65_536)
     connection.close()
     return unpack_control(message, Kind.OPENED)[1]
+
+
+def test_batches_and_carried_state_through_shared_memory(open_door: MakeDoor) -> None:
+    with closing_shadows() as (equipment, _):
+        door = open_door(router=Router(equipment=equipment))
+        model, manifest = MODELS["sum"]
+        door.put("1.0.0", model, manifest.inputs, manifest.outputs, name="sum")
+        door.scale("1.0.0", 2.0)
+        door.router.set_table(
+            RouteTable(
+                models={
+                    "sum": ModelRules(states=(StatePair("total", "sum"),)),
+                    "scale": ModelRules(batch=BatchRule(8, 1000)),
+                }
+            )
+        )
+        batch = np.arange(6, dtype=np.float32).reshape(2, 3)
+        np.testing.assert_array_equal(door.client().infer("scale", {"x": batch}).outputs["y"], batch * 2)
+
+        connection = door.greeted()
+        connection.send(pack_control(Kind.OPEN, Open("sum", {"x": 12}, sequence="gust-1").to_document()))
+        message, descriptors, _, _ = socket.recv_fds(connection, 65_536, 1)
+        opened = Opened.read(unpack_control(message, Kind.OPENED)[1])
+        assert [region.spec.name for region in opened.inputs] == ["x"]
+        assert [region.spec.name for region in opened.outputs] == ["y"]
+        memory = mmap.mmap(descriptors[0], opened.size_bytes)
+        os.close(descriptors[0])
+        for count in (1, 2, 3):
+            memory[0:12] = ROW.tobytes()
+            connection.send(REQUEST_HEAD.pack(Kind.REQUEST, 0, 0, count, 0) + struct.pack("<2I", 1, 3))
+            assert connection.recv(65_536)[0] == Kind.ANSWER
+            found = np.frombuffer(memory[:], np.float32, 3, opened.outputs[0].offset)
+            np.testing.assert_array_equal(found, ROW[0] * count)
+        connection.close()
+
+
+def test_a_shadow_sees_what_was_answered_through_shared_memory(open_door: MakeDoor) -> None:
+    with closing_shadows() as (equipment, shadowing):
+        door = open_door(router=Router(equipment=equipment))
+        door.scale("1.0.0", 2.0)
+        door.router.set_table(RouteTable(models={"scale": ModelRules(shadow=ShadowRule("previous", 1.0))}))
+        refs = (ModelRef("scale", "1.10.0", f"{6:064x}"), ModelRef("scale", "1.0.0", f"{5:064x}"))
+        door.router.hold("scale", refs)
+        door.scale("1.10.0", 3.0)
+        client = door.client()
+        for _ in range(20):
+            assert client.infer("scale", {"x": ROW}).outputs["y"][0, 0] == 3
+            assert shadowing.settle(10)
+        report = door.router.shadow_report("scale")
+        assert report is not None
+        assert (report.compared_count, report.dropped_count, report.failed_count) == (20, 0, 0)
+        assert report.difference_max == 3
+
+
+@contextmanager
+def closing_shadows() -> Iterator[tuple[RuledEquipment, Shadowing]]:
+    watch = DeadlineWatch(SystemClock())
+    watch.start()
+    shadowing = Shadowing(watch)
+    yield RuledEquipment(shadowing, SequenceLimits()), shadowing
+    shadowing.stop()
+    watch.stop()
