@@ -1,4 +1,4 @@
-"""``edgewright publish`` and ``edgewright publish-runtime``."""
+"""``edgewright publish`` and ``publish-runtime``: a component version of either kind; the doing is ``cloud.publishing``."""
 
 import tempfile
 from collections.abc import Iterator

@@ -59,7 +59,7 @@ def publish_model(request: PublishRequest, signer: Signer, ports: PublishingPort
         CompilationIncompleteError, SigningKeyError, StatementTooLargeError, RecipeInvalidError: nothing was uploaded.
         VersionConflictError: the version exists with other content or another key; nothing was uploaded.
         ComponentFailedError: everything is in place, but Greengrass will not deploy it.
-        UnavailableError: a service went away; running the same again completes it.
+        UnavailableError: a service went away, or Greengrass takes long; running the same again completes it.
     """
     draft = _Draft(request, *read_contents(request.folder))
     version = choose_version(request.version, draft.layout, draft.name, (ports.artifacts, ports.catalog), draft.digests)
