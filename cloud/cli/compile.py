@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.s3 import ObjectStore
 from cloud.aws.sagemaker import SageMakerJobs
 from cloud.aws.session import AwsSession
 from cloud.cli.arguments import chosen, compile_extra
@@ -22,6 +22,7 @@ from cloud.compilation.request import CompilationRun
 from cloud.errors import InvalidInputError
 from cloud.jobs.job import NAME_PATTERN, JobKind, Jobs, job_name
 from cloud.publishing.source import fetch_compilation
+from cloud.s3_uri import S3Uri
 from cloud.settings import Settings
 from edge_component.contracts.manifest import PLATFORMS
 

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud.aws.s3 import S3Uri
 from cloud.errors import ConflictError
 from cloud.publishing.errors import ComponentFailedError, ComponentPendingError, VersionConflictError
 from cloud.publishing.ports import ArtifactStore, ComponentCatalog, ComponentVersion, Report
+from cloud.s3_uri import S3Uri
 
 CONFLICT_REMEDY = "Published versions never change: publish this under a new version."
 

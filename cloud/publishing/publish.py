@@ -12,8 +12,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud.aws.s3 import S3Uri, file_sha256
 from cloud.compilation.result import Compilation
+from cloud.digests import file_sha256
 from cloud.publishing.bundle import Bundle, Contents, Stamp, archive_name, make_bundle, read_contents, write_bundle
 from cloud.publishing.component_release import CONFLICT_REMEDY, ComponentRelease, Upload, release_component
 from cloud.publishing.errors import VersionConflictError
@@ -23,6 +23,7 @@ from cloud.publishing.record import Layout, PublicationRecord
 from cloud.publishing.records import choose_version, find_record
 from cloud.publishing.releases import claim_release
 from cloud.publishing.signing import Signer, key_hint, sign_files
+from cloud.s3_uri import S3Uri
 from edge_component.contracts.manifest import BASELINE_FILE, HANDOVER_FILE, MODEL_FILE
 
 NO_DIGEST = "0" * 64

@@ -22,7 +22,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from cloud.aws.s3 import file_sha256
+from cloud.digests import file_sha256
 from cloud.errors import InvalidInputError
 from cloud.publishing.errors import WheelsUnavailableError
 
