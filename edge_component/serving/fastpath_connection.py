@@ -36,17 +36,15 @@ from edge_component.inference.deadline import DeadlineWatch
 from edge_component.inference.errors import (
     AnswerTooLargeError,
     ChannelLimitError,
-    OutputMismatchError,
     OverloadedError,
     ProtocolViolationError,
-    RunDeadlineError,
-    RunFailedError,
     StaleChannelError,
     UnknownChannelError,
     UnsupportedProtocolError,
 )
 from edge_component.inference.router import ActiveModel, Route, Router
 from edge_component.serving.channel import Channel
+from edge_component.serving.failures import speaks_against_the_model
 from edge_component.serving.layout import Layout, plan_layout
 from edge_component.telemetry_sink import TelemetrySink, Tensors
 
@@ -165,7 +163,7 @@ class FastpathConnection:
             run_us = (perf_counter_ns() - started_ns) // 1000
             code = failure.code
             reply = pack_failed(number, sequence, failure_of(failure))
-            if self._speaks_against_the_model(failure, allowed_us):
+            if speaks_against_the_model(failure, allowed_us / 1_000_000, self._serving.config):
                 channel.tally.failed_count += 1
         if channel.layout.slot_count > 1:
             try:
@@ -182,12 +180,6 @@ class FastpathConnection:
         channel.named_generation = active.generation
         head = ANSWER_HEAD.pack(ANSWER, MODEL_NAMED, channel.number, sequence, active.generation, run_us)
         return head + dimensions + to_bytes(active.ref.to_document())
-
-    def _speaks_against_the_model(self, failure: DeviceError, allowed_us: int) -> bool:
-        """Such failures count on probation; the others are the caller's, a deadline too short for any model included."""
-        if isinstance(failure, RunDeadlineError):
-            return allowed_us >= self._serving.config.fault_deadline_s * 1_000_000
-        return isinstance(failure, RunFailedError | OutputMismatchError)
 
     def _record(
         self, active: ActiveModel | None, inputs: Tensors, outputs: Tensors, run_us: int, code: str | None

@@ -1,4 +1,4 @@
-"""A Unix socket that listens, accepts and counts: what both doors have in common.
+"""A socket that listens, accepts and counts: what the doors with a thread for each connection have in common.
 
 The failures this exists for: a stale socket file of a killed runtime; a socket that exists before anybody listens or
 with the wrong mode; and a connection flood. The socket is bound under another name, given its mode, made to listen and
@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from edge_component.contracts.unix_address import unix_address
 from edge_component.serving.access import SocketAccess, own_user_id, peer_of
@@ -32,14 +33,43 @@ TURNED_AWAY_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """A socket that listens; ``leave`` is called before it is closed."""
+
+    listening: socket.socket
+    leave: Callable[[], None]
+
+
+class Place(Protocol):
+    """Where to listen.
+
+    Attributes:
+        name: for logs and threads.
+        connections_max: served at once; ``refuse`` gets those beyond.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - see the class
+
+    @property
+    def connections_max(self) -> int: ...  # noqa: D102 - see the class
+
+    def bind(self) -> Bound:
+        """Listen. Raises OSError where that is not possible."""
+
+    def admits(self, connection: socket.socket) -> bool:
+        """Whether whoever connected may be served."""
+
+
+@dataclass(frozen=True, slots=True)
 class Door:
-    """How a door is made.
+    """A Unix socket.
 
     Attributes:
         path: of the socket.
         kind: ``SOCK_SEQPACKET`` or ``SOCK_STREAM``.
         access: who may connect: the file's mode and group, and whom the kernel must name as the peer.
-        connections_max: served at once; ``refuse`` gets those beyond.
+        connections_max: see :class:`Place`.
     """
 
     path: Path
@@ -47,17 +77,69 @@ class Door:
     access: SocketAccess
     connections_max: int
 
+    @property
+    def name(self) -> str:
+        """The file's."""
+        return self.path.name
+
+    def bind(self) -> Bound:
+        """See :class:`Place`."""
+        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        beside.unlink(missing_ok=True)
+        listening = socket.socket(socket.AF_UNIX, self.kind)
+        try:
+            with unix_address(beside) as address:
+                listening.bind(address)
+            restrict(beside, self.access)
+            listening.listen(self.connections_max + 16)
+            inode = beside.stat().st_ino
+            beside.replace(self.path)
+        except OSError:
+            listening.close()
+            beside.unlink(missing_ok=True)
+            raise
+        return Bound(listening, lambda: remove_name(self.path, inode))
+
+    def admits(self, connection: socket.socket) -> bool:
+        """See :class:`Place`."""
+        peer = peer_of(connection)
+        admitted = self.access.admits(peer, own_user_id())
+        if not admitted:
+            log.warning("%s: user %d (process %d) may not connect", self.name, peer.user_id, peer.process_id)
+        return admitted
+
+
+@dataclass(frozen=True, slots=True)
+class LoopbackDoor:
+    """A TCP port of 127.0.0.1; 0 is any free one. Whoever has a process on this device may connect."""
+
+    port: int
+    connections_max: int
+
+    @property
+    def name(self) -> str:
+        """The address."""
+        return f"127.0.0.1:{self.port}"
+
+    def bind(self) -> Bound:
+        """See :class:`Place`."""
+        return Bound(socket.create_server(("127.0.0.1", self.port), backlog=self.connections_max + 16), lambda: None)
+
+    def admits(self, connection: socket.socket) -> bool:
+        """See :class:`Place`; the kernel does not say who connects over TCP."""
+        del connection
+        return True
+
 
 class Listener:
     """Accepts on one door."""
 
-    def __init__(self, door: Door, serve: Serve, refuse: Serve) -> None:
+    def __init__(self, door: Place, serve: Serve, refuse: Serve) -> None:
         """Not yet open; see :meth:`open`."""
         self._door = door
         self._serve = serve
         self._refuse = refuse
-        self._socket: socket.socket | None = None
-        self._inode = 0
+        self._bound: Bound | None = None
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._turned_away: deque[socket.socket] = deque()
         self._lock = threading.Lock()
@@ -67,36 +149,30 @@ class Listener:
         """Listen from now on.
 
         Raises:
-            OSError: the folder is not there or may not be written.
+            OSError: the folder is not there or may not be written, or the port is taken.
         """
-        path = self._door.path
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.unlink(missing_ok=True)
-        listening = socket.socket(socket.AF_UNIX, self._door.kind)
-        try:
-            with unix_address(beside) as address:
-                listening.bind(address)
-            if self._door.access.group_id is not None:
-                os.chown(beside, -1, self._door.access.group_id)
-            beside.chmod(self._door.access.mode)
-            listening.listen(self._door.connections_max + 16)
-            self._inode = beside.stat().st_ino
-            beside.replace(path)
-        except OSError:
-            listening.close()
-            beside.unlink(missing_ok=True)
-            raise
-        self._socket = listening
-        self._thread = threading.Thread(target=self._accept, args=(listening,), name=f"accept-{path.name}", daemon=True)
+        self._bound = self._door.bind()
+        listening = self._bound.listening
+        self._thread = threading.Thread(
+            target=self._accept, args=(listening,), name=f"accept-{self._door.name}", daemon=True
+        )
         self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """Of a TCP door that is open."""
+        assert self._bound is not None, "opened first"
+        port: int = self._bound.listening.getsockname()[1]
+        return port
 
     def stop(self, wait_s: float) -> None:
         """Accept no more; let requests in flight finish for up to ``wait_s``, then hang up."""
         self._stopping = True
-        listening, self._socket = self._socket, None
-        if listening is None:
+        bound, self._bound = self._bound, None
+        if bound is None:
             return
-        self._remove_name()
+        bound.leave()
+        listening = bound.listening
         listening.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         listening.close()
@@ -120,21 +196,19 @@ class Listener:
                 connection, _ = listening.accept()
             except OSError as error:
                 if not self._stopping:
-                    log.warning("accepting on %s failed: %s", self._door.path, error)
+                    log.warning("accepting on %s failed: %s", self._door.name, error)
                     threading.Event().wait(0.1)  # out of descriptors: others must hang up first
                 continue
             self._take(connection)
 
     def _take(self, connection: socket.socket) -> None:
-        peer = peer_of(connection)
-        if not self._door.access.admits(peer, own_user_id()):
-            log.warning("%s: user %d (process %d) may not connect", self._door.path.name, peer.user_id, peer.process_id)
+        if not self._door.admits(connection):
             connection.close()
             return
         with self._lock:
             full = len(self._connections) >= self._door.connections_max
             if not full:
-                thread = threading.Thread(target=self._run, args=(connection,), name=self._door.path.name, daemon=True)
+                thread = threading.Thread(target=self._run, args=(connection,), name=self._door.name, daemon=True)
                 self._connections[connection] = thread
         if full:
             self._turn_away(connection)
@@ -142,7 +216,7 @@ class Listener:
         try:
             thread.start()
         except RuntimeError as error:  # no more threads or memory for one: this client goes, the door stays
-            log.warning("a connection on %s was turned away: %s", self._door.path, error)
+            log.warning("a connection on %s was turned away: %s", self._door.name, error)
             with self._lock:
                 self._connections.pop(connection, None)
             self._turn_away(connection)
@@ -165,7 +239,7 @@ class Listener:
         try:
             self._serve(connection)
         except Exception:  # a defect of ours must cost this connection only
-            log.exception("a connection on %s ended in an unforeseen error", self._door.path)
+            log.exception("a connection on %s ended in an unforeseen error", self._door.name)
         finally:
             with self._lock:
                 self._connections.pop(connection, None)
@@ -175,12 +249,21 @@ class Listener:
         with self._lock:
             return list(self._connections.items())
 
-    def _remove_name(self) -> None:
-        try:
-            if self._door.path.stat().st_ino == self._inode:
-                self._door.path.unlink()
-        except OSError as error:
-            log.debug("the socket's name was gone already: %s", error)
+
+def restrict(path: Path, access: SocketAccess) -> None:
+    """Give a socket's file its group and mode."""
+    if access.group_id is not None:
+        os.chown(path, -1, access.group_id)
+    path.chmod(access.mode)
+
+
+def remove_name(path: Path, inode: int) -> None:
+    """Remove a socket's name, unless a successor has taken it."""
+    try:
+        if path.stat().st_ino == inode:
+            path.unlink()
+    except OSError as error:
+        log.debug("the socket's name was gone already: %s", error)
 
 
 def _shut(connection: socket.socket, how: int) -> None:

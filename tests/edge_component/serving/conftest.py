@@ -58,6 +58,7 @@ class Door:
     router: Router
     sink: KeepingSink
     config: RuntimeConfig
+    serving: Serving
     clients: list[Client] = field(default_factory=list)
 
     @property
@@ -114,10 +115,11 @@ def open_door(tmp_path: Path) -> Iterator[MakeDoor]:
         folder.mkdir(parents=True, exist_ok=True)
         config = replace(RuntimeConfig(), **limits)
         router, sink, watch = router or Router(), KeepingSink(), DeadlineWatch(SystemClock())
-        listener = fastpath_listener(folder, Serving(router, sink, watch, config, "1.0.0"))
+        serving = Serving(router, sink, watch, config, "1.0.0")
+        listener = fastpath_listener(folder, serving)
         watch.start()
         listener.open()
-        door = Door(folder, listener, router, sink, config)
+        door = Door(folder, listener, router, sink, config, serving)
         doors.append((door, watch))
         return door
 
