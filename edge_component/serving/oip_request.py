@@ -1,0 +1,171 @@
+"""What a prediction request asks for, in a form that both doors read their messages into, and its shared-memory ends.
+
+Pure but for the regions it is given. REST's reading is oip_json.py's, gRPC's oip_grpc.py's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge_component.inference.errors import InputNameError
+from edge_component.inference.session import Array
+from edge_component.inference.versions import NO_TURN, Turn
+from edge_component.serving.oip_codec import DATATYPES, Buffer, checked_shape, from_binary, known_datatype, to_binary
+from edge_component.serving.oip_documents import SHARED_MEMORY_EXTENSION
+from edge_component.serving.oip_errors import OipMalformedError, OipUnsupportedError, RegionBoundsError
+from edge_component.serving.oip_service import Answered, InputTensor, Question
+from edge_component.serving.regions import Region, Regions
+
+TENSORS_MAX = 256
+Parameters = Mapping[str, Any]
+NO_PARAMETERS: Parameters = {}
+KEY_PARAMETER = "edgewright_key"
+"""Requests with the same value meet the same version where the operator has split a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A piece of a registered region."""
+
+    region: Region
+    offset: int
+    byte_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class WantedOutput:
+    """An output that the client named, how it wants it, and where to."""
+
+    name: str
+    binary: bool
+    slice: Slice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SentOutput:
+    """An output on its way out; ``written_bytes`` of it are in shared memory already, if it is wanted there."""
+
+    name: str
+    datatype: str
+    array: Array
+    wanted: WantedOutput
+    written_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SharedMemory:
+    """The regions as one client sees them; ``regions`` is ``None`` where the extension is switched off."""
+
+    regions: Regions | None
+    peer_id: int | None = None
+
+    def registered(self) -> Regions:
+        """The regions.
+
+        Raises:
+            OipUnsupportedError: the extension is off.
+        """
+        if self.regions is None:
+            raise OipUnsupportedError(
+                f"the extension {SHARED_MEMORY_EXTENSION} is switched off on this device",
+                "Set oip_shared_memory: true in the runtime component's configuration, or send the tensors themselves.",
+            )
+        return self.regions
+
+    def slice(self, parameters: Parameters, where: str) -> Slice | None:
+        """The piece of shared memory that a tensor's parameters name, if they name one.
+
+        Raises:
+            OipMalformedError, OipUnsupportedError, RegionUnknownError: it cannot be had.
+        """
+        name = parameters.get("shared_memory_region")
+        if name is None:
+            return None
+        offset = parameters.get("shared_memory_offset", 0)
+        byte_size = parameters.get("shared_memory_byte_size")
+        if not isinstance(name, str) or type(offset) is not int or type(byte_size) is not int:
+            raise OipMalformedError(
+                f"{where}: shared_memory_region, _offset and _byte_size must be text and two numbers"
+            )
+        return Slice(self.registered().find(name, self.peer_id), offset, byte_size)
+
+
+def shared_input(name: str, datatype: str, shape: tuple[int, ...], place: Slice) -> InputTensor:
+    """An input that lies in shared memory, copied out of it."""
+    data = place.region.read(place.offset, place.byte_size)
+    return InputTensor(datatype, from_binary(name, datatype, shape, data))
+
+
+def tensor_head(name: object, datatype: object, shape: object) -> tuple[str, str, tuple[int, ...]]:
+    """An input's name, datatype and shape, checked.
+
+    Raises:
+        OipMalformedError, OipTensorError: naming the tensor.
+    """
+    if not isinstance(name, str) or not name:
+        raise OipMalformedError("an input has no name")
+    if not isinstance(datatype, str) or not isinstance(shape, list):
+        raise OipMalformedError(f"{name} needs a datatype and a shape")
+    return name, known_datatype(name, datatype), checked_shape(name, shape)
+
+
+def question_of(
+    path: tuple[str, str],
+    inputs: Mapping[str, InputTensor],
+    parameters: Parameters,
+    time_left_s: float | None,
+    began_ns: int,
+) -> Question:
+    """The question, with what the request's parameters say about how to answer it; unknown ones change nothing.
+
+    Raises:
+        OipMalformedError: a parameter is of another type.
+    """
+    timeout_us = parameters.get("timeout", 0)
+    if type(timeout_us) is not int or timeout_us < 0:
+        raise OipMalformedError(f"the parameter timeout must be a number of microseconds, not {timeout_us!r:.40}")
+    limits_s = [limit_s for limit_s in (time_left_s, timeout_us / 1_000_000) if limit_s]
+    key = parameters.get(KEY_PARAMETER, "")
+    if not isinstance(key, str):
+        raise OipMalformedError(f"the parameter {KEY_PARAMETER} must be text")
+    return Question(*path, inputs, min(limits_s, default=0.0), began_ns, key, turn_of(parameters))
+
+
+def turn_of(parameters: Parameters) -> Turn:
+    """Triton's sequence parameters: an id that is a number or text, 0 and empty for none, and whether it begins or ends.
+
+    Raises:
+        OipMalformedError: a parameter is of another type.
+    """
+    sequence = parameters.get("sequence_id", 0)
+    if not sequence:
+        return NO_TURN
+    starts, ends = parameters.get("sequence_start", False), parameters.get("sequence_end", False)
+    if type(sequence) not in (int, str) or type(starts) is not bool or type(ends) is not bool:
+        raise OipMalformedError("sequence_id must be a number or text, sequence_start and sequence_end true or false")
+    return Turn(str(sequence), starts, ends)
+
+
+def chosen_outputs(answered: Answered, wanted: tuple[WantedOutput, ...], *, binary: bool) -> list[SentOutput]:
+    """The outputs that the client named, or all; those for shared memory are there when this returns.
+
+    Raises:
+        InputNameError: the model has no such output.
+        RegionBoundsError: an output does not fit its place.
+    """
+    datatypes = {spec.name: DATATYPES[spec.dtype] for spec in answered.active.outputs}
+    sent: list[SentOutput] = []
+    for output in wanted or tuple(WantedOutput(name, binary) for name in datatypes):
+        if output.name not in datatypes:
+            raise InputNameError(f"the model has the outputs {sorted(datatypes)}, not {output.name!r}")
+        array, datatype = answered.outputs[output.name], datatypes[output.name]
+        written_bytes = _write(output.slice, to_binary(datatype, array)) if output.slice is not None else 0
+        sent.append(SentOutput(output.name, datatype, array, output, written_bytes))
+    return sent
+
+
+def _write(place: Slice, data: Buffer) -> int:
+    if len(data) > place.byte_size:
+        raise RegionBoundsError(f"an output of {len(data)} bytes does not fit the {place.byte_size} it was given")
+    place.region.write(place.offset, place.byte_size, data)
+    return len(data)

@@ -1,0 +1,117 @@
+"""What the Open Inference Protocol's doors have answered, and how long it took: the statistics extension's figures.
+
+Each thread that answers writes a ledger of its own, so that counting takes no lock; the ledgers are added up when somebody
+asks. These are the doors' own figures: what the fast path answered is in the heartbeat and in telemetry, and
+``inference_count`` here does not include it (a client computes averages from count and time together).
+"""
+
+import threading
+import time
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from edge_component.clock import Clock
+
+Document = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Figures:
+    """Of one model version, as one thread counts it. Times are summed nanoseconds."""
+
+    answered_count: int = 0
+    answered_ns: int = 0
+    input_ns: int = 0
+    run_ns: int = 0
+    output_ns: int = 0
+    failed_count: int = 0
+    failed_ns: int = 0
+    last_at_ns: int = 0
+
+    def answered(self, input_ns: int, run_ns: int, output_ns: int) -> None:
+        """One request was answered."""
+        self.answered_count += 1
+        self.input_ns += input_ns
+        self.run_ns += run_ns
+        self.output_ns += output_ns
+        self.answered_ns += input_ns + run_ns + output_ns
+        self.last_at_ns = time.monotonic_ns()
+
+    def failed(self, took_ns: int) -> None:
+        """One request was not."""
+        self.failed_count += 1
+        self.failed_ns += took_ns
+        self.last_at_ns = time.monotonic_ns()
+
+
+Ledger = dict[tuple[str, str], Figures]
+"""By model name and version."""
+
+
+def merged(left: Figures, right: Figures) -> Figures:
+    """Both together; ``Figures()`` changes nothing."""
+    total = Figures(*(one + other for one, other in zip(astuple(left), astuple(right), strict=True)))
+    total.last_at_ns = max(left.last_at_ns, right.last_at_ns)
+    return total
+
+
+class Statistics:
+    """All ledgers, of threads that still answer and of those that have ended."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Nothing answered yet."""
+        self._clock = clock
+        self._open: list[Ledger] = []
+        self._closed: Ledger = {}
+        self._lock = threading.Lock()
+
+    def open(self) -> Ledger:
+        """A ledger for one thread."""
+        ledger: Ledger = {}
+        with self._lock:
+            self._open.append(ledger)
+        return ledger
+
+    def close(self, ledger: Ledger) -> None:
+        """Keep what a thread counted; it must not write any more."""
+        with self._lock:
+            self._open = [kept for kept in self._open if kept is not ledger]
+            _add(self._closed, ledger)
+
+    def total(self) -> Ledger:
+        """Everything added up."""
+        total: Ledger = {}
+        with self._lock:
+            for ledger in (self._closed, *self._open):
+                _add(total, ledger.copy())
+        return total
+
+    def document(self, name: str, version: str) -> Document:
+        """One model version's element of ``model_stats``."""
+        figures = self.total().get((name, version), Figures())
+        idle_ms = (time.monotonic_ns() - figures.last_at_ns) // 1_000_000
+        now_ms = int(self._clock.now().timestamp() * 1000)
+        none = {"count": 0, "ns": 0}
+        return {
+            "name": name,
+            "version": version,
+            "last_inference": now_ms - idle_ms if figures.last_at_ns else 0,
+            "inference_count": figures.answered_count,
+            "execution_count": figures.answered_count,
+            "inference_stats": {
+                "success": {"count": figures.answered_count, "ns": figures.answered_ns},
+                "fail": {"count": figures.failed_count, "ns": figures.failed_ns},
+                "queue": none,
+                "compute_input": {"count": figures.answered_count, "ns": figures.input_ns},
+                "compute_infer": {"count": figures.answered_count, "ns": figures.run_ns},
+                "compute_output": {"count": figures.answered_count, "ns": figures.output_ns},
+                "cache_hit": none,
+                "cache_miss": none,
+            },
+            "batch_stats": [],
+        }
+
+
+def _add(total: Ledger, ledger: Ledger) -> None:
+    for key, figures in ledger.items():
+        total[key] = merged(total.get(key, Figures()), figures)
