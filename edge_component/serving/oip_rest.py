@@ -1,0 +1,190 @@
+"""The Open Inference Protocol over HTTP: which path is which call, for one connection.
+
+Loopback and Unix sockets only. Over TCP the kernel does not say who connects, and any web page that a browser on this
+device shows could: so a request over TCP must name a loopback host (against DNS rebinding), which a page cannot forge.
+
+Opened by oip_doors.py; carried by http_connection.py; answered by oip_service.py.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from edge_component.errors import DeviceError
+from edge_component.inference.errors import OverloadedError
+from edge_component.serving.http_connection import AfterSending, HttpRequest
+from edge_component.serving.http_messages import HttpError, Reply
+from edge_component.serving.http_routes import Routes
+from edge_component.serving.oip_errors import OipMalformedError
+from edge_component.serving.oip_json import InferenceBody, read_object, write_answer
+from edge_component.serving.oip_repository import Behind
+from edge_component.serving.oip_request import SharedMemory, chosen_outputs
+from edge_component.serving.oip_service import Asker
+from edge_component.serving.oip_status import sentence_of, status_of
+
+log = logging.getLogger(__name__)
+
+JSON_BYTES_HEADER = b"inference-header-content-length"
+LOOPBACK_HOSTS = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
+
+Answer = tuple[Reply, AfterSending | None]
+
+
+class OipRest:
+    """Answers one connection's requests; an :class:`~edge_component.serving.http_connection.HttpService`."""
+
+    aligned_by = JSON_BYTES_HEADER
+
+    def __init__(self, behind: Behind, shared: SharedMemory, *, over_tcp: bool) -> None:
+        """Close it with the connection."""
+        self._repository = behind.repository
+        self._shared = shared
+        self._over_tcp = over_tcp
+        self._asker = Asker(behind.service)
+
+    def close(self) -> None:
+        """Keep what was counted."""
+        self._asker.close()
+
+    def respond(self, request: HttpRequest) -> Answer:
+        """See :class:`~edge_component.serving.http_connection.HttpService`."""
+        try:
+            self._check_host(request)
+            call, names = self.ROUTES.find(request.head.method, request.head.target)
+            return call(self, request, *names)
+        except DeviceError as error:
+            return self._failed(error), None
+        except HttpError as error:
+            return self.refusal(error.status, str(error)), None
+        except Exception:  # whoever waits must be told, whatever is wrong
+            log.exception("a request for %s ended in an unforeseen error", request.head.target)
+            return self.refusal(500, "an unforeseen error; see the runtime's log"), None
+
+    def refusal(self, status: int, message: str) -> Reply:
+        """See :class:`~edge_component.serving.http_connection.HttpService`."""
+        return refusal(status, message)
+
+    def _failed(self, error: DeviceError) -> Reply:
+        document: dict[str, Any] = {"error": sentence_of(error), "code": error.code}
+        headers = b""
+        if isinstance(error, OverloadedError):
+            document["retry_after_ms"] = error.retry_after_ms
+            headers = b"Retry-After: %d\r\n" % -(-error.retry_after_ms // 1000)
+        return Reply(status_of(error).http, [_json(document)], headers=headers)
+
+    def _check_host(self, request: HttpRequest) -> None:
+        if not self._over_tcp:
+            return
+        host = request.head.headers.get(b"host", b"").lower()
+        name = host if host.endswith(b"]") else host.rpartition(b":")[0] or host
+        if name not in LOOPBACK_HOSTS:
+            raise HttpError(403, "only requests to localhost are answered here; the Host header names another")
+
+    def _infer(self, request: HttpRequest, *path: str) -> Answer:
+        size = len(request.body)
+        json_bytes = request.head.number(JSON_BYTES_HEADER, size)
+        if json_bytes > size:
+            raise OipMalformedError(f"Inference-Header-Content-Length is {json_bytes}, and the body has {size} bytes")
+        body = InferenceBody(
+            (path[0], path[1] if len(path) > 1 else ""), request.body, json_bytes, self._shared, request.began_ns
+        )
+        answered = self._asker.ask(body.question)
+        ran_ns = time.perf_counter_ns()
+        document, tensors = write_answer(answered, chosen_outputs(answered, body.wanted, binary=body.binary), body.id)
+        reply = Reply(200, [document])
+        if tensors:
+            length = b"Inference-Header-Content-Length: %d\r\n" % len(document)
+            reply = Reply(200, [document, *tensors], b"application/octet-stream", length)
+        return reply, lambda ready_ns: self._asker.settle(answered, ready_ns - ran_ns)
+
+    def _live(self, _: HttpRequest) -> Answer:
+        return _said({"live": True})
+
+    def _ready(self, _: HttpRequest) -> Answer:
+        return _said({"ready": True})  # the doors open only once every model has been restored
+
+    def _server(self, _: HttpRequest) -> Answer:
+        return _said(self._repository.server_metadata())
+
+    def _model(self, _: HttpRequest, name: str, version: str = "") -> Answer:
+        return _said(self._repository.model_metadata(name, version))
+
+    def _config(self, _: HttpRequest, name: str, version: str = "") -> Answer:
+        return _said(self._repository.model_config(name, version))
+
+    def _model_ready(self, _: HttpRequest, name: str, version: str = "") -> Answer:
+        ready = self._repository.is_ready(name, version)
+        return Reply(200 if ready else 404, [_json({"name": name, "ready": ready})]), None
+
+    def _statistics(self, _: HttpRequest, name: str = "", version: str = "") -> Answer:
+        return _said(self._repository.statistics(name, version))
+
+    def _index(self, request: HttpRequest) -> Answer:
+        if request.body:
+            read_object(request.body)  # {"ready": …} changes nothing: what is listed is ready
+        return _said(self._repository.index())
+
+    def _load(self, _: HttpRequest, name: str) -> Answer:
+        self._repository.load(name)
+        return _said({})
+
+    def _unload(self, _: HttpRequest, name: str) -> Answer:
+        self._repository.unload(name)
+        return _said({})
+
+    def _region_status(self, _: HttpRequest, name: str = "") -> Answer:
+        return _said(self._shared.registered().status(name, self._shared.peer_id))
+
+    def _register(self, request: HttpRequest, name: str) -> Answer:
+        document = read_object(request.body)
+        key, offset, byte_size = document.get("key"), document.get("offset", 0), document.get("byte_size")
+        if not isinstance(key, str) or type(offset) is not int or type(byte_size) is not int:
+            raise OipMalformedError("key must be text, offset and byte_size numbers of bytes")
+        self._shared.registered().register(name, key, offset, byte_size, self._shared.peer_id)
+        return _said({})
+
+    def _unregister(self, _: HttpRequest, name: str = "") -> Answer:
+        self._shared.registered().unregister(name, self._shared.peer_id)
+        return _said({})
+
+    ROUTES = Routes[Callable[..., Answer]](
+        {
+            "POST v2/models/*/infer": _infer,
+            "POST v2/models/*/versions/*/infer": _infer,
+            "GET v2": _server,
+            "GET v2/health/live": _live,
+            "GET v2/health/ready": _ready,
+            "GET v2/models/stats": _statistics,
+            "GET v2/models/*": _model,
+            "GET v2/models/*/versions/*": _model,
+            "GET v2/models/*/config": _config,
+            "GET v2/models/*/versions/*/config": _config,
+            "GET v2/models/*/ready": _model_ready,
+            "GET v2/models/*/versions/*/ready": _model_ready,
+            "GET v2/models/*/stats": _statistics,
+            "GET v2/models/*/versions/*/stats": _statistics,
+            "POST v2/repository/index": _index,
+            "POST v2/repository/models/*/load": _load,
+            "POST v2/repository/models/*/unload": _unload,
+            "GET v2/systemsharedmemory/status": _region_status,
+            "GET v2/systemsharedmemory/region/*/status": _region_status,
+            "POST v2/systemsharedmemory/region/*/register": _register,
+            "POST v2/systemsharedmemory/region/*/unregister": _unregister,
+            "POST v2/systemsharedmemory/unregister": _unregister,
+        }
+    )
+
+
+def refusal(status: int, message: str) -> Reply:
+    """An error that is the transport's."""
+    return Reply(status, [_json({"error": message})])
+
+
+def _said(document: Mapping[str, Any] | list[Any]) -> Answer:
+    return Reply(200, [_json(document)]), None
+
+
+def _json(document: Mapping[str, Any] | list[Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
