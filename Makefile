@@ -58,6 +58,7 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml requirements.lock
 $(VENV)/.dev: $(VENV)/.python pyproject.toml requirements.lock
 	@echo "Installing what the tests need into $(VENV) (once, about a minute) ..."
 	@$(PIP_INSTALL) --editable '.[dev]'
-	@# Silero VAD's package declares PyTorch; the tests need nothing but the ONNX file inside.
-	@$(PIP_INSTALL) --no-deps silero-vad==6.2.3
+	@# Silero VAD's package declares PyTorch; the tests need nothing but the ONNX file inside. tritonclient declares a
+	@# protobuf and ml-dtypes that are older than everybody else's; it works with these.
+	@$(PIP_INSTALL) --no-deps silero-vad==6.2.3 tritonclient==2.73.0
 	@touch $@ $(VENV)/.demo

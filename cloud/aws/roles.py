@@ -1,7 +1,4 @@
-"""IAM: one role with one inline policy, exactly as given: what was allowed before and is not any more is taken away.
-
-What the policy says is ``cloud.infrastructure.policies``. A new role takes IAM some seconds to be known everywhere.
-"""
+"""IAM: one role with one inline policy."""
 
 import json
 from collections.abc import Mapping

@@ -17,7 +17,6 @@ from typing import Any
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StringShape, StructureShape
 
 from simulator.aws.errors import InvalidRequestError
-from simulator.aws.json_types import Json
 
 VIOLATIONS_SHOWN_MAX = 10
 VALUE_CHARS_SHOWN_MAX = 200
@@ -76,7 +75,7 @@ def violations(shape: Shape, value: Any, path: str = "") -> Iterator[str]:  # no
         yield from _scalar(shape, value, path)
 
 
-def _structure(shape: StructureShape, value: Json, path: str) -> Iterator[str]:
+def _structure(shape: StructureShape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
     if shape.is_document_type:
         return
     if not isinstance(value, Mapping):
@@ -91,7 +90,7 @@ def _structure(shape: StructureShape, value: Json, path: str) -> Iterator[str]:
         yield _says(dict(value), path, f"Exactly one of {sorted(shape.members)} must be set")
 
 
-def _list(shape: ListShape, value: Json, path: str) -> Iterator[str]:
+def _list(shape: ListShape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
         yield _says(value, path, "Member must be a list")
         return
@@ -100,7 +99,7 @@ def _list(shape: ListShape, value: Json, path: str) -> Iterator[str]:
         yield from violations(shape.member, item, f"{path}.{index}.member")
 
 
-def _map(shape: MapShape, value: Json, path: str) -> Iterator[str]:
+def _map(shape: MapShape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
     if not isinstance(value, Mapping):
         yield _says(value, path, "Member must be a map")
         return
@@ -110,7 +109,7 @@ def _map(shape: MapShape, value: Json, path: str) -> Iterator[str]:
         yield from violations(shape.value, item, f"{path}.{key}.member")
 
 
-def _scalar(shape: Shape, value: Json, path: str) -> Iterator[str]:
+def _scalar(shape: Shape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
     kind = shape.type_name
     if kind in _INTEGERS or kind in _FLOATS:
         yield from _number(shape, value, path)
@@ -127,7 +126,7 @@ def _scalar(shape: Shape, value: Json, path: str) -> Iterator[str]:
         yield from _string(shape, value, path)
 
 
-def _number(shape: Shape, value: Json, path: str) -> Iterator[str]:
+def _number(shape: Shape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
     numeric = isinstance(value, int) or (shape.type_name in _FLOATS and isinstance(value, float))
     if isinstance(value, bool) or not numeric:
         yield _says(value, path, f"Member must be of type {shape.type_name}")
@@ -139,7 +138,7 @@ def _number(shape: Shape, value: Json, path: str) -> Iterator[str]:
         yield _says(value, path, f"Member must have value less than or equal to {high}")
 
 
-def _string(shape: Shape, value: Json, path: str) -> Iterator[str]:
+def _string(shape: Shape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
     if not isinstance(value, str):
         yield _says(value, path, "Member must be a string")
         return
@@ -153,7 +152,7 @@ def _string(shape: Shape, value: Json, path: str) -> Iterator[str]:
         yield _says(value, path, f"Member must satisfy regular expression pattern: {pattern}")
 
 
-def _size(shape: Shape, size: int, value: Json, path: str) -> Iterator[str]:
+def _size(shape: Shape, size: int, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
     low, high = shape.metadata.get("min"), shape.metadata.get("max")
     if low is not None and size < low:
         yield _says(value, path, f"Member must have length greater than or equal to {low}")
@@ -197,6 +196,6 @@ def _below(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _says(value: Json, path: str, constraint: str) -> str:
+def _says(value: Any, path: str, constraint: str) -> str:  # noqa: ANN401
     shown = "null" if value is None else f"'{str(value)[:VALUE_CHARS_SHOWN_MAX]}'"
     return f"Value {shown} at '{path}' failed to satisfy constraint: {constraint}"
