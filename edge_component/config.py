@@ -24,7 +24,14 @@ class RuntimeConfig:
         outbox_bytes_max: disk the outbox may use; the oldest messages go first, counted.
         probation_s: how long a new model is watched before it is committed; 0 commits at once.
         probation_failed_ratio_max: share of requests the model may fail on probation before it is reverted.
-        probation_requests_min: requests before that share means anything.
+        probation_requests_min: requests before that share, or any below, means anything.
+        probation_latency_ms_max: median latency of the model on probation beyond which it is reverted; 0 for no bound.
+        probation_latency_ratio_max, probation_latency_slack_ms: the same against what served before: at most so many
+            times its median, and so much more; a ratio of 0 for no bound.
+        shadow_s: how long, at most, a new model is compared with what serves on live requests before the switch (and at
+            most half of the time that the caller still allows); 0 switches without.
+        shadow_requests_max: compared requests that end the comparison early.
+        shadow_agreement_min: share of them on which both must lead to the same label.
         pending_starts_max: starts of the runtime that a model on probation may see before it is reverted.
         intra_op_threads: of each ONNX Runtime session.
         in_flight_max: requests of one model that are computed at once.
@@ -52,6 +59,12 @@ class RuntimeConfig:
     probation_s: float = 30.0
     probation_failed_ratio_max: float = 0.05
     probation_requests_min: int = 20
+    probation_latency_ms_max: float = 0.0
+    probation_latency_ratio_max: float = 5.0
+    probation_latency_slack_ms: float = 5.0
+    shadow_s: float = 0.0
+    shadow_requests_max: int = 200
+    shadow_agreement_min: float = 0.95
     pending_starts_max: int = 3
     intra_op_threads: int = 1
     in_flight_max: int = 16
@@ -92,6 +105,7 @@ class RuntimeConfig:
 MINIMA: Mapping[str, float] = {
     "heartbeat_s": 1, "window_s": 1, "outbox_bytes_max": 65_536, "pending_starts_max": 1,
     "intra_op_threads": 1, "in_flight_max": 1, "connections_max": 1, "channels_max": 1, "channel_bytes_max": 65_536, "run_s_max": 0.001,
+    "shadow_requests_max": 1,
 }  # fmt: skip
 """Inclusive; 0 for every number not listed."""
 

@@ -19,7 +19,7 @@ Foreign errors (ONNX Runtime, cryptography, awscrt, the file system) are wrapped
     ├── ActivationError      a change of what is served could not be made
     │   ├── UnknownVersionError  RouteConflictError  RouteError
     │   └── UnknownModelError  NothingToRevertError  ActivationDeadlineError  ProbationFailedError
-    │       TooManyStartsError  InterruptedActivationError
+    │       ShadowDisagreedError  ProbationSlowError  TooManyStartsError  InterruptedActivationError
     ├── RequestError         one prediction could not be answered: inference/errors.py
     ├── TelemetryError       something cannot be told to the cloud, or not yet; predictions are not touched
     │   └── OutboxDiskError  OutboxClosedError
@@ -285,6 +285,20 @@ class ProbationFailedError(ActivationError):
     usual_remedy = "Look at the failures in the telemetry of that version; fix the model and publish it anew."
 
 
+class ProbationSlowError(ActivationError):
+    """The new model answered too slowly after the switch; the old one was brought back."""
+
+    code = "probation-slow"
+    usual_remedy = "Use a smaller or quantised model, or raise the probation_latency_ bounds in the configuration."
+
+
+class ShadowDisagreedError(ActivationError):
+    """On live requests the candidate answered too often otherwise than the active model, which serves on."""
+
+    code = "shadow-disagreed"
+    usual_remedy = "Compare both versions on recorded requests; raise the shadow_ bounds if the new one is the better."
+
+
 class TooManyStartsError(ActivationError):
     """The runtime was started too often while the new model was on probation; the old one was brought back."""
 
@@ -293,7 +307,7 @@ class TooManyStartsError(ActivationError):
 
 
 class InterruptedActivationError(ActivationError):
-    """The runtime died while the candidate was on trial; the old model serves on."""
+    """The runtime died while the candidate was on trial or compared; the old model serves on."""
 
     code = "activation-interrupted"
     usual_remedy = "Deploy again; if it dies again, the candidate is the likely cause."

@@ -18,6 +18,7 @@ from pathlib import Path
 from edge_component.activation.activator import Activator, ActivatorParts
 from edge_component.activation.intake import Intake
 from edge_component.activation.journal import Journal
+from edge_component.activation.live import LiveRequests
 from edge_component.activation.slots import SlotParts
 from edge_component.bundles.signature import load_trust
 from edge_component.bundles.store import Store
@@ -97,7 +98,15 @@ class Runtime:
         store = Store(parts.work_path)
         self._activator = Activator(
             ActivatorParts(
-                SlotParts(store, Journal(parts.work_path), self._router, self._sink, parts.clock, parts.config),
+                SlotParts(
+                    store,
+                    Journal(parts.work_path),
+                    self._router,
+                    self._sink,
+                    parts.clock,
+                    parts.config,
+                    LiveRequests(self._sink.observe),
+                ),
                 Intake(store, load_trust(parts.trust_path)),
                 parts.trial,
                 platform,

@@ -6,7 +6,7 @@ connections' threads, after the answer has left wherever that is possible.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -20,6 +20,8 @@ from edge_component.contracts.manifest import Manifest
 log = logging.getLogger(__name__)
 
 Tensors = Mapping[str, NDArray[np.generic]]
+Record = Callable[[ModelRef, Tensors, Tensors, int, str | None], None]
+"""The form of :meth:`TelemetrySink.record`."""
 
 
 class TelemetrySink(Protocol):
@@ -90,13 +92,27 @@ class NullSink:
 class ShieldedSink:
     """Another sink, whose failures end here: logged, and nothing else changes.
 
-    ``record`` is passed on as it is, without the cost of one more call; its caller shields itself.
+    ``record`` is passed on as it is, without the cost of one more call; its caller shields itself, and looks it up anew
+    for each request, since an observer may come and go (:meth:`observe`).
     """
 
     def __init__(self, sink: TelemetrySink) -> None:
         """Wrap a sink."""
         self._sink = sink
-        self.record = sink.record
+        self.record: Record = sink.record
+
+    def observe(self, observer: Record | None) -> None:
+        """Show every request to ``observer`` too, before the sink; with ``None``, to the sink alone again."""
+        kept = self._sink.record
+        if observer is None:
+            self.record = kept
+            return
+
+        def record(model: ModelRef, inputs: Tensors, outputs: Tensors, latency_us: int, error_code: str | None) -> None:
+            observer(model, inputs, outputs, latency_us, error_code)
+            kept(model, inputs, outputs, latency_us, error_code)
+
+        self.record = record
 
     def model_switched(self, model: ModelRef, baseline: bytes | None, manifest: Manifest) -> None:
         """See :class:`TelemetrySink`."""

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from edge_component.activation.attempt import FOREVER_S, Attempt
 from edge_component.activation.intake import Intake, Taken, digest_in, take_in
-from edge_component.activation.probation import Verdict, judge, reason
+from edge_component.activation.live import UNTIMED
+from edge_component.activation.probation import Evidence, Verdict, judge
+from edge_component.activation.shadow import comparable, compare_live, objection
 from edge_component.activation.slots import SlotParts, Slots
 from edge_component.activation.table import Phase, Signal, Slot
 from edge_component.bundles.verification import Asked, Circumstances
@@ -26,7 +28,6 @@ from edge_component.errors import (
     DeviceError,
     InterruptedActivationError,
     NothingToRevertError,
-    ProbationFailedError,
     StoreError,
     TooManyStartsError,
     UnknownModelError,
@@ -215,11 +216,30 @@ class Activator:
             attempt.phase = "trial"
             self._parts.trial(taken.folder, taken.manifest, attempt.left_s())
             attempt.check_time()
+            self._compare(name, taken, attempt)
             attempt.phase = "switch"
             return self._slots.signal(name, Signal.PASSED)
         except BaseException:
             self._slots.signal(name, Signal.FAILED)
             raise
+
+    def _compare(self, name: str, taken: Taken, attempt: Attempt) -> None:
+        """The shadow stage, where one is configured and there is something to compare with."""
+        active, live, config = self._parts.slots.router.active(name), self._parts.slots.live, self._config
+        if not config.shadow_s or active is None or active.ref == taken.installed.ref:
+            return
+        if not comparable(active.manifest, taken.manifest):
+            log.warning("%s %s takes other tensors than what serves: not compared", name, taken.installed.ref.version)
+            return
+        attempt.phase = "shadow"
+        self._slots.signal(name, Signal.TRIED)
+        candidate = self._slots.load_ahead(name)
+        allowed_s = min(config.shadow_s, attempt.left_s() / 2)
+        compared = compare_live(live, active, candidate, config, self._clock, allowed_s)
+        log.info("%s agreed on %d of %d live requests", name, compared.agreed_count, compared.compared_count)
+        if (error := objection(compared, config)) is not None:
+            raise error
+        attempt.check_time()
 
     def _confirm_now(self, name: str) -> None:
         try:
@@ -228,24 +248,29 @@ class Activator:
             log.warning("%s serves, but could not be committed yet: %s", name, error)
 
     def _judge(self, name: str, elapsed_s: float) -> None:
-        router = self._parts.slots.router
-        totals = router.totals(name, router.generation(name))
-        verdict = judge(totals, elapsed_s, self._config)
-        if verdict is Verdict.CONFIRM:
+        judgement = judge(self._evidence(name, elapsed_s), self._config)
+        if judgement.verdict is Verdict.CONFIRM:
             self._slots.signal(name, Signal.CONFIRMED)
-        elif verdict is Verdict.DOUBT:
+        elif judgement.verdict is Verdict.DOUBT:
             attempt = Attempt(self._clock, name, phase="probation")
             attempt.candidate = self._slots.state.slot(name).wanted_ref
             self._slots.signal(name, Signal.DOUBTED)
-            self._tell(attempt, "reverted", ProbationFailedError(reason(totals)))
+            self._tell(attempt, "reverted", judgement.error)
+
+    def _evidence(self, name: str, elapsed_s: float) -> Evidence:
+        slot, router, live = self._slots.state.slot(name), self._parts.slots.router, self._parts.slots.live
+        totals = router.totals(name, router.generation(name))
+        now, before = (live.latency(held.ref.digest) if held else UNTIMED for held in (slot.candidate, slot.active))
+        return Evidence(elapsed_s, totals, now, before)
 
     def _restore_one(self, name: str) -> None:
         before = self._slots.state.slot(name)
         attempt = Attempt(self._clock, name, phase="restore")
         attempt.candidate = before.candidate.ref if before.candidate is not None else before.wanted_ref
         error = self._slots.signal(name, Signal.STARTED)
-        if before.phase is Phase.TRIAL:
-            self._tell(attempt, "refused", InterruptedActivationError("the runtime was stopped during its trial"))
+        if before.phase in (Phase.TRIAL, Phase.SHADOW):
+            stage = "trial" if before.phase is Phase.TRIAL else "comparison"
+            self._tell(attempt, "refused", InterruptedActivationError(f"the runtime was stopped during its {stage}"))
             return
         if error is None and before.phase is Phase.PENDING and self._slots.state.slot(name).phase is Phase.IDLE:
             error = TooManyStartsError(f"the runtime was started {before.starts_count + 1} times during its probation")

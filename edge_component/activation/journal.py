@@ -98,6 +98,11 @@ class State:
         held = {name: Slot(active=slot.active, previous=slot.previous) for name, slot in self.slots.items()}
         return replace(self, slots=MappingProxyType({name: slot for name, slot in held.items() if slot != Slot()}))
 
+    def changing(self) -> frozenset[str]:
+        """Digests of what answers, or may come to answer, under names that are being changed."""
+        changing = [slot for slot in self.slots.values() if slot.phase is not Phase.IDLE]
+        return frozenset().union(*(replace(slot, previous=None).referenced for slot in changing))
+
     def referenced(self) -> frozenset[str]:
         """Digests that the store must keep."""
         return frozenset().union(*(slot.referenced for slot in self.slots.values()))
@@ -153,22 +158,34 @@ class Journal:
     def load(self) -> Found:
         """What was last saved; an empty state if nothing ever was.
 
-        A journal that cannot be read is kept as ``activation.json.damaged``, and what was last committed stands in.
+        A journal that cannot be read is kept as ``activation.json.damaged``, and what was last committed takes its place.
 
         Raises:
             StoreError: it can be neither read nor set aside.
         """
-        committed, loss = State(), ""
+        loss = ""
         try:
-            committed = self._followed = self._read(self._committed_path)
+            self._followed = self._read(self._committed_path)
         except (ContractError, OSError) as error:
             loss = f"; nor can {COMMITTED_FILE} ({error}): models must be deployed again, and older ones could be"
+        committed = self._followed or State()
         try:
-            found = Found(self._read(self._path).with_floors_of(committed))
+            state = self._read(self._path)
         except (ContractError, OSError) as error:
             kept_as = self._set_aside()
-            found = Found(committed, f"{JOURNAL_FILE} cannot be read ({error}); it is kept as {kept_as}{loss}")
-        return found
+            return self._stand_in(committed, f"cannot be read ({error}); it is kept as {kept_as}{loss}")
+        if state is None:
+            return self._stand_in(committed, f"is gone{loss}") if self._followed or loss else Found(State())
+        state = state.with_floors_of(committed)
+        self._follow(state.committed())
+        return Found(state)
+
+    def _stand_in(self, committed: State, what: str) -> Found:
+        try:
+            self.save(committed)
+        except StoreError as error:
+            log.warning("%s; the next start will find what this one found", error)
+        return Found(committed, f"{JOURNAL_FILE} {what}")
 
     def save(self, state: State) -> None:
         """Persist; after this returns it survives a power cut.
@@ -194,7 +211,7 @@ class Journal:
         else:
             self._followed = committed
 
-    def _read(self, path: Path) -> State:
+    def _read(self, path: Path) -> State | None:
         for attempt in range(1, READS_MAX + 1):
             try:
                 return State.read(from_bytes(path.read_bytes(), JOURNAL_BYTES_MAX))
@@ -204,7 +221,7 @@ class Journal:
                 if attempt == READS_MAX:
                     raise
                 self._pause(READ_PAUSE_S)
-        return State()
+        return None
 
     def _set_aside(self) -> str:
         aside = self._path.with_name(f"{JOURNAL_FILE}.damaged")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from edge_component.activation.journal import Journal, State
+from edge_component.activation.live import LiveRequests
 from edge_component.activation.table import Act, Installed, Phase, Signal, Slot, step
 from edge_component.bundles.store import Store
 from edge_component.clock import Clock
@@ -22,6 +23,8 @@ from edge_component.contracts.heartbeat import ModelRef, ServedModel
 from edge_component.errors import DeviceError, StoreError
 from edge_component.inference.loading import AnnouncingLoader, StoreLoader, session_options
 from edge_component.inference.router import Router
+from edge_component.inference.session import Session
+from edge_component.inference.versions import Loaded
 from edge_component.telemetry_sink import TelemetrySink
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ class SlotParts:
     sink: TelemetrySink
     clock: Clock
     config: RuntimeConfig
+    live: LiveRequests
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,10 @@ class Slots:
         parts.router.load_with(AnnouncingLoader(self._loader, parts.sink))
         self._standing: dict[str, _Standing] = {}
         self.state = State()
+        self._on_disk: tuple[State, ...] = ()
+        """What the journal may hold as committed: a save that was refused may have been carried out all the same."""
+        self._ahead: tuple[Installed, Loaded] | None = None
+        """Loaded before its switch, for the shadow stage."""
         self.sheltered: frozenset[str] = frozenset()
         """Digests of bundles that are in the store but not yet offered: not to be collected."""
 
@@ -71,6 +79,7 @@ class Slots:
         self._parts.store.prepare()
         found = self._parts.journal.load()
         self.state = found.state
+        self._on_disk = (found.state.committed(),)
         if found.problem:
             log.error("%s", found.problem)
         return found.problem
@@ -81,6 +90,8 @@ class Slots:
         Raises:
             StoreError: a step forward could not be persisted; nothing changed.
         """
+        if signal in (Signal.OFFERED, Signal.FAILED):
+            self._ahead = None
         taken = step(self.state.slot(name), signal, offered, self._parts.config.pending_starts_max)
         self._persist(self.state.with_slot(name, taken.slot), signal)
         self._parts.router.hold(name, taken.slot.answerable)
@@ -91,20 +102,37 @@ class Slots:
                 self._parts.router.remove(name)
             case Act.COLLECT:
                 self.collect()
-            case Act.TRY | Act.NONE:
+            case Act.TRY | Act.COMPARE | Act.NONE:
                 pass
         if signal is Signal.CONFIRMED:
             self._stand(name)
         return None
+
+    def load_ahead(self, name: str) -> Session:
+        """Load the candidate now; it is switched to later, or forgotten with the next offer.
+
+        Raises:
+            DeviceError: it cannot be loaded.
+        """
+        candidate = self.state.slot(name).candidate
+        assert candidate is not None, "only a candidate is loaded ahead"
+        loaded = self._loaded(candidate)
+        self._ahead = candidate, loaded
+        return loaded.session
 
     def trust_time(self, at: datetime) -> None:
         """Remember the time that a validly signed manifest names; persisted with the next signal."""
         self.state = self.state.with_trusted(at)
 
     def collect(self) -> None:
-        """Remove what no slot refers to; failing is logged, since nothing depends on it."""
+        """Remove what neither a slot nor the next start may need; failing is logged, since nothing depends on it.
+
+        A refused candidate goes even if the disk could not be told: the next start then finds nothing to load, and
+        goes back.
+        """
+        kept = self.state.referenced().union(self.sheltered, *(state.referenced() for state in self._on_disk))
         try:
-            self._parts.store.collect(self.state.referenced() | self.sheltered)
+            self._parts.store.collect(kept)
         except OSError as error:
             log.warning("old bundles could not be removed: %s", error)
 
@@ -124,13 +152,17 @@ class Slots:
     def _persist(self, state: State, signal: Signal) -> None:
         if state == self.state and signal is not Signal.OFFERED:
             return
+        self._on_disk += (state.committed(),)
         try:
             self._parts.journal.save(state)
         except StoreError as error:
             if signal not in STEPS_BACK:
                 raise
             log.warning("a step back (%s) could not be persisted, and is taken even so: %s", signal.value, error)
+        else:
+            self._on_disk = (state.committed(),)
         self.state = state
+        self._parts.live.follow(state.changing())
 
     def _serve(self, name: str, slot: Slot) -> DeviceError | None:
         """Let what the slot wants answer: loaded and warm before the switch, the old one until then."""
@@ -138,8 +170,7 @@ class Slots:
         assert wanted is not None, "the table serves only what there is"
         if self.answering(name) != wanted.ref:
             try:
-                self._parts.router.make_room(wanted.ref)
-                loaded = self._loader.load(wanted.ref)
+                loaded = self._take_ahead(wanted) or self._loaded(wanted)
             except DeviceError as error:
                 log.error("%s %s cannot be loaded: %s", name, wanted.ref.version, error)  # noqa: TRY400 - a sentence
                 self._stand(name)
@@ -149,6 +180,14 @@ class Slots:
             self._parts.sink.model_switched(wanted.ref, loaded.baseline, loaded.manifest)
         self._stand(name)
         return None
+
+    def _take_ahead(self, wanted: Installed) -> Loaded | None:
+        ahead, self._ahead = self._ahead, None
+        return ahead[1] if ahead is not None and ahead[0] == wanted else None
+
+    def _loaded(self, wanted: Installed) -> Loaded:
+        self._parts.router.make_room(wanted.ref)
+        return self._loader.load(wanted.ref)
 
     def _stand(self, name: str) -> None:
         self._standing[name] = _Standing(self._parts.clock.now(), self._parts.clock.monotonic_s())

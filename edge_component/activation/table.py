@@ -10,9 +10,10 @@ the tests visit every reachable state with every signal and check that
 
 ::
 
-    IDLE ──Offered──▶ TRIAL ──Passed──▶ PENDING ──Confirmed──▶ IDLE (candidate active, old one previous)
-      ▲                 │Failed           │ Doubted, Unloadable, too many starts
-      └─────────────────┴─────────────────┘ (old one active)
+    IDLE ──Offered──▶ TRIAL ─────────────Passed─────▶ PENDING ──Confirmed──▶ IDLE (candidate active, old one previous)
+      ▲                 │ └─Tried──▶ SHADOW ─Passed─▶   │
+      │                 │Failed        │Failed          │ Doubted, Unloadable, too many starts
+      └─────────────────┴──────────────┴────────────────┘ (old one active)
 
 The shell (activator.py) persists the slot that :func:`step` returns *before* it acts, so that a process that dies finds,
 in the journal, what it was about to do. A signal that makes no sense in a state raises :class:`ImpossibleSignalError`:
@@ -39,6 +40,7 @@ class Phase(Enum):
 
     IDLE = "idle"
     TRIAL = "trial"
+    SHADOW = "shadow"
     PENDING = "pending"
 
 
@@ -48,9 +50,9 @@ class Slot:
 
     Attributes:
         phase: of the candidate; IDLE has none.
-        active: committed; what serves in IDLE and TRIAL.
+        active: committed; what serves but in PENDING.
         previous: what a revert brings back.
-        candidate: on trial, or (PENDING) serving on probation.
+        candidate: on trial, compared with what serves (SHADOW), or (PENDING) serving on probation.
         starts_count: starts of the runtime while PENDING.
     """
 
@@ -85,11 +87,13 @@ class Slot:
 class Signal(Enum):
     """What can happen to a slot.
 
-    OFFERED comes with a verified, stored bundle. UNLOADABLE means: what :attr:`Slot.wanted` names could not be loaded.
-    STARTED is the start of the runtime's process.
+    OFFERED comes with a verified, stored bundle. TRIED: it passed its trial, and is to be compared on live requests before
+    the switch; PASSED: it passed whatever comes before the switch. UNLOADABLE means: what :attr:`Slot.wanted` names could
+    not be loaded. STARTED is the start of the runtime's process.
     """
 
     OFFERED = "offered"
+    TRIED = "tried"
     PASSED = "passed"
     FAILED = "failed"
     CONFIRMED = "confirmed"
@@ -103,13 +107,14 @@ class Signal(Enum):
 class Act(Enum):
     """What the shell does after persisting the slot.
 
-    TRY: the trial of the candidate. SERVE: let :attr:`Slot.wanted` answer (load it if it is not the one that does);
+    TRY: the trial of the candidate. COMPARE: ask it what live requests ask of what serves. SERVE: let :attr:`Slot.wanted` answer (load it if it is not the one that does);
     if it cannot be loaded, signal UNLOADABLE. COLLECT: nothing changes for requests; unreferenced bundles may go.
     UNLOAD: stop answering.
     """
 
     NONE = "none"
     TRY = "try"
+    COMPARE = "compare"
     SERVE = "serve"
     COLLECT = "collect"
     UNLOAD = "unload"
@@ -144,11 +149,13 @@ def step(  # noqa: C901, PLR0911 - a table reads best as one table
     match slot.phase, signal:
         case Phase.IDLE, Signal.OFFERED if offered is not None:
             return Step(replace(slot, phase=Phase.TRIAL, candidate=offered), Act.TRY)
-        case Phase.TRIAL, Signal.PASSED:
+        case Phase.TRIAL, Signal.TRIED if slot.active is not None:
+            return Step(replace(slot, phase=Phase.SHADOW), Act.COMPARE)
+        case Phase.TRIAL | Phase.SHADOW, Signal.PASSED:
             return Step(replace(slot, phase=Phase.PENDING, starts_count=0), Act.SERVE)
-        case Phase.TRIAL, Signal.FAILED:
+        case Phase.TRIAL | Phase.SHADOW, Signal.FAILED:
             return Step(_without_candidate(slot), Act.COLLECT)
-        case Phase.TRIAL, Signal.STARTED:
+        case Phase.TRIAL | Phase.SHADOW, Signal.STARTED:
             return Step(_without_candidate(slot), _serve_if_any(slot))
         case Phase.PENDING, Signal.CONFIRMED:
             return Step(_committed(slot), Act.COLLECT)

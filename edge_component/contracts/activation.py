@@ -21,7 +21,7 @@ class ActivationEvent:
         model_name: whom it concerns; known even where the candidate could not be read.
         candidate: what was handed over, as far as it could be read.
         serving: what answers after the attempt; ``None`` if nothing does.
-        phase: where it ended: ``receive verify store trial load warm-up golden switch probation restore``.
+        phase: where it ended: ``receive verify store trial load warm-up golden shadow switch probation restore``.
         code: the error's stable code, empty on success.
         message: one sentence for a person, empty on success.
         duration_ms: of the whole attempt.

@@ -11,6 +11,7 @@ import pytest
 from edge_component.activation.activator import Activator, ActivatorParts
 from edge_component.activation.intake import Intake
 from edge_component.activation.journal import Journal
+from edge_component.activation.live import LiveRequests
 from edge_component.activation.slots import SlotParts
 from edge_component.bundles.signature import load_trust
 from edge_component.bundles.store import Store
@@ -22,7 +23,7 @@ from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.manifest import Manifest
 from edge_component.inference.router import Router
 from edge_component.platform_name import platform_name
-from edge_component.telemetry_sink import NullSink
+from edge_component.telemetry_sink import NullSink, ShieldedSink
 from tests.edge_component.bundle_factory import Bundle
 
 ROW = np.array([[1, 2, 3]], np.float32)
@@ -66,7 +67,10 @@ class Device:
 
     def start(self) -> None:
         self.sink, self.router, self.store = EventSink(), Router(), Store(self.work)
-        slots = SlotParts(self.store, Journal(self.work), self.router, self.sink, self.clock, self.config)
+        self.door = ShieldedSink(self.sink)
+        """What a door's thread tells of each request."""
+        live = LiveRequests(self.door.observe)
+        slots = SlotParts(self.store, Journal(self.work), self.router, self.door, self.clock, self.config, live)
         intake = Intake(self.store, load_trust(self.trust))
         self.activator = Activator(ActivatorParts(slots, intake, self._try, platform_name()))
         self.problems = self.activator.restore()

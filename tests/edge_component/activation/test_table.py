@@ -39,7 +39,7 @@ class World:
 
 
 def signals_of(world: World) -> list[tuple[Signal, Installed | None]]:
-    """What can happen next: a shell sends PASSED and FAILED on trial only, and never offers during a change."""
+    """What can happen next: a shell sends TRIED, PASSED and FAILED before the switch only, and never offers during a change."""
     phase = world.slot.phase
     possible: list[tuple[Signal, Installed | None]] = [(Signal.STARTED, None)]
     if phase is Phase.IDLE:
@@ -48,8 +48,10 @@ def signals_of(world: World) -> list[tuple[Signal, Installed | None]]:
             possible.append((Signal.REVERT_ASKED, None))
         if world.slot.active is not None:
             possible.append((Signal.REMOVAL_ASKED, None))
-    if phase is Phase.TRIAL:
+    if phase in (Phase.TRIAL, Phase.SHADOW):
         possible += [(Signal.PASSED, None), (Signal.FAILED, None)]
+    if phase is Phase.TRIAL and world.slot.active is not None:
+        possible.append((Signal.TRIED, None))
     if phase is Phase.PENDING:
         possible += [
             (signal, None) for signal in (Signal.CONFIRMED, Signal.DOUBTED, Signal.REVERT_ASKED, Signal.REMOVAL_ASKED)
@@ -61,7 +63,7 @@ def after(world: World, signal: Signal, offered: Installed | None, *, loads: boo
     """A faithful shell: persists, acts, and signals UNLOADABLE where a load fails (``loads`` is for the candidate)."""
     answering = None if signal is Signal.STARTED else world.answering
     tried = world.tried
-    if signal is Signal.PASSED and world.slot.candidate is not None:
+    if signal in (Signal.PASSED, Signal.TRIED) and world.slot.candidate is not None:
         tried |= {world.slot.candidate.ref.digest}
     taken = step(world.slot, signal, offered, STARTS_MAX)
     if taken.act is Act.SERVE and taken.slot.wanted != answering:
@@ -132,7 +134,7 @@ def test_restarting_again_and_again_ends_in_a_state_that_stays(loads: bool) -> N
 
 def test_a_refused_candidate_leaves_no_trace() -> None:
     for world in WORLDS:
-        if world.slot.phase is Phase.TRIAL:
+        if world.slot.phase in (Phase.TRIAL, Phase.SHADOW):
             before = replace(world.slot, phase=Phase.IDLE, candidate=None)
             assert step(world.slot, Signal.FAILED) == Step(before, Act.COLLECT)
 
@@ -152,3 +154,5 @@ def test_a_signal_that_makes_no_sense_is_a_defect_and_says_so() -> None:
         step(Slot(), Signal.REVERT_ASKED)
     with pytest.raises(ImpossibleSignalError):
         step(Slot(phase=Phase.TRIAL, candidate=ALL[0]), Signal.OFFERED, ALL[1])
+    with pytest.raises(ImpossibleSignalError):
+        step(Slot(phase=Phase.TRIAL, candidate=ALL[0]), Signal.TRIED)
