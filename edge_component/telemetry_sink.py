@@ -6,7 +6,7 @@ connections' threads, after the answer has left wherever that is possible.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -20,8 +20,21 @@ from edge_component.contracts.manifest import Manifest
 log = logging.getLogger(__name__)
 
 Tensors = Mapping[str, NDArray[np.generic]]
-Record = Callable[[ModelRef, Tensors, Tensors, int, str | None], None]
-"""The form of :meth:`TelemetrySink.record`."""
+
+
+class Record(Protocol):
+    """The form of :meth:`TelemetrySink.record`."""
+
+    def __call__(
+        self,
+        model: ModelRef,
+        inputs: Tensors,
+        outputs: Tensors,
+        latency_us: int,
+        error_code: str | None,
+        request_id: str = "",
+    ) -> None:
+        """One request was answered or failed."""
 
 
 class TelemetrySink(Protocol):
@@ -108,9 +121,16 @@ class ShieldedSink:
             self.record = kept
             return
 
-        def record(model: ModelRef, inputs: Tensors, outputs: Tensors, latency_us: int, error_code: str | None) -> None:
-            observer(model, inputs, outputs, latency_us, error_code)
-            kept(model, inputs, outputs, latency_us, error_code)
+        def record(
+            model: ModelRef,
+            inputs: Tensors,
+            outputs: Tensors,
+            latency_us: int,
+            error_code: str | None,
+            request_id: str = "",
+        ) -> None:
+            observer(model, inputs, outputs, latency_us, error_code, request_id)
+            kept(model, inputs, outputs, latency_us, error_code, request_id)
 
         self.record = record
 

@@ -76,9 +76,16 @@ class LiveRequests:
         self._attach()
 
     def record(
-        self, model: ModelRef, inputs: Tensors, outputs: Tensors, latency_us: int, error_code: str | None
+        self,
+        model: ModelRef,
+        inputs: Tensors,
+        outputs: Tensors,
+        latency_us: int,
+        error_code: str | None,
+        request_id: str = "",
     ) -> None:
         """One request was answered or failed; see :class:`~edge_component.telemetry_sink.TelemetrySink`."""
+        del request_id
         taken_us = self._latencies_us.get(model.digest)
         if taken_us is not None and error_code in TIMED_CODES:
             taken_us.append(latency_us)
