@@ -15,6 +15,7 @@ from cloud.cli.arguments import chosen, compile_extra
 from cloud.cli.job_progress import shown_job
 from cloud.cli.output import OutputFormat, OutputOption, print_fields
 from cloud.compilation.job import await_result, submit
+from cloud.compilation.report import Report
 from cloud.compilation.request import CompilationRun
 from cloud.errors import InvalidInputError
 from cloud.jobs.job import NAME_PATTERN, JobKind, Jobs, job_name
@@ -110,31 +111,31 @@ def _run(
     )
 
 
-def _compile_here(source: Path, platforms: tuple[str, ...], to: Path) -> str:
+def _compile_here(source: Path, platforms: tuple[str, ...], to: Path) -> Report:
     with compile_extra():
         from cloud.compilation.stage import Order, compile_model as compile_here  # noqa: PLC0415 - see above
     if not source.exists():
         raise InvalidInputError(f"{source} does not exist", "Give the folder with model.onnx, or a model.tar.gz.")
     report = compile_here(Order(source, to, platforms))
     report.require_compiled()
-    return report.to_text()
+    return report
 
 
-def _compile_own(source: Path, samples: Path | None, model_name: str, platforms: tuple[str, ...], to: Path) -> str:
+def _compile_own(source: Path, samples: Path | None, model_name: str, platforms: tuple[str, ...], to: Path) -> Report:
     with compile_extra():
         from cloud.compilation.own_model import OwnModel, compile_own_model  # noqa: PLC0415 - see above
     if samples is None or not model_name:
         raise InvalidInputError(
             "an .onnx file needs --samples and --model-name", "Give an .npz of sample requests, and a name."
         )
-    return compile_own_model(OwnModel(source, samples, model_name), to, platforms).to_text()
+    return compile_own_model(OwnModel(source, samples, model_name), to, platforms)
 
 
-def _print_report(text: str, to: Path, output: OutputFormat) -> None:
+def _print_report(report: Report, to: Path, output: OutputFormat) -> None:
     if output is OutputFormat.JSON:
-        print_fields({"folder": str(to), "report": text}, output)
+        print_fields({**report.to_document(), "folder": to}, output)
         return
-    typer.echo(text + f"compilation: {to}")
+    typer.echo(f"{report.to_text()}compilation: {to}")
 
 
 def _required(to: Path | None) -> Path:

@@ -28,6 +28,9 @@ OutputOption = Annotated[
     OutputFormat, typer.Option("--output", "-o", help="table for people, json for scripts.", show_default=True)
 ]
 
+PIPED_COLUMNS = 10_000
+"""A table is as wide as its content; this only keeps it from being folded."""
+
 progress_console = Console(stderr=True)
 """For progress and notes; never for results."""
 
@@ -42,7 +45,7 @@ def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output
         table.add_column(column.replace("_", " "), overflow="fold")  # an id cut short is of no use
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
-    Console().print(table)
+    _results().print(table)
 
 
 def print_fields(document: Mapping[str, Any], output: OutputFormat) -> None:
@@ -55,7 +58,7 @@ def print_fields(document: Mapping[str, Any], output: OutputFormat) -> None:
     table.add_column(overflow="fold")
     for name, value in document.items():
         table.add_row(name.replace("_", " "), _cell(value))
-    Console().print(table)
+    _results().print(table)
 
 
 def print_json(value: object) -> None:
@@ -69,6 +72,11 @@ def print_error(error: EdgewrightError) -> None:
     progress_console.print(f"[bold red]error{code}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
     if error.remedy:
         progress_console.print(f"[bold]remedy:[/] {escape(error.remedy)}", highlight=False, soft_wrap=True)
+
+
+def _results() -> Console:
+    """Standard output; nothing is folded where it is not a terminal, so that names can be searched for and cut out."""
+    return Console() if sys.stdout.isatty() else Console(width=PIPED_COLUMNS)
 
 
 def _cell(value: object) -> str:

@@ -152,7 +152,7 @@ def _variant(platform: str, trained: TrainedModel, reference: Candidate, work: P
 def _int8(platform: str, trained: TrainedModel, reference: Candidate, work: Path) -> tuple[Candidate | None, str]:
     """The int8 candidate, and why it may not be chosen (empty if it may)."""
     if trained.calibration is None:
-        return None, "int8 was not tried: training left no calibration samples"
+        return None, "int8 was not tried: there are no calibration samples"
     path = work / f"int8-{platform.replace('/', '-')}-{MODEL_FILE}"
     try:
         quantise(reference.path, path, trained.calibration, platform)
