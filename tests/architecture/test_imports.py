@@ -16,6 +16,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "edge_component.contracts": frozenset(),
     "edge_component.client": frozenset({"numpy"}),
     "edge_component": frozenset({"numpy", "onnxruntime", "awsiot", "awscrt", "cryptography", "grpc", "google"}),
+    "edge_component.streams": frozenset({"numpy", "PIL", "cv2"}),
     "cloud": frozenset(
         {
             "edge_component.contracts", "boto3", "botocore", "fastapi", "starlette", "uvicorn", "pydantic", "httpx",

@@ -1,0 +1,1 @@
+"""Pipelines from a source through a model into a sink, by configuration alone."""
