@@ -29,6 +29,7 @@ from edge_component.nucleus_port import Nucleus
 from edge_component.observability.json_log import TEXT_FORMAT, use_log_format
 from edge_component.observability.service_totals import ServiceTotals
 from edge_component.observability.slow_requests import SlowLimits, SlowRequests
+from edge_component.optional_parts import OptionalParts, Surroundings
 from edge_component.reporting import Reporting, ReportingParts
 from edge_component.runtime import Runtime, RuntimeParts
 from edge_component.telemetry.outbox import Outbox
@@ -59,7 +60,8 @@ def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Put the runtime together, run it, stop it."""
     arguments.work.mkdir(parents=True, exist_ok=True)
     nucleus = connect_nucleus(environment)
-    config, problems = configured(nucleus, arguments.config)
+    document = configuration_document(nucleus, arguments.config)
+    config, problems = RuntimeConfig.from_document(document)
     use_log_format(config.log_format)
     totals = ServiceTotals()
     reporting = make_reporting(arguments.work, thing_name(environment), nucleus, config, totals)
@@ -70,11 +72,14 @@ def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
         signal.signal(number, lambda *_: runtime.ask_to_stop())
     runtime.start()
     reporting.start(runtime.heartbeat)
+    optional = OptionalParts(Surroundings(arguments.work, runtime.serving, nucleus, SystemClock(), runtime.add_reason))
+    optional.follow(document)
     if nucleus is not None:
-        follow_nucleus(nucleus, reporting, runtime)
+        follow_nucleus(nucleus, reporting, runtime, optional)
         nucleus.report_running()
     runtime.run()
     log.info("asked to stop")
+    optional.stop()
     runtime.stop()
     if nucleus is not None:
         nucleus.close()
@@ -112,19 +117,19 @@ def connect_nucleus(environment: Mapping[str, str]) -> Nucleus | None:
     return nucleus
 
 
-def configured(nucleus: Nucleus | None, path: Path | None) -> tuple[RuntimeConfig, tuple[str, ...]]:
+def configuration_document(nucleus: Nucleus | None, path: Path | None) -> Mapping[str, object]:
     """The component's configuration as far as the nucleus gives it now, else the file's, else the defaults.
 
     Raises:
         ConfigurationError: the file is there but is no JSON object.
     """
     if nucleus is None:
-        return RuntimeConfig.from_document(read_configuration(path) if path is not None else {})
+        return read_configuration(path) if path is not None else {}
     try:
-        return RuntimeConfig.from_document(nucleus.configuration())
+        return nucleus.configuration()
     except DeviceError as error:
         log.warning("no configuration from the nucleus yet (%s); starting with the defaults", error)
-        return RuntimeConfig(), ()
+        return {}
 
 
 def read_configuration(path: Path) -> Mapping[str, object]:
@@ -148,10 +153,10 @@ def make_reporting(
     return Reporting(ReportingParts(outbox, recorder, uplink, config.heartbeat_s))
 
 
-def follow_nucleus(nucleus: Nucleus, reporting: Reporting, runtime: Runtime) -> None:
+def follow_nucleus(nucleus: Nucleus, reporting: Reporting, runtime: Runtime, optional: OptionalParts) -> None:
     """Take changes of the configuration over, and send what waited once the nucleus is back.
 
-    Intervals and rule change at once; the other fields hold from the next start (a deployment that changes them restarts
+    Intervals, rule and streams change at once; the other fields hold from the next start (a deployment that changes them restarts
     the component on Greengrass Lite anyway).
     """
 
@@ -161,6 +166,7 @@ def follow_nucleus(nucleus: Nucleus, reporting: Reporting, runtime: Runtime) -> 
             runtime.add_reason(problem)
         reporting.set_intervals(config.heartbeat_s, config.window_s)
         reporting.use_rule(config.ingest_rule)
+        optional.follow(document)
 
     def on_connection(connected: bool) -> None:  # noqa: FBT001 - the port's signature
         log.info("the nucleus is %s", "connected" if connected else "gone; serving goes on")

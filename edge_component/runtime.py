@@ -112,11 +112,11 @@ class Runtime:
                 platform,
             )
         )
-        serving = Serving(self._router, self._sink, self._watch, parts.config, parts.version)
+        self.serving = Serving(self._router, self._sink, self._watch, parts.config, parts.version)
         access, problems = socket_access(parts.config)
         self._reasons += problems
         self._doors = (
-            fastpath_listener(parts.work_path, serving, access),
+            fastpath_listener(parts.work_path, self.serving, access),
             admin_listener(parts.work_path, _Administration(self, self._activator, self._routing, self._sink)),
         )
         self._identity = identify_process(parts.version, platform, parts.clock.now())

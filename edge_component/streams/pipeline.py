@@ -11,7 +11,7 @@ Each counter is written by one thread only. Nothing here touches a request of an
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -38,13 +38,17 @@ HELD_ERRORS = (HeldError, UnknownModelError, OverloadedError)
 Done = TypeVar("Done")
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """Outputs by name, by whom, and how long that took."""
+class Prediction(Protocol):
+    """Outputs by name, by whom, and how long that took; serving/predictor.py's."""
 
-    model: ModelRef
-    outputs: Mapping[str, NDArray[Any]]
-    run_us: int
+    @property
+    def model(self) -> ModelRef: ...  # noqa: D102 - see the class
+
+    @property
+    def outputs(self) -> Mapping[str, NDArray[Any]]: ...  # noqa: D102 - see the class
+
+    @property
+    def run_us(self) -> int: ...  # noqa: D102 - see the class
 
 
 class Predictor(Protocol):
@@ -57,8 +61,8 @@ class Predictor(Protocol):
             DeviceError: it does not serve, or not now.
         """
 
-    def predict(self, model: str, inputs: Inputs, deadline_s: float) -> Prediction:
-        """Ask.
+    def predict(self, model: str, inputs: Inputs, deadline_s: float, request_id: str) -> Prediction:
+        """Ask; ``request_id`` is what logs call it.
 
         Raises:
             DeviceError: it was not answered.
@@ -88,7 +92,7 @@ class StreamParts:
     predictor: Predictor
     now: Callable[[], datetime]
     random: Callable[[], float]
-    backoff: Backoff = Backoff(0.2, 30.0)
+    backoff: Backoff = field(default_factory=lambda: Backoff(0.2, 30.0))
 
 
 class Stream:
@@ -198,7 +202,7 @@ class Stream:
     def _result(self, sample: Sample) -> bytes:
         config, predictor = self._parts.config, self._parts.predictor
         inputs = sample.load(predictor.inputs(config.model))
-        prediction = predictor.predict(config.model, inputs, config.deadline_s)
+        prediction = predictor.predict(config.model, inputs, config.deadline_s, f"{config.name}/{sample.origin}")
         return to_bytes(result_document(config, sample.origin, prediction, self._parts.now()))
 
     def _insist(self, step: str, act: Callable[[], Done]) -> Done | None:
