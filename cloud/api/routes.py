@@ -13,6 +13,7 @@ from cloud.api.problems import documented
 from cloud.drift.judgement import LEVELS
 from cloud.fleet.health import STATUSES
 from cloud.fleet.queries import LIMIT_DEFAULT, LIMIT_MAX, DeviceFilters, Page, Queries
+from cloud.fleet.store import EVENT_KINDS
 
 NAME_CHARS_MAX = 256
 Name = Annotated[str, Field(min_length=1, max_length=NAME_CHARS_MAX)]
@@ -41,7 +42,7 @@ class EventParameters(Paging):
     """Filters of the history."""
 
     thing_name: Name | None = None
-    kind: Name | None = None
+    kind: Annotated[str, Field(pattern=f"^({'|'.join(EVENT_KINDS)})$")] | None = None
 
 
 class DriftParameters(Paging):

@@ -8,7 +8,10 @@ import httpx
 import typer
 
 from cloud.cli.output import OutputFormat, OutputOption, print_fields, print_rows
+from cloud.drift.judgement import LEVELS
 from cloud.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from cloud.fleet.health import STATUSES
+from cloud.fleet.store import EVENT_KINDS
 from cloud.settings import Settings
 
 TIMEOUT_S = 10.0
@@ -23,7 +26,7 @@ LimitOption = Annotated[int, typer.Option(min=1, max=100_000, help="At most so m
 
 @get.command()
 def devices(
-    status: Annotated[str, typer.Option(help="Only of this status.")] = "",
+    status: Annotated[str, typer.Option(help=f"Only of this status: {', '.join(STATUSES)}.")] = "",
     model: Annotated[str, typer.Option(help="Only those that serve this model.")] = "",
     version: Annotated[str, typer.Option(help="Only those that serve this version.")] = "",
     group: Annotated[str, typer.Option(help="Only members of this thing group.")] = "",
@@ -32,7 +35,7 @@ def devices(
 ) -> None:
     """List devices: status, what each truly serves, what is wanted.
 
-    Statuses: ok, changing, diverged, failed, degraded, silent, unheard.
+    What serves is what the runtime itself reports, never what Greengrass says of a deployment.
 
     For example:
 
@@ -62,7 +65,7 @@ def deployments(limit: LimitOption = 50, output: OutputOption = OutputFormat.TAB
 @get.command()
 def events(
     device: Annotated[str, typer.Option(help="Only of this device.")] = "",
-    kind: Annotated[str, typer.Option(help="activation, deployment, drift, incident, repair, restart or status.")] = "",
+    kind: Annotated[str, typer.Option(help=f"Only of this kind: {', '.join(EVENT_KINDS)}.")] = "",
     limit: LimitOption = 50,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
@@ -75,7 +78,7 @@ def events(
 def drift(
     device: Annotated[str, typer.Option(help="Only of this device.")] = "",
     model: Annotated[str, typer.Option(help="Only of this model.")] = "",
-    level: Annotated[str, typer.Option(help="quiet, warn or alarm.")] = "",
+    level: Annotated[str, typer.Option(help=f"Only of this level: {', '.join(LEVELS)}.")] = "",
     limit: LimitOption = 50,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:

@@ -21,6 +21,9 @@ from cloud.fleet.heartbeat_rows import device_row, hot_row, model_rows
 from cloud.fleet.order import Place, is_newer, newest_by_thing, place_of, status_supersedes, to_ms
 from edge_component.contracts.codec import to_bytes
 
+EVENT_KINDS = ("activation", "deployment", "drift", "incident", "repair", "restart", "status")
+"""What the fleet's history is made of: the ``kind`` of :func:`add_event`."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommitResult:

@@ -112,6 +112,7 @@ BAD = [
     ("/v1/devices?limit=true", 422, "invalid-request"),
     ("/v1/devices?colour=red", 422, "invalid-request"),
     ("/v1/devices?status=happy", 422, "invalid-request"),
+    ("/v1/events?kind=birthday", 422, "invalid-request"),
     ("/v1/devices?cursor=", 422, "invalid-request"),
     ("/v1/devices?cursor=%21%21", 400, "invalid-cursor"),
     ("/v1/devices?cursor=" + encode_cursor((7,)), 400, "invalid-cursor"),
