@@ -72,7 +72,10 @@ def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
         signal.signal(number, lambda *_: runtime.ask_to_stop())
     runtime.start()
     reporting.start(runtime.heartbeat)
-    optional = OptionalParts(Surroundings(arguments.work, runtime.serving, nucleus, SystemClock(), runtime.add_reason))
+    optional = OptionalParts(
+        Surroundings(arguments.work, runtime.serving, nucleus, totals, SystemClock(), runtime.add_reason)
+    )
+    optional.open()
     optional.follow(document)
     if nucleus is not None:
         follow_nucleus(nucleus, reporting, runtime, optional)

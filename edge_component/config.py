@@ -45,6 +45,8 @@ class RuntimeConfig:
         channel_bytes_max: shared memory of one channel.
         run_s_max: after which a run without a deadline of its own is stopped.
         fault_deadline_s: a run stopped by a deadline of at least this counts against the model on probation.
+        metrics_port: of 127.0.0.1, for Prometheus; 0 for none.
+        metrics_socket: 1 for ``metrics.sock`` in the work folder, with the access of the prediction sockets.
         log_format: ``text``, or ``json`` for one JSON object a line.
         slow_request_ms: from where on a request is reported in the log, rate limited; 0 for never.
         socket_group: name or id of the group whose members may use the prediction sockets; empty for the owner alone.
@@ -78,6 +80,8 @@ class RuntimeConfig:
     channel_bytes_max: int = 256_000_000
     run_s_max: float = 60.0
     fault_deadline_s: float = 1.0
+    metrics_port: int = 0
+    metrics_socket: int = 0
     log_format: str = "text"
     slow_request_ms: float = 0.0
     socket_group: str = ""
@@ -110,6 +114,8 @@ MINIMA: Mapping[str, float] = {
 """Inclusive; 0 for every number not listed."""
 
 
+MAXIMA: Mapping[str, float] = {"metrics_port": 65_535}
+"""Inclusive; none for every number not listed."""
 CHOICES: Mapping[str, tuple[str, ...]] = {"log_format": ("text", "json")}
 IDS = ("socket_group", "socket_users")
 """Text fields that may also be given as one number."""
@@ -129,6 +135,8 @@ def _coerce(name: str, value: object, default: object) -> object:
         if number != int(number):
             raise ValueError(f"must be a whole number, not {value!r}")
         number = int(number)
+    if number > MAXIMA.get(name, math.inf):
+        raise ValueError(f"must be at most {MAXIMA[name]}, not {value!r}")
     if number < MINIMA.get(name, 0):
         raise ValueError(f"must be at least {MINIMA.get(name, 0)}, not {value!r}")
     return number

@@ -1,4 +1,4 @@
-"""What a runtime runs only where it is configured: streams. Nothing of it is imported otherwise.
+"""What a runtime runs only where it is configured: streams, metrics. Nothing of it is imported otherwise.
 
 The failure this exists for: a device that pays, in memory and in ways to fail, for what nobody on it uses. Predictions
 never depend on anything here; what cannot be started is said in the heartbeat's reasons, and the device serves on.
@@ -6,22 +6,38 @@ never depend on anything here; what cannot be started is said in the heartbeat's
 
 import logging
 import random
+import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_component.clock import Clock
+from edge_component.config import RuntimeConfig
 from edge_component.nucleus_port import Nucleus
+from edge_component.observability.service_totals import ServiceTotals
+from edge_component.serving.access import socket_access
 from edge_component.serving.fastpath_connection import Serving
+from edge_component.serving.listener import Door, LoopbackDoor, Place
 
 if TYPE_CHECKING:  # only for runtimes that have them
+    from edge_component.observability.device_figures import DeviceFigures
     from edge_component.streams.conductor import Streams
     from edge_component.streams.config import StreamConfig
     from edge_component.streams.pipeline import Stream
 
 log = logging.getLogger(__name__)
+
+
+class OptionalDoor(Protocol):
+    """What can be opened and stopped."""
+
+    def open(self) -> None:
+        """Listen. Raises OSError."""
+
+    def stop(self, wait_s: float) -> None:
+        """Let what is under way finish for up to ``wait_s``, then hang up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +47,7 @@ class Surroundings:
     work_path: Path
     serving: Serving
     nucleus: Nucleus | None
+    totals: ServiceTotals
     clock: Clock
     say: Callable[[str], None]
 
@@ -42,7 +59,19 @@ class OptionalParts:
         """Nothing runs."""
         self._surroundings = surroundings
         self._streams: Streams | None = None
+        self._doors: list[OptionalDoor] = []
         self._lock = threading.Lock()
+
+    def open(self) -> None:
+        """Open the doors that are configured; one that cannot be is said, and left out."""
+        for name, door in self._make_doors():
+            try:
+                door.open()
+            except OSError as error:
+                log.error("%s could not be opened: %s", name, error)  # noqa: TRY400 - a sentence
+                self._surroundings.say(f"{name} could not be opened: {error}")
+            else:
+                self._doors.append(door)
 
     def follow(self, document: Mapping[str, Any]) -> None:
         """Run what this configuration asks for from now on."""
@@ -57,9 +86,51 @@ class OptionalParts:
     def stop(self) -> None:
         """End them, before the models go."""
         with self._lock:
-            if self._streams is not None:
-                self._streams.stop()
-                self._streams = None
+            streams, self._streams = self._streams, None
+        if streams is not None:
+            streams.stop()
+        while self._doors:
+            self._doors.pop().stop(self._surroundings.serving.config.stop_s)
+
+    def _make_doors(self) -> Iterator[tuple[str, OptionalDoor]]:
+        config = self._surroundings.serving.config
+        if config.metrics_port or config.metrics_socket:
+            yield from self._make_metrics(config)
+
+    def _make_metrics(self, config: RuntimeConfig) -> Iterator[tuple[str, OptionalDoor]]:
+        from edge_component.observability import metrics_door  # noqa: PLC0415 - only where it is configured
+
+        places: list[Place] = []
+        if config.metrics_port:
+            places.append(LoopbackDoor(config.metrics_port, metrics_door.CONNECTIONS_MAX))
+        if config.metrics_socket:
+            path = self._surroundings.work_path / metrics_door.SOCKET_NAME
+            access, _ = socket_access(config)
+            places.append(Door(path, socket.SOCK_STREAM, access, metrics_door.CONNECTIONS_MAX))
+        for place in places:
+            yield f"the metrics door {place.name}", metrics_door.metrics_listener(place, self._figures)
+
+    def _figures(self) -> "DeviceFigures":
+        from edge_component.observability.device_figures import (  # noqa: PLC0415 - as above
+            DeviceFigures,
+            Occupancy,
+            read_process,
+        )
+
+        serving, streams = self._surroundings.serving, self._streams
+        router = serving.router
+        answering = {name: ref for name in router.names() if (ref := router.answering(name)) is not None}
+        gates = {name: router.gate(name) for name in answering}
+        return DeviceFigures(
+            version=serving.runtime_version,
+            process=read_process(),
+            serving=answering,
+            totals=self._surroundings.totals.by_model(),
+            occupancy={name: Occupancy(gate.in_flight_count, gate.waiting_count) for name, gate in gates.items()},
+            resident_model_bytes=router.resident_bytes,
+            outbox=serving.sink.outbox_state(),
+            counters=streams.families() if streams is not None else (),
+        )
 
     def _make_streams(self) -> "Streams":
         from edge_component.streams.conductor import Streams  # noqa: PLC0415 - only where there are any

@@ -42,3 +42,9 @@ def test_a_format_that_there_is_not_keeps_the_default_and_is_named() -> None:
     config, problems = RuntimeConfig.from_document({"log_format": "xml", "slow_request_ms": "12.5"})
     assert (config.log_format, config.slow_request_ms) == ("text", 12.5)
     assert problems == ("configuration field log_format: must be one of text, json, not 'xml'; using text",)
+
+
+def test_a_port_that_there_is_not_keeps_the_door_closed_and_is_named() -> None:
+    config, problems = RuntimeConfig.from_document({"metrics_port": 70_000})
+    assert config.metrics_port == 0
+    assert problems == ("configuration field metrics_port: must be at most 65535, not 70000; using 0",)
