@@ -77,40 +77,37 @@ def test_a_bad_bundle_is_refused_on_the_device_with_its_reason_told(
     installation: Installation, station: Station, make_bad: MakeBad, code: str, words: str
 ) -> None:
     bad = make_bad(installation, station)
-    before, told_count = station.heartbeat(), len(station.events("activation"))
+    before = station.heartbeat()
+    old = before.models[0].active
     station.fail_to_change_to(bad)
-    assert station.ask().model == before.models[0].active
-    assert station.heartbeat().process_id == before.process_id
-    told = wait_for(lambda: station.events("activation")[told_count:], "the refusal to be told")
+    assert (station.ask().model, station.heartbeat().process_id) == (old, before.process_id)
+    told = wait_for(lambda: station.events("activation", bad), "the refusal to be told")
     assert {event["outcome"] for event in told} == {"refused"}
     for sentence in (event["sentence"] for event in told):
         assert sentence.startswith(f"linear {bad} was refused in verify ({code}): ")
         assert words in sentence
-        assert sentence.endswith(f". linear {before.models[0].active.version} serves.")
-    failed = wait_for(
-        lambda: station.in_the_cloud() if station.in_the_cloud()["status"] == "failed" else None, "status"
-    )
-    assert failed["status_sentence"].startswith(
-        f"linear {bad} failed to deploy; {before.models[0].active.version} serves"
-    )
+        assert sentence.endswith(f". linear {old.version} serves.")
+    judged = f"linear {bad} failed to deploy; {old.version} serves (FAILED_ROLLBACK_NOT_REQUESTED)."
+    wait_for(lambda: station.in_the_cloud()["status_sentence"] == judged, "the judgement")
+    assert station.in_the_cloud()["status"] == "failed"
 
 
 def test_an_object_that_was_overwritten_never_reaches_the_runtime_and_its_return_heals(
     installation: Installation, station: Station
 ) -> None:
-    before, told_count, version = station.serving(), len(station.events("activation")), installation.publish()
+    before, version = station.serving(), installation.publish()
     store = ObjectStore(installation.session)
     uri = archive_uri(installation, version, installation.world.platform)
     genuine = store.get_bytes(uri)
     store.put_bytes(uri, with_one_byte_changed(genuine))
     station.fail_to_change_to(version)
     assert "digest" in station.nucleus()["last_deployment"]["message"]
-    assert (station.serving(), station.events("activation")[told_count:]) == (before, [])
+    assert (station.serving(), station.outcomes(version)) == (before, [])
     assert station.events("deployment")[-1]["outcome"] == "FAILED"
     store.put_bytes(uri, genuine)
     station.deploy(version, "--wait", "--again")
     station.wait_reported(version)
-    assert station.serving() == version
+    assert (station.serving(), station.outcomes(version)) == (version, ["activated"])
 
 
 @pytest.fixture
