@@ -51,6 +51,10 @@ class RuntimeConfig:
         slow_request_ms: from where on a request is reported in the log, rate limited; 0 for never.
         socket_group: name or id of the group whose members may use the prediction sockets; empty for the owner alone.
         socket_users: of that group's members only these, names or ids separated by commas; empty for all of them.
+        oip_rest_port, oip_grpc_port: of the Open Inference Protocol's doors on 127.0.0.1; 0 keeps them closed.
+        oip_rest_socket, oip_grpc_socket: whether there are Unix sockets for it, ``oip-rest.sock`` and ``oip-grpc.sock``.
+        oip_shared_memory: whether its clients may register shared memory of their own.
+        oip_body_bytes_max: of one of its requests.
         stop_s: how long requests in flight may take to finish when the runtime is stopped.
     """
 
@@ -86,6 +90,12 @@ class RuntimeConfig:
     slow_request_ms: float = 0.0
     socket_group: str = ""
     socket_users: str = ""
+    oip_rest_port: int = 0
+    oip_rest_socket: bool = False
+    oip_grpc_port: int = 0
+    oip_grpc_socket: bool = False
+    oip_shared_memory: bool = False
+    oip_body_bytes_max: int = 64_000_000
     stop_s: float = 5.0
 
     @classmethod
@@ -110,11 +120,14 @@ MINIMA: Mapping[str, float] = {
     "heartbeat_s": 1, "window_s": 1, "outbox_bytes_max": 65_536, "pending_starts_max": 1,
     "intra_op_threads": 1, "in_flight_max": 1, "connections_max": 1, "channels_max": 1, "channel_bytes_max": 65_536, "run_s_max": 0.001,
     "shadow_requests_max": 1,
+    "oip_body_bytes_max": 4_096,
 }  # fmt: skip
 """Inclusive; 0 for every number not listed."""
 
-
-MAXIMA: Mapping[str, float] = {"metrics_port": 65_535}
+MAXIMA: Mapping[str, float] = {
+    "metrics_port": 65_535, "oip_rest_port": 65_535, "oip_grpc_port": 65_535,
+    "oip_body_bytes_max": 2_000_000_000,  # a gRPC message cannot be larger
+}  # fmt: skip
 """Inclusive; none for every number not listed."""
 CHOICES: Mapping[str, tuple[str, ...]] = {"log_format": ("text", "json")}
 IDS = ("socket_group", "socket_users")
@@ -130,6 +143,8 @@ def _coerce(name: str, value: object, default: object) -> object:
         if value not in CHOICES.get(name, (value,)):
             raise ValueError(f"must be one of {', '.join(CHOICES[name])}, not {value!r}")
         return value
+    if isinstance(default, bool):
+        return _truth(value)
     number = _number(value)
     if isinstance(default, int):
         if number != int(number):
@@ -140,6 +155,13 @@ def _coerce(name: str, value: object, default: object) -> object:
     if number < MINIMA.get(name, 0):
         raise ValueError(f"must be at least {MINIMA.get(name, 0)}, not {value!r}")
     return number
+
+
+def _truth(value: object) -> bool:
+    text = str(value).lower() if isinstance(value, bool | str) else ""
+    if text not in ("true", "false"):
+        raise ValueError(f"must be true or false, not {value!r}")
+    return text == "true"
 
 
 def _number(value: object) -> float:

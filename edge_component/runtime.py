@@ -42,6 +42,7 @@ from edge_component.serving.access import socket_access
 from edge_component.serving.admin_server import admin_listener
 from edge_component.serving.fastpath_connection import Serving
 from edge_component.serving.fastpath_server import fastpath_listener
+from edge_component.serving.oip_doors import OipDoors
 from edge_component.telemetry.heartbeat import Snapshot, build_heartbeat, identify_process, read_machine
 from edge_component.telemetry_sink import NullSink, ShieldedSink, TelemetrySink
 
@@ -119,6 +120,7 @@ class Runtime:
             fastpath_listener(parts.work_path, self.serving, access),
             admin_listener(parts.work_path, _Administration(self, self._activator, self._routing, self._sink)),
         )
+        self._oip = OipDoors(parts.work_path, self.serving, access)
         self._identity = identify_process(parts.version, platform, parts.clock.now())
 
     def start(self) -> None:
@@ -135,6 +137,7 @@ class Runtime:
         self._watch.start()
         for door in self._doors:
             door.open()
+        self._reasons += self._oip.open()
         log.info("serving %s from %s", self._router.names() or "no model yet", self._parts.work_path)
 
     def run(self) -> None:
@@ -152,6 +155,7 @@ class Runtime:
 
     def stop(self) -> None:
         """Close the doors, let requests in flight finish, keep what telemetry has, let go of the work folder."""
+        self._oip.stop(self._parts.config.stop_s)
         for door in self._doors:
             door.stop(self._parts.config.stop_s)
         self._shadowing.stop()

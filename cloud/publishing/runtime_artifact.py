@@ -25,7 +25,7 @@ from cloud.publishing.signing import key_hint
 from cloud.publishing.wheels import Wheelhouse
 
 PACKAGE = "edge_component"
-SOURCE_SUFFIXES = frozenset({".py", ".typed", ".json"})
+SOURCE_SUFFIXES = frozenset({".py", ".typed", ".json", ".proto"})
 LEFT_OUT = frozenset({"__pycache__", "tests"})
 
 

@@ -28,6 +28,10 @@ def test_strings_and_numbers_mean_the_same_and_unknown_fields_are_no_problem() -
         ("outbox_bytes_max", 10),
         ("ingest_rule", ""),
         ("ingest_rule", 7),
+        ("oip_rest_port", 65_536),
+        ("oip_rest_port", -1),
+        ("oip_rest_socket", "yes"),
+        ("oip_rest_socket", 1),
     ],
 )
 def test_a_field_that_cannot_be_read_keeps_its_default_and_is_named(field: str, value: object) -> None:
@@ -48,3 +52,9 @@ def test_a_port_that_there_is_not_keeps_the_door_closed_and_is_named() -> None:
     config, problems = RuntimeConfig.from_document({"metrics_port": 70_000})
     assert config.metrics_port == 0
     assert problems == ("configuration field metrics_port: must be at most 65535, not 70000; using 0",)
+
+
+def test_switches_are_true_or_false_as_words_too() -> None:
+    as_words, problems = RuntimeConfig.from_document({"oip_rest_socket": "True", "oip_grpc_socket": "false"})
+    assert (as_words.oip_rest_socket, as_words.oip_grpc_socket, problems) == (True, False, ())
+    assert RuntimeConfig.from_document({"oip_rest_socket": True})[0] == as_words
