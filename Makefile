@@ -7,7 +7,7 @@ ARGS   ?=
 export ORT_DISABLE_TELEMETRY := 1
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 
-.PHONY: help demo test lint format bench bench-telemetry bench-ingest lock clean
+.PHONY: help demo test lint format bench bench-telemetry bench-ingest bench-serving lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | sort | column -t -s "$$(printf '\t')"
@@ -27,10 +27,13 @@ format: $(VENV)/.dev ## put the sources into their canonical form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-telemetry bench-ingest ## every benchmark, one after the other
+bench: bench-telemetry bench-ingest bench-serving ## every benchmark, one after the other
 
 bench-telemetry: $(VENV)/.dev ## cost of recording a prediction on the device
 	$(BIN)/python tests/benchmarks/bench_telemetry.py $(ARGS)
+
+bench-serving: $(VENV)/.dev ## latency, throughput, swaps, idle cost of the fast path; ARGS=--peers for others beside it
+	$(BIN)/python tests/benchmarks/bench_serving.py $(ARGS)
 
 bench-ingest: $(VENV)/.dev ## messages a second into the fleet store
 	$(BIN)/python tests/benchmarks/bench_ingest.py $(ARGS)
@@ -61,4 +64,6 @@ $(VENV)/.dev: $(VENV)/.python pyproject.toml requirements.lock
 	@# Silero VAD's package declares PyTorch; the tests need nothing but the ONNX file inside. tritonclient declares a
 	@# protobuf and ml-dtypes that are older than everybody else's; it works with these.
 	@$(PIP_INSTALL) --no-deps silero-vad==6.2.3 tritonclient==2.73.0
+	@# Likewise RapidOCR's and OpenCV: the serving benchmark wants its classifier.
+	@$(PIP_INSTALL) --no-deps rapidocr-onnxruntime==1.4.4
 	@touch $@ $(VENV)/.demo

@@ -41,6 +41,9 @@ log = logging.getLogger("edge_component")
 
 OUTBOX_FOLDER = "outbox"
 CONFIGURATION_BYTES_MAX = 65_536
+SWITCH_INTERVAL_S = 0.0001
+"""After which a thread that computes in Python gives way to one that has a request. With the interpreter's 5 ms, counting
+telemetry or loading a model made every hundredth request wait for milliseconds (measured); with this, a tenth of that."""
 NUCLEUS_WAIT_S = 2.0
 """How long the start waits for the nucleus's configuration; the models are served without it, with the defaults."""
 
@@ -58,6 +61,7 @@ def main() -> int:
 
 def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Put the runtime together, run it, stop it."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     arguments.work.mkdir(parents=True, exist_ok=True)
     nucleus = connect_nucleus(environment)
     document = configuration_document(nucleus, arguments.config)

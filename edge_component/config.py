@@ -44,6 +44,8 @@ class RuntimeConfig:
         channels_max: open channels of one connection.
         channel_bytes_max: shared memory of one channel.
         run_s_max: after which a run without a deadline of its own is stopped.
+        follow_run_us_max: a client whose requests run no longer than this is served on the core where it runs (see
+            serving/core_follower.py); 0 leaves every thread to the scheduler.
         fault_deadline_s: a run stopped by a deadline of at least this counts against the model on probation.
         metrics_port: of 127.0.0.1, for Prometheus; 0 for none.
         metrics_socket: 1 for ``metrics.sock`` in the work folder, with the access of the prediction sockets.
@@ -83,6 +85,7 @@ class RuntimeConfig:
     channels_max: int = 16
     channel_bytes_max: int = 256_000_000
     run_s_max: float = 60.0
+    follow_run_us_max: int = 500
     fault_deadline_s: float = 1.0
     metrics_port: int = 0
     metrics_socket: int = 0

@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_component.client.errors import InputError, ProtocolError
-from edge_component.contracts.fastpath import REQUEST_HEAD, Kind, Opened, Region, shape_problem
+from edge_component.contracts.fastpath import ANSWER_HEAD, REQUEST_HEAD, Kind, Opened, Region, shape_problem
 from edge_component.contracts.heartbeat import ModelRef
 
 Array = NDArray[np.generic]
-REQUEST = int(Kind.REQUEST)
+CHANGING = struct.Struct("<II")
+"""Of a request's head, what differs from one request of the same shapes to the next: sequence and deadline_us."""
+CHANGING_AT = 4
 
 
 class TooSmallError(Exception):
@@ -30,10 +32,10 @@ class TooSmallError(Exception):
 
 @dataclass(slots=True)
 class _Written:
-    """What was last written into one slot: each input's name, dtype and view, and their packed dimensions."""
+    """What was last written into one slot: each input's name, dtype and view; and the message that asks for it."""
 
-    views: tuple[tuple[str, np.dtype[np.generic], Array], ...] = ()
-    dimensions: bytes | None = None
+    views: tuple[tuple[str, np.dtype[np.generic], Array], ...]
+    message: bytearray
 
 
 @dataclass(slots=True)
@@ -57,12 +59,13 @@ class Channel:
         self._memory = mmap.mmap(descriptor, opened.size_bytes)
         self._dtypes = tuple(np.dtype(region.spec.dtype) for region in opened.inputs)
         self._ranks = tuple(len(region.spec.shape) for region in opened.outputs)
-        self._written = [_Written() for _ in range(opened.slot_count)]
+        self._written: list[_Written | None] = [None] * opened.slot_count
         self._read = [_Read() for _ in range(opened.slot_count)]
-        self.answer_dimensions = struct.Struct(f"<{sum(self._ranks)}I")
+        self._answer_dimensions = struct.Struct(f"<{sum(self._ranks)}I")
+        self.answer_bytes = ANSWER_HEAD.size + self._answer_dimensions.size
 
-    def write(self, inputs: Mapping[str, ArrayLike], sequence: int, deadline_us: int) -> bytes:
-        """Copy the inputs into the request's slot; returns the message to send.
+    def write(self, inputs: Mapping[str, ArrayLike], sequence: int, deadline_us: int) -> bytearray:
+        """Copy the inputs into the request's slot; returns the message to send, good until the slot's next request.
 
         An input that *is* the slot's own view (see :meth:`input_views`) is there already.
 
@@ -72,7 +75,7 @@ class Channel:
         """
         slot = sequence % self._slot_count
         written = self._written[slot]
-        if written.dimensions is None or len(inputs) != self._input_count:
+        if written is None or len(inputs) != self._input_count:
             written = self._write_anew(inputs, slot)
         else:
             for name, dtype, view in written.views:
@@ -84,38 +87,45 @@ class Channel:
                 else:
                     written = self._write_anew(inputs, slot)
                     break
-        return REQUEST_HEAD.pack(REQUEST, slot, self._number, sequence, deadline_us) + (written.dimensions or b"")
+        message = written.message
+        CHANGING.pack_into(message, CHANGING_AT, sequence, deadline_us)
+        return message
 
     def input_views(self, sequence: int) -> dict[str, Array]:
         """Where the inputs of the request with that sequence number lie, in the shapes written last; empty before."""
-        shaped = next((written for written in self._written if written.views), None)
-        if shaped is None:
-            return {}
         slot = sequence % self._slot_count
-        if not self._written[slot].views:
-            self._written[slot] = self._map_inputs(tuple(view for _, _, view in shaped.views), slot)
-        return {name: view for name, _, view in self._written[slot].views}
+        written = self._written[slot]
+        if written is None:
+            shaped = next((each for each in self._written if each is not None), None)
+            if shaped is None:
+                return {}
+            written = self._map_inputs(tuple(view for _, _, view in shaped.views), slot)
+        return {name: view for name, _, view in written.views}
 
-    def read(self, dimensions: bytes | bytearray, sequence: int, *, copy: bool) -> dict[str, Array]:
-        """The outputs of the answer to ``sequence``, whose packed dimensions came with it.
+    def read(self, message: bytes | bytearray, sequence: int, *, copy: bool) -> dict[str, Array]:
+        """The outputs of the answer to ``sequence``, whose message this is.
 
         Raises:
             ProtocolError: an output would lie outside of its region.
         """
         slot = sequence % self._slot_count
         known = self._read[slot]
+        dimensions = message[ANSWER_HEAD.size : self.answer_bytes]
         if known.dimensions != dimensions:
             known = self._read[slot] = self._map_outputs(bytes(dimensions), slot)
-        if copy:
-            return {name: view.copy() for name, view in known.views}
-        return dict(known.views)
+        if not copy:
+            return dict(known.views)
+        outputs = {}
+        for name, view in known.views:  # a loop: a comprehension would cost a call
+            outputs[name] = view.copy()
+        return outputs
 
     def _write_anew(self, inputs: Mapping[str, ArrayLike], slot: int) -> _Written:
         """Other shapes than before, or something that must be converted."""
         if len(inputs) != self._input_count:
             self._refuse_names(inputs)
         arrays = tuple(self._array(index, region, inputs) for index, region in enumerate(self.opened.inputs))
-        written = self._written[slot] = self._map_inputs(arrays, slot)
+        written = self._map_inputs(arrays, slot)
         for (_, _, view), array in zip(written.views, arrays, strict=True):
             view[...] = array
         return written
@@ -128,10 +138,13 @@ class Channel:
                 raise InputError(problem, "input-shape", "Give the shape that the model takes; -1 is any size.")
             views.append((region.spec.name, dtype, self._map(region, array.shape, slot)))
         sizes = [size for array in arrays for size in array.shape]
-        return _Written(tuple(views), struct.pack(f"<{len(sizes)}I", *sizes))
+        head = REQUEST_HEAD.pack(Kind.REQUEST, slot, self._number, 0, 0)
+        written = _Written(tuple(views), bytearray(head + struct.pack(f"<{len(sizes)}I", *sizes)))
+        self._written[slot] = written
+        return written
 
     def _map_outputs(self, dimensions: bytes, slot: int) -> _Read:
-        sizes = iter(self.answer_dimensions.unpack(dimensions))
+        sizes = iter(self._answer_dimensions.unpack(dimensions))
         views: list[tuple[str, Array]] = []
         for region, rank in zip(self.opened.outputs, self._ranks, strict=True):
             shape = tuple(next(sizes) for _ in range(rank))

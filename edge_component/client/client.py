@@ -77,7 +77,9 @@ class Client:
         ends_at_s = time.monotonic() + allowed_s
         with self._lock:
             try:
-                connection = self._connected(allowed_s)
+                connection = self._connection
+                if connection is None or connection.wait_s != allowed_s:
+                    connection = self._connected(allowed_s)
                 return connection.predict(model, inputs, allowed_s, copy=copy)
             except ANSWERED:
                 raise

@@ -26,14 +26,14 @@ class Connection:
     """A connected, greeted socket and the channels opened on it."""
 
     def __init__(self, socket_path: Path, wait_s: float) -> None:
-        """Connect and agree on a protocol version.
+        """Connect and agree on a protocol version; ``wait_s`` is then what every wait is bounded by.
 
         Raises:
             OSError: nobody listens, or it went away.
             ClientError: the runtime refused the connection.
         """
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._wait_s = 0.0
+        self.wait_s = 0.0
         self._conversation = Conversation()
         self._buffer = bytearray(MESSAGE_BYTES_MAX)
         try:
@@ -55,13 +55,13 @@ class Connection:
 
     def wait_at_most(self, wait_s: float) -> None:
         """Bound every wait from now on; ``TimeoutError``'s kin (``BlockingIOError``) is raised beyond."""
-        if wait_s == self._wait_s:
+        if wait_s == self.wait_s:
             return
         whole_s = int(wait_s)
         limit = struct.pack("@ll", whole_s, max(int((wait_s - whole_s) * 1_000_000), 1))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        self._wait_s = wait_s
+        self.wait_s = wait_s
 
     def predict(self, model: str, inputs: Mapping[str, ArrayLike], left_s: float, *, copy: bool) -> Answer:
         """One request.
@@ -104,7 +104,7 @@ class Connection:
             result: Result = done.value
             return result
 
-    def _exchange(self, message: bytes) -> Received:
+    def _exchange(self, message: bytes | bytearray) -> Received:
         with suppress(BrokenPipeError):  # turned away before we could say anything: why is what waits to be read
             self._socket.send(message)
         return receive(self._socket)

@@ -40,6 +40,7 @@ CLIENT_NAME = "python"
 REOPENS_MAX = 8
 """Channels opened anew for one request: each is a swap to other tensors, or an answer that outgrew its room."""
 ANSWER = int(Kind.ANSWER)
+_new_tuple = tuple.__new__  # what ``Answer(...)`` comes down to, without a function around it
 ASK_AGAIN = ("stale-channel", "answer-too-large", "unknown-channel")
 
 
@@ -51,7 +52,7 @@ class Received(NamedTuple):
 
 
 Result = TypeVar("Result")
-Steps = Generator[bytes, Received, Result]
+Steps = Generator[bytes | bytearray, Received, Result]
 """Yields what to send, is sent what came back, returns its result."""
 
 
@@ -160,7 +161,7 @@ class Conversation:
         channel = self.channels.get(model)
         return channel.input_views(self._sequence + 1) if channel is not None else {}
 
-    def request(self, channel: Channel, inputs: Mapping[str, ArrayLike], left_s: float) -> bytes:
+    def request(self, channel: Channel, inputs: Mapping[str, ArrayLike], left_s: float) -> bytes | bytearray:
         """Write the inputs into shared memory; returns the message that asks for the answer.
 
         Raises:
@@ -185,12 +186,11 @@ class Conversation:
         _, flags, _, sequence, generation, run_us = ANSWER_HEAD.unpack_from(message)
         if sequence != self._sequence:
             raise ProtocolError(f"the runtime answered request {sequence}, not {self._sequence}", "protocol-violation")
-        dimensions_end = ANSWER_HEAD.size + channel.answer_dimensions.size
         if flags & MODEL_NAMED:
-            named = from_bytes(bytes(message[dimensions_end:size]), MESSAGE_BYTES_MAX)
+            named = from_bytes(bytes(message[channel.answer_bytes : size]), MESSAGE_BYTES_MAX)
             channel.models[generation] = ModelRef.read(named, "model")
-        outputs = channel.read(message[ANSWER_HEAD.size : dimensions_end], sequence, copy=copy)
-        return Answer(outputs, channel.models[generation], run_us)
+        outputs = channel.read(message, sequence, copy=copy)
+        return _new_tuple(Answer, (outputs, channel.models[generation], run_us))
 
 
 def _failure(message: bytes) -> Exception:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from edge_component.contracts.fastpath import Region
 from edge_component.inference.deadline import Leash
-from edge_component.inference.errors import RunDeadlineError, RunFailedError
+from edge_component.inference.errors import RequestError, RunDeadlineError, RunFailedError
 from edge_component.inference.router import ActiveModel
 from edge_component.inference.session import Array, refuse_nan
 from edge_component.serving.detoured import Memory, copied_in, packed_dimensions
@@ -78,29 +78,27 @@ class Binding:
         settled = self._settled
         if settled is None:
             return self._run_unsettled(leash, allowed_s)
-        try:
-            self._compute(leash, allowed_s)
-        except RunFailedError:
-            if self._shapes_are_fixed:
-                raise
-            self._settled, self._may_settle = None, False
-            return self._run_unsettled(leash, allowed_s)
-        return settled
-
-    def _compute(self, leash: Leash, allowed_s: float) -> None:
         leash.start(allowed_s)
         try:
             self._run(leash.options)
         except Exception as error:  # onnxruntime raises a dozen unrelated classes from C++
-            if leash.end():
-                raise RunDeadlineError(f"stopped after {allowed_s:g} s") from error
-            raise RunFailedError(f"ONNX Runtime failed in mid-run: {str(error)[:300]}") from error
+            failure = _failure(error, leash, allowed_s)
+            if self._shapes_are_fixed or isinstance(failure, RunDeadlineError):
+                raise failure from error
+            self._settled, self._may_settle = None, False
+            return self._run_unsettled(leash, allowed_s)
         leash.end()
+        return settled
 
     def _run_unsettled(self, leash: Leash, allowed_s: float) -> Outputs:
         for region in self._layout.outputs:
             self._io.bind_output(region.spec.name, "cpu")
-        self._compute(leash, allowed_s)
+        leash.start(allowed_s)
+        try:
+            self._run(leash.options)
+        except Exception as error:  # as in run
+            raise _failure(error, leash, allowed_s) from error
+        leash.end()
         outputs = {
             region.spec.name: copied_in(self._memory, region, value.numpy(), self._slot)
             for region, value in zip(self._layout.outputs, self._io.get_outputs(), strict=True)
@@ -118,6 +116,13 @@ class Binding:
             address = self._memory.address(region, self._slot)
             self._io.bind_output(name, "cpu", 0, view.dtype.type, view.shape, address)
         self._settled = views, packed_dimensions(views)
+
+
+def _failure(error: Exception, leash: Leash, allowed_s: float) -> RequestError:
+    """What a run that raised has ended in; ends the leash."""
+    if leash.end():
+        return RunDeadlineError(f"stopped after {allowed_s:g} s")
+    return RunFailedError(f"ONNX Runtime failed in mid-run: {str(error)[:300]}")
 
 
 def bound_run(ort_session: Any, io: Any) -> Callable[[Any], None]:  # noqa: ANN401 - onnxruntime ships no types

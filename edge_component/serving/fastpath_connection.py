@@ -44,6 +44,7 @@ from edge_component.inference.errors import (
 )
 from edge_component.inference.router import ActiveModel, Route, Router
 from edge_component.serving.channel import Channel
+from edge_component.serving.core_follower import LOOK_EVERY_COUNT, CoreFollower, ProcessorOf, peer_process_id
 from edge_component.serving.failures import speaks_against_the_model
 from edge_component.serving.layout import Layout, plan_layout
 from edge_component.telemetry_sink import TelemetrySink, Tensors
@@ -79,12 +80,17 @@ class FastpathConnection:
         self._opened_count = 0
         self._buffer = bytearray(MESSAGE_BYTES_MAX + 1)
         self._sink_failed = False
+        self._follower: CoreFollower | None = None
+        self._until_look_count = 1
         self._longest_us = int(serving.config.run_s_max * 1_000_000)
 
     def serve(self) -> None:
         """Greet, then answer until the client hangs up or breaks the protocol."""
+        processor: ProcessorOf | None = None
         try:
-            if self._greet():
+            hello = self._greet()
+            if hello is not None:
+                processor = self._follow(hello)
                 while self._next():
                     pass
         except OSError as error:
@@ -94,21 +100,34 @@ class FastpathConnection:
                 channel.close()
             self._channels.clear()
             self._socket.close()
+            if processor is not None:
+                processor.close()
 
-    def _greet(self) -> bool:
+    def _greet(self) -> Hello | None:
         try:
             _, document = unpack_control(self._receive(), Kind.HELLO)
             hello = Hello.read(document)
         except (ContractError, ProtocolViolationError) as error:
-            return self._refuse(ProtocolViolationError(f"the first message must be a hello: {error}"))
+            self._refuse(ProtocolViolationError(f"the first message must be a hello: {error}"))
+            return None
         shared = set(hello.versions) & set(VERSIONS)
         if not shared:
-            return self._refuse(
+            self._refuse(
                 UnsupportedProtocolError(f"the client speaks {list(hello.versions)}, the runtime {list(VERSIONS)}")
             )
+            return None
         welcome = Welcome(max(shared), self._serving.runtime_version, os.getpid())
         self._socket.send(pack_control(Kind.WELCOME, welcome.to_document()))
-        return True
+        return hello
+
+    def _follow(self, hello: Hello) -> ProcessorOf | None:
+        """Serve the client on its own core from now on, where that is worth it and the client says which thread it is."""
+        config = self._serving.config
+        if hello.thread_id is None or not config.follow_run_us_max or config.intra_op_threads > 1:
+            return None
+        processor = ProcessorOf(peer_process_id(self._socket), hello.thread_id)
+        self._follower = CoreFollower(processor, config.follow_run_us_max)
+        return processor
 
     def _receive(self) -> memoryview:
         size = self._socket.recv_into(self._buffer)
@@ -128,7 +147,7 @@ class FastpathConnection:
             return self._refuse(ProtocolViolationError(f"a message of more than {MESSAGE_BYTES_MAX} bytes"))
         return self._control(size)
 
-    def _answer(self, size: int) -> None:
+    def _answer(self, size: int) -> None:  # noqa: PLR0915 - in one piece: each part made a function costs what a look-up does
         """The hot path: every line here is paid for by every request."""
         started_ns = perf_counter_ns()
         buffer = self._buffer
@@ -157,7 +176,10 @@ class FastpathConnection:
             finally:
                 gate.leave()
             run_us = (perf_counter_ns() - started_ns) // 1000
-            reply = self._reply(channel, active, sequence, run_us, packed)
+            generation = active.generation
+            reply = ANSWER_HEAD.pack(ANSWER, 0, number, sequence, generation, run_us) + packed
+            if channel.named_generation != generation:
+                reply = self._named(channel, active, reply)
             channel.tally.answered_count += 1
         except DeviceError as failure:
             run_us = (perf_counter_ns() - started_ns) // 1000
@@ -173,13 +195,16 @@ class FastpathConnection:
         else:
             self._record(active, inputs, outputs, run_us, code)
             self._socket.send(reply)
+        self._until_look_count -= 1
+        if not self._until_look_count:
+            self._until_look_count = LOOK_EVERY_COUNT
+            if self._follower is not None:
+                self._follower.look(run_us)
 
-    def _reply(self, channel: Channel, active: ActiveModel, sequence: int, run_us: int, dimensions: bytes) -> bytes:
-        if channel.named_generation == active.generation:
-            return ANSWER_HEAD.pack(ANSWER, 0, channel.number, sequence, active.generation, run_us) + dimensions
+    def _named(self, channel: Channel, active: ActiveModel, reply: bytes) -> bytes:
+        """The first answer of another generation, with its model's name."""
         channel.named_generation = active.generation
-        head = ANSWER_HEAD.pack(ANSWER, MODEL_NAMED, channel.number, sequence, active.generation, run_us)
-        return head + dimensions + to_bytes(active.ref.to_document())
+        return reply[:1] + bytes((MODEL_NAMED,)) + reply[2:] + to_bytes(active.ref.to_document())
 
     def _record(
         self, active: ActiveModel | None, inputs: Tensors, outputs: Tensors, run_us: int, code: str | None

@@ -9,7 +9,7 @@ import gc
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from edge_component.client import Client, ClientError
 from tests.benchmarks.serving.models import BenchModel
+from tests.benchmarks.serving.peers import peer_side
 
 Ask = Callable[[], object]
-SidesOf = Callable[[BenchModel], dict[str, Ask]]
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Load:
     durations_us: list[float] = field(default_factory=list)
 
 
-def ask_until_told(pipe: Connection, socket_path: Path, more_sides: SidesOf | None) -> None:
+def ask_until_told(pipe: Connection, socket_path: Path, peers: Mapping[str, str]) -> None:
     """The process's main: rounds in, results out, until the pipe closes."""
     gc.collect()
     gc.freeze()
-    asker = Asker(socket_path, more_sides)
+    asker = Asker(socket_path, peers)
     while True:
         try:
             wanted = pipe.recv()
@@ -73,10 +73,10 @@ def ask_until_told(pipe: Connection, socket_path: Path, more_sides: SidesOf | No
 class Asker:
     """Sides are made once for each model and kept."""
 
-    def __init__(self, socket_path: Path, more_sides: SidesOf | None) -> None:
+    def __init__(self, socket_path: Path, peers: Mapping[str, str]) -> None:
         self._client = Client(socket_path, deadline_s=10)
         self._doorbell = Doorbell()
-        self._more_sides = more_sides
+        self._peers = peers
         self._sides: dict[str, dict[str, Ask]] = {}
 
     def latency(self, wanted: LatencyRound) -> dict[str, NDArray[np.float64]]:
@@ -88,7 +88,7 @@ class Asker:
             for name, ask in sides.items():
                 for _ in range(3):  # the first requests after another side find cold caches
                     ask()
-                kept[name] += durations_ns(ask, wanted.model.request_count)
+                kept[name] += durations_ns(ask, self._count(name, wanted.model))
         return {name: np.array(durations) / 1000 for name, durations in kept.items()}
 
     def load(self, wanted: LoadRound) -> Load:
@@ -114,6 +114,10 @@ class Asker:
                 seen.durations_us.append((now_s - before_s) * 1e6)
         return seen
 
+    def _count(self, side: str, model: BenchModel) -> int:
+        """Requests of a block; fewer for peers, which take a hundred times as long."""
+        return max(model.request_count // 20, 2) if side in self._peers else model.request_count
+
     def _settle(self, core: int | None) -> None:
         cores = {core} if core is not None else set(range(os.cpu_count() or 1))
         os.sched_setaffinity(0, cores)
@@ -121,7 +125,7 @@ class Asker:
 
     def _sides_of(self, model: BenchModel) -> dict[str, Ask]:
         if model.name not in self._sides:
-            more = self._more_sides(model) if self._more_sides else {}
+            more = {name: peer_side(name, address, model) for name, address in self._peers.items()}
             self._sides[model.name] = {
                 **raw_sides(model),
                 "doorbell": self._doorbell.ring,

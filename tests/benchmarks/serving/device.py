@@ -61,6 +61,28 @@ class Device:
         bundle.archive.unlink()
         return took_s
 
+    def swap_until(
+        self,
+        model: BenchModel,
+        from_s: float,
+        until_s: float,
+        count: int,
+        spans: list[tuple[float, float]],
+        at_s: float,
+    ) -> None:
+        """Up to ``count`` swaps, evenly spread over some seconds after ``at_s`` (monotonic).
+
+        ``spans`` gets when each began and ended.
+        """
+        for number in range(count):
+            due_s = at_s + from_s + (until_s - from_s) * number / count
+            time.sleep(max(due_s - time.monotonic(), 0))
+            if time.monotonic() > at_s + until_s - 1:
+                return
+            began_s = time.monotonic()
+            self.swap(model)
+            spans.append((began_s, time.monotonic()))
+
     def stop(self) -> None:
         if self.runtime is not None:
             self.runtime.terminate()

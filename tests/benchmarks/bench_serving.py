@@ -1,0 +1,220 @@
+"""What the fast path costs: added latency, throughput, swaps, idle cost, start.
+
+Question: how far is a prediction through the runtime, with everything switched on, from the same prediction in process,
+and from the floor that crossing to another process has?
+
+Method. The runtime is the real process over signed bundles: router, admission, deadlines and telemetry are on, and the
+tabular model's 31 columns are counted (serving/device.py). One other process asks (serving/asker.py). In each round it
+goes round the sides in blocks of about 10 ms: ``session.run`` in process (*raw*; also with everything bound beforehand),
+a bare one-byte ping-pong with a third process over a socket pair of the same kind (*doorbell*, the floor), the fast path,
+and the peers if asked for. So whatever else the machine does falls on all of them.
+
+- *added* is fast path - raw, *beyond* is fast path - raw - doorbell, each from one round's p50 (or p99); reported is the
+  median over rounds.
+- *one core*: asker and doorbell partner are pinned to one core; the runtime is not told, its connection's thread follows
+  its client by itself. *scheduler*: nobody is pinned.
+- A loaded machine has slower caches and busier cores, for raw as well. Rounds are ranked by raw's p50 (which the path has
+  no part in), and the bars are taken from the quietest quarter; the table shows all rounds beside it.
+- Throughput: 1 and 4 asking processes, alternating.
+- Swaps: 20 activations of a next version, each through signature, trial and golden test, under the load of one asker
+  that is not pinned; p99 of requests that ended during an activation against that before the first.
+- Start: from starting the process over a work folder with three models to the first answer. Idle: PSS, and processor
+  time of all threads, with the tabular model loaded.
+- Peers serve the same models over their own protocols (serving/peers.py); each is installed into its own environment
+  below ``--peers-cache`` on first use.
+
+Run ``python tests/benchmarks/bench_serving.py [--rounds N] [--models mlp,vad,vis] [--peers]``. The last line is JSON.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from tests.benchmarks.serving import peers
+from tests.benchmarks.serving.asker import LatencyRound, Load, p50_p99
+from tests.benchmarks.serving.askers import Askers, load_together
+from tests.benchmarks.serving.device import Device, device, idle_of, start_to_first_answer_s
+from tests.benchmarks.serving.models import BenchModel, bench_models, tabular
+
+PLACEMENTS = {"one core": 1, "scheduler": None}
+BLOCKS = 5
+BASE_SIDES = ("raw", "raw, bound", "doorbell", "fast path")
+
+
+@dataclass
+class Rounds:
+    """p50 and p99 in µs of each round, by side."""
+
+    by_side: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+    def add(self, durations: Mapping[str, Sequence[float]]) -> None:
+        for side, values in durations.items():
+            self.by_side.setdefault(side, []).append(p50_p99(values))
+
+    def quiet(self) -> "Rounds":
+        """The quarter in which raw was fastest."""
+        raw = [p50 for p50, _ in self.by_side["raw"]]
+        chosen = sorted(range(len(raw)), key=raw.__getitem__)[: max(len(raw) // 4, 3)]
+        return Rounds({side: [values[index] for index in chosen] for side, values in self.by_side.items()})
+
+    def p50(self, side: str) -> float:
+        return statistics.median(p50 for p50, _ in self.by_side[side])
+
+    def added(self, side: str, at: int = 0, minus: Sequence[str] = ("raw",)) -> float:
+        """Median over rounds of what a side takes more than the others together; ``at`` 0 is p50, 1 is p99."""
+        columns = [self.by_side[name] for name in minus]
+        rows = zip(self.by_side[side], *columns, strict=True)
+        return statistics.median(mine[at] - sum(other[at] for other in others) for mine, *others in rows)
+
+    def beyond(self, side: str = "fast path") -> float:
+        return self.added(side, minus=("raw", "doorbell"))
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    models = [model for model in bench_models() if model.name in arguments.models.split(",")]
+    bars: list[dict[str, object]] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        served = stack.enter_context(device(folder, models))
+        addresses = stack.enter_context(peers.running(arguments.peers_cache, models)) if arguments.peers else {}
+        askers = stack.enter_context(Askers(served.socket_path, 4, addresses))
+        bars += latency(askers, models, arguments.rounds)
+        bars += throughput(askers, models, max(arguments.rounds // 4, 3))
+        bars += swaps(askers, served, models)
+        askers.close()
+        bars += start_and_idle(served, folder)
+    print(json.dumps({"bench": "serving", "bars": bars}))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--models", default="mlp,vad,vis")
+    parser.add_argument("--peers", action="store_true", help="MLServer, BentoML, LitServe and FastAPI beside it")
+    parser.add_argument("--peers-cache", type=Path, default=Path(".edgewright/bench-peers"))
+    return parser.parse_args()
+
+
+def latency(askers: Askers, models: Sequence[BenchModel], rounds: int) -> list[dict[str, object]]:
+    bars = []
+    print("| model | placement | side | p50 µs | added p50 / p99 µs | beyond the doorbell | quiet quarter |")
+    print("|---|---|---|---|---|---|---|")
+    for placement, core in PLACEMENTS.items():
+        for model in models:
+            measured = Rounds()
+            wanted = LatencyRound(model, core, BLOCKS)
+            askers.first.ask(wanted)  # opens channels, warms up, lets the runtime find its client's core
+            for _ in range(rounds):
+                measured.add(askers.first.ask(wanted))
+            print_latency(model, placement, measured)
+            bars += latency_bars(model, placement, measured.quiet())
+    return bars
+
+
+def print_latency(model: BenchModel, placement: str, measured: Rounds) -> None:
+    quiet = measured.quiet()
+    for side in measured.by_side:
+        line = f"| {model.title} | {placement} | {side} | {measured.p50(side):.1f} |"
+        if side in ("raw", "raw, bound", "doorbell"):
+            line += f" | | {quiet.p50(side):.1f} |"
+        else:
+            line += f" +{measured.added(side):.1f} / +{measured.added(side, 1):.1f} | {measured.beyond(side):+.1f} |"
+            line += f" +{quiet.added(side):.1f} / +{quiet.added(side, 1):.1f}, {quiet.beyond(side):+.1f} beyond |"
+        print(line, flush=True)
+
+
+def latency_bars(model: BenchModel, placement: str, quiet: Rounds) -> list[dict[str, object]]:
+    where = placement.replace(" ", "_")
+    bars = [at_most(f"fastpath_{model.name}_beyond_floor_{where}", quiet.beyond(), "us", model.beyond_floor_us)]
+    if placement == "one core":
+        bars.append(at_most(f"fastpath_{model.name}_added_one_core", quiet.added("fast path"), "us", model.one_core_us))
+    return bars
+
+
+def throughput(askers: Askers, models: Sequence[BenchModel], rounds: int) -> list[dict[str, object]]:
+    bars = []
+    print("\n| model | requests/s, 1 client | 4 clients | ratio |\n|---|---|---|---|")
+    for model in models:
+        pairs = [(rate(askers, model, 1), rate(askers, model, 4)) for _ in range(rounds)]
+        one, four = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratio = statistics.median(many / single for single, many in pairs)
+        print(f"| {model.title} | {one:,.0f} | {four:,.0f} | {ratio:.2f} |", flush=True)
+        if model.name == "vis":
+            bars.append(at_least("fastpath_vis_4_clients_over_1", ratio, "ratio", 1.8))
+    return bars
+
+
+def rate(askers: Askers, model: BenchModel, count: int, seconds: float = 1.5) -> float:
+    loads = load_together(askers.all[:count], model, seconds)
+    return sum(load.answered_count for load in loads) / seconds
+
+
+def swaps(askers: Askers, served: Device, models: Sequence[BenchModel], count: int = 20) -> list[dict[str, object]]:
+    bars = []
+    print("\n| model | steady p99 µs | p99 during 20 swaps | failed of |\n|---|---|---|---|")
+    seconds = 3.0 + count * 1.5
+    for model in models:
+        spans: list[tuple[float, float]] = []
+        swap = partial(served.swap_until, model, 3.0, seconds, count, spans)
+        (load,) = load_together(askers.all[:1], model, seconds, meanwhile=swap)
+        steady, during = split_by(load, spans)
+        ratio = p50_p99(during)[1] / p50_p99(steady)[1]
+        print(
+            f"| {model.title} | {p50_p99(steady)[1]:.0f} | {p50_p99(during)[1]:.0f} ({ratio:.1f} times) | "
+            f"{len(load.failures)} of {load.answered_count:,}, {len(spans)} swaps, {len(load.versions)} versions |",
+            flush=True,
+        )
+        bars.append(at_most(f"swap_{model.name}_p99_over_steady", ratio, "ratio", 2.0))
+        bars.append(at_most(f"swap_{model.name}_failed", len(load.failures), "count", 0))
+    return bars
+
+
+def split_by(load: Load, spans: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """Durations before the first swap, and those of requests that ended during one."""
+    first = spans[0][0]
+    pairs = list(zip(load.ended_at_s, load.durations_us, strict=True))
+    steady = [duration for ended, duration in pairs if ended < first]
+    during = [duration for ended, duration in pairs if any(begin <= ended <= end for begin, end in spans)]
+    return steady, during
+
+
+def start_and_idle(served: Device, folder: Path) -> list[dict[str, object]]:
+    served.stop()
+    starts = []
+    for _ in range(5):
+        starts.append(start_to_first_answer_s(served, tabular()))
+        served.stop()
+    alone = folder / "alone"
+    alone.mkdir()
+    with device(alone, [tabular()]) as small:
+        assert small.runtime is not None
+        small.runtime.terminate()  # what activation left behind is not what an idle runtime holds
+        small.start().wait_until_ready()
+        idle = idle_of(small.runtime.process.pid, 10.0)
+    start_s = statistics.median(starts)
+    print(f"\nstart to first answer: {start_s:.2f} s (fastest {min(starts):.2f})")
+    print(f"idle: {idle.pss_mb:.0f} MB PSS, {idle.cpu_percent:.2f} % of a core")
+    return [
+        at_most("start_to_first_answer", start_s, "s", 0.5),
+        at_most("idle_pss", idle.pss_mb, "MB", 60),
+        at_most("idle_cpu", idle.cpu_percent, "percent", 0.5),
+    ]
+
+
+def at_most(name: str, value: float, unit: str, target: float) -> dict[str, object]:
+    return {"name": name, "value": round(value, 2), "unit": unit, "target": f"<= {target:g}", "holds": value <= target}
+
+
+def at_least(name: str, value: float, unit: str, target: float) -> dict[str, object]:
+    return {"name": name, "value": round(value, 2), "unit": unit, "target": f">= {target:g}", "holds": value >= target}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Asking processes and the pipes that drive them."""
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.benchmarks.serving.asker import Load, LoadRound, ask_until_told
+from tests.benchmarks.serving.models import BenchModel
+
+HEAD_START_S = 0.3
+"""Between saying when a load begins and its beginning, so that every process is there in time."""
+
+
+class AskerProcess:
+    """One asking process."""
+
+    def __init__(self, socket_path: Path, peers: Mapping[str, str]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=ask_until_told, args=(theirs, socket_path, dict(peers)), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def ask(self, wanted: object) -> Any:
+        """Have a round done; returns what it saw."""
+        self.pipe.send(wanted)
+        return self.pipe.recv()
+
+    def close(self) -> None:
+        self.pipe.close()
+        self._process.join(10)
+
+
+class Askers:
+    """Several of them; the first is also the one whose latency is measured."""
+
+    def __init__(self, socket_path: Path, count: int, peers: Mapping[str, str]) -> None:
+        self.all = [AskerProcess(socket_path, peers if index == 0 else {}) for index in range(count)]
+
+    @property
+    def first(self) -> AskerProcess:
+        return self.all[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        while self.all:
+            self.all.pop().close()
+
+
+def load_together(
+    askers: Sequence[AskerProcess],
+    model: BenchModel,
+    seconds: float,
+    meanwhile: Callable[[float], None] | None = None,
+) -> list[Load]:
+    """Let them all ask at the same time; ``meanwhile`` is called with the monotonic second at which they begin."""
+    starts_at_s = time.monotonic() + HEAD_START_S
+    for asker in askers:
+        asker.pipe.send(LoadRound(model, starts_at_s, seconds, keep_durations=meanwhile is not None))
+    if meanwhile is not None:
+        other = threading.Thread(target=meanwhile, args=(starts_at_s,))
+        other.start()
+        other.join()
+    return [asker.pipe.recv() for asker in askers]
