@@ -34,6 +34,10 @@ class RuntimeConfig:
         shadow_agreement_min: share of them on which both must lead to the same label.
         pending_starts_max: starts of the runtime that a model on probation may see before it is reverted.
         intra_op_threads: of each ONNX Runtime session.
+        inter_op_threads: of each session; above 1 independent operators are computed at once.
+        spinning: 1 lets these threads burn a processor while they wait, which is a little faster; 0 does not.
+        execution_providers: what to compute on, the most wanted first, such as ``CUDA,CPU``; empty is the CPU.
+        cpu_affinity: processors that the runtime keeps to, such as ``0,2-3``; empty is all of them.
         in_flight_max: requests of one model that are computed at once.
         queue_max: requests of one model that wait for that; more are refused at once (``overloaded``).
         sequences_max: sequences of one model whose state is carried at once.
@@ -75,6 +79,10 @@ class RuntimeConfig:
     shadow_agreement_min: float = 0.95
     pending_starts_max: int = 3
     intra_op_threads: int = 1
+    inter_op_threads: int = 1
+    spinning: int = 0
+    execution_providers: str = ""
+    cpu_affinity: str = ""
     in_flight_max: int = 16
     queue_max: int = 64
     sequences_max: int = 256
@@ -121,9 +129,8 @@ class RuntimeConfig:
 
 MINIMA: Mapping[str, float] = {
     "heartbeat_s": 1, "window_s": 1, "outbox_bytes_max": 65_536, "pending_starts_max": 1,
-    "intra_op_threads": 1, "in_flight_max": 1, "connections_max": 1, "channels_max": 1, "channel_bytes_max": 65_536, "run_s_max": 0.001,
-    "shadow_requests_max": 1,
-    "oip_body_bytes_max": 4_096,
+    "intra_op_threads": 1, "inter_op_threads": 1, "in_flight_max": 1, "connections_max": 1, "channels_max": 1,
+    "channel_bytes_max": 65_536, "run_s_max": 0.001, "shadow_requests_max": 1, "oip_body_bytes_max": 4_096,
 }  # fmt: skip
 """Inclusive; 0 for every number not listed."""
 
@@ -133,7 +140,7 @@ MAXIMA: Mapping[str, float] = {
 }  # fmt: skip
 """Inclusive; none for every number not listed."""
 CHOICES: Mapping[str, tuple[str, ...]] = {"log_format": ("text", "json")}
-IDS = ("socket_group", "socket_users")
+IDS = ("socket_group", "socket_users", "cpu_affinity")
 """Text fields that may also be given as one number."""
 
 

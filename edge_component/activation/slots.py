@@ -21,7 +21,8 @@ from edge_component.clock import Clock
 from edge_component.config import RuntimeConfig
 from edge_component.contracts.heartbeat import ModelRef, ServedModel
 from edge_component.errors import DeviceError, StoreError
-from edge_component.inference.loading import AnnouncingLoader, StoreLoader, session_options
+from edge_component.inference.execution import session_options
+from edge_component.inference.loading import AnnouncingLoader, StoreLoader
 from edge_component.inference.router import Router
 from edge_component.inference.session import Session
 from edge_component.inference.versions import Loaded

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_component.bundles.store import Store
-from edge_component.config import RuntimeConfig
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.manifest import MANIFEST_FILE, MODEL_FILE, Manifest
 from edge_component.errors import StoreDamagedError
+from edge_component.inference.execution import SessionOptions
 from edge_component.inference.golden import load_golden
-from edge_component.inference.session import Session, SessionOptions
+from edge_component.inference.session import Session
 from edge_component.inference.versions import Loaded
 from edge_component.telemetry_sink import TelemetrySink
 
@@ -75,11 +75,6 @@ class AnnouncingLoader:
     def needed_bytes(self, ref: ModelRef) -> int:
         """See :class:`StoreLoader`."""
         return self.loader.needed_bytes(ref)
-
-
-def session_options(config: RuntimeConfig) -> SessionOptions:
-    """How this device computes."""
-    return SessionOptions(config.intra_op_threads)
 
 
 def warm_session(folder: Path, manifest: Manifest, options: SessionOptions) -> Session:

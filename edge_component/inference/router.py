@@ -221,6 +221,15 @@ class Router:
         with self._lock:
             return self._model(name).gate
 
+    def fallbacks(self) -> tuple[str, ...]:
+        """One sentence for each loaded version and execution provider that was preferred and is not what computes."""
+        return tuple(
+            f"{version.ref.name} {version.ref.version}: {reason}"
+            for version, _ in self._candidates()
+            if version.loaded is not None
+            for reason in version.loaded.session.fallbacks
+        )
+
     @property
     def resident_bytes(self) -> int:
         """What all loaded models take, those included that are unloaded but still in use."""

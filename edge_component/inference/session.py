@@ -16,7 +16,6 @@ os.environ.pop("ORT_LOAD_CONFIG_FROM_MODEL", None)
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, Self
@@ -36,6 +35,7 @@ from edge_component.inference.errors import (
     OutputMismatchError,
     RunFailedError,
 )
+from edge_component.inference.execution import SessionOptions, choose_providers
 
 Array = NDArray[np.generic]
 Tensors = Mapping[str, Array]
@@ -55,13 +55,6 @@ def tensor_dtype(dtype: str) -> np.dtype[Any]:
     return np.dtype(STAND_INS.get(dtype, dtype))
 
 
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """How a session computes. ``intra_op_threads``: one is right for small models on a device that does other things."""
-
-    intra_op_threads: int = 1
-
-
 class Session:
     """A loaded graph with the inputs and outputs of its manifest.
 
@@ -69,11 +62,13 @@ class Session:
         inputs, outputs: as the manifest lists them.
         nan_policy: ``accept`` or ``refuse``.
         ort_session: ONNX Runtime's own, for bindings.
+        fallbacks: one sentence for each execution provider that was preferred and is not what computes.
         has_bfloat16: some input or output is of that type, whose arrays hold bits rather than numbers.
     """
 
-    def __init__(self, ort_session: Any, manifest: Manifest) -> None:  # noqa: ANN401 - onnxruntime ships no types
+    def __init__(self, ort_session: Any, manifest: Manifest, fallbacks: tuple[str, ...] = ()) -> None:  # noqa: ANN401 - onnxruntime ships no types
         """Use :meth:`load`."""
+        self.fallbacks = fallbacks
         self.ort_session = ort_session
         self.inputs = manifest.inputs
         self.outputs = manifest.outputs
@@ -93,15 +88,10 @@ class Session:
         """
         if {"string", "bfloat16"} <= {spec.dtype for spec in (*manifest.inputs, *manifest.outputs)}:
             raise UnsupportedTensorError("a model with both string and bfloat16 tensors cannot be served")
-        try:
-            loaded = ort.InferenceSession(
-                str(model_path), _ort_options(options or SessionOptions()), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime raises a dozen unrelated classes from C++
-            raise UnloadableModelError(f"ONNX Runtime {ort.__version__} refuses it: {_first_line(error)}") from error
+        loaded, fallbacks = _load_on_the_best(model_path, options or SessionOptions())
         _check_signature(manifest.inputs, loaded.get_inputs(), "input")
         _check_signature(manifest.outputs, loaded.get_outputs(), "output")
-        return cls(loaded, manifest)
+        return cls(loaded, manifest, fallbacks)
 
     def run(self, inputs: Mapping[str, Array], options: Any = None) -> dict[str, Array]:  # noqa: ANN401 - as above
         """Check the inputs and compute, with ONNX Runtime's run options if there are any; outputs by name.
@@ -210,14 +200,39 @@ def _as_texts(spec: TensorSpec, array: Array) -> Array:
     return texts
 
 
+def _load_on_the_best(model_path: Path, options: SessionOptions) -> tuple[Any, tuple[str, ...]]:
+    """A session on the first provider that takes the model, and why it is not on an earlier one.
+
+    ONNX Runtime's own fall-back is switched off: it prints to standard output, and keeps no reason.
+    """
+    providers = choose_providers(options.providers, ort.get_available_providers())
+    reasons = list(providers.reasons)
+    for index, provider in enumerate(providers.chosen):
+        left = list(providers.chosen[index:])
+        try:
+            session = ort.InferenceSession(str(model_path), _ort_options(options), providers=left, enable_fallback=0)
+        except Exception as error:  # onnxruntime raises a dozen unrelated classes from C++
+            if provider == providers.chosen[-1]:
+                raise UnloadableModelError(
+                    f"ONNX Runtime {ort.__version__} refuses it: {_first_line(error)}"
+                ) from error
+            reasons.append(f"{provider} does not take it: {_first_line(error)}")
+        else:
+            if provider not in session.get_providers():
+                reasons.append(f"{provider} is in this build, and could not be used")
+            return session, tuple(reasons)
+    raise AssertionError("the CPU is always among the providers")
+
+
 def _ort_options(options: SessionOptions) -> Any:  # noqa: ANN401 - onnxruntime ships no types
     chosen = ort.SessionOptions()
     chosen.intra_op_num_threads = options.intra_op_threads
-    chosen.inter_op_num_threads = 1
-    chosen.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    chosen.inter_op_num_threads = options.inter_op_threads
+    parallel = options.inter_op_threads > 1
+    chosen.execution_mode = ort.ExecutionMode.ORT_PARALLEL if parallel else ort.ExecutionMode.ORT_SEQUENTIAL
     chosen.log_severity_level = 4  # its printing goes past our log, partly to standard output
-    chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    chosen.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    for pool in ("intra_op", "inter_op"):
+        chosen.add_session_config_entry(f"session.{pool}.allow_spinning", "1" if options.spinning else "0")
     return chosen
 
 

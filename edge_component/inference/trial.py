@@ -37,6 +37,7 @@ from edge_component.errors import (
     UnsupportedTensorError,
 )
 from edge_component.inference.errors import OutputMismatchError, RequestError, RunFailedError
+from edge_component.inference.execution import SessionOptions
 
 REPORT_BYTES_MAX = 65_536
 START = "load"
@@ -69,13 +70,19 @@ class _Report:
     message: str
 
 
-def run_trial(folder: Path, manifest: Manifest, allowed_s: float) -> None:
+def run_trial(
+    folder: Path,
+    manifest: Manifest,
+    allowed_s: float,
+    options: SessionOptions = SessionOptions(),  # noqa: B008 - frozen
+) -> None:
     """Try a stored bundle in a child process.
 
     Args:
         folder: of the bundle.
         manifest: its own, whose caps hold.
         allowed_s: the caller's remaining time, if shorter than the manifest's cap.
+        options: how it will be computed when it serves; what is tried is what will serve.
 
     Raises:
         TrialFailedError: with phase and cause.
@@ -83,7 +90,7 @@ def run_trial(folder: Path, manifest: Manifest, allowed_s: float) -> None:
     allowed_s = min(allowed_s, manifest.caps.load_timeout_ms / 1000)
     reading, writing = os.pipe()
     child = subprocess.Popen(
-        [sys.executable, "-m", __name__, str(folder), str(writing)],
+        [sys.executable, "-m", __name__, str(folder), str(writing), options.to_text()],
         pass_fds=(writing,),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -162,12 +169,13 @@ def _cause(report: _Report, exit_code: int, allowed_s: float, *, timed_out: bool
 def main(arguments: list[str]) -> int:
     """The child: exit code 0 with a verdict on the pipe, whatever it is."""
     folder, pipe = Path(arguments[0]), int(arguments[1])
+    options = SessionOptions.from_text(arguments[2])
 
     def say(**fields: str) -> None:
         os.write(pipe, json.dumps(fields).encode() + b"\n")
 
     try:
-        _try_model(folder, say)
+        _try_model(folder, options, say)
     except MemoryError:
         say(verdict="failed", code=TrialMemoryError.code, message="the memory cap was reached")
     except DeviceError as error:
@@ -178,7 +186,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _try_model(folder: Path, say: "_Say") -> None:
+def _try_model(folder: Path, options: SessionOptions, say: "_Say") -> None:
     from edge_component.bundles.verification import read_manifest  # noqa: PLC0415 - the child's own imports:
     from edge_component.contracts.manifest import MANIFEST_FILE  # noqa: PLC0415 - the parent needs none of them,
     from edge_component.inference.golden import check_golden, load_golden  # noqa: PLC0415 - and golden imports
@@ -189,7 +197,7 @@ def _try_model(folder: Path, say: "_Say") -> None:
     _cap_processor_time(manifest.caps.load_timeout_ms / 1000)
     golden = load_golden(folder, manifest)
     _cap_memory(manifest.caps.memory_bytes_max)
-    session = Session.load(folder / MODEL_FILE, manifest)
+    session = Session.load(folder / MODEL_FILE, manifest, options)
     say(phase="warm-up")
     golden.ask(session, 0)
     say(phase="golden")

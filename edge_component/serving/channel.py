@@ -93,6 +93,8 @@ class Channel:
         """
         if slot >= self.layout.slot_count:
             raise ProtocolViolationError(f"slot {slot}; the channel has {self.layout.slot_count}")
+        if (active.inputs, active.outputs) != self._tensors:  # by a switch, or by a rule that carries some of them
+            raise StaleChannelError(f"{active.ref.name} {active.ref.version} takes or gives other tensors now")
         if self.tally.generation != active.generation:
             self._follow(active)
         views = self._input_views(slot, dimensions)
@@ -112,9 +114,7 @@ class Channel:
         return int(self._base.ctypes.data) + slot * self.layout.slot_bytes + region.offset
 
     def _follow(self, active: ActiveModel) -> None:
-        """A switch has happened: same tensors, or the client must open anew."""
-        if (active.inputs, active.outputs) != self._tensors:
-            raise StaleChannelError(f"{active.ref.name} {active.ref.version} has other inputs or outputs")
+        """A switch has happened: count for the other one."""
         self._router.close_tally(self.route, self.tally)
         self.tally = self._router.open_tally(self.route, active.generation)
 

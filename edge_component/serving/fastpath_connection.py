@@ -231,9 +231,7 @@ class FastpathConnection:
             return self._refuse(ProtocolViolationError(str(error)))
         except ProtocolViolationError as error:
             return self._refuse(error)
-        except (
-            DeviceError
-        ) as error:  # unknown, unsupported, too large, or not to be loaded: the next message may fare better
+        except DeviceError as error:  # unknown, too large, not to be loaded: the conversation goes on
             self._refuse(error)
         return True
 
