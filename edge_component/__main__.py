@@ -24,6 +24,7 @@ from edge_component.config import RuntimeConfig
 from edge_component.contracts.codec import from_bytes
 from edge_component.contracts.errors import ContractError
 from edge_component.errors import ConfigurationError, DeviceError
+from edge_component.inference.execution import bind_to_cpus
 from edge_component.nucleus_address import NucleusAddress
 from edge_component.nucleus_port import Nucleus
 from edge_component.observability.json_log import TEXT_FORMAT, use_log_format
@@ -68,6 +69,8 @@ def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     config, problems = RuntimeConfig.from_document(document)
     use_log_format(config.log_format)
     totals = ServiceTotals()
+    affinity = bind_to_cpus(config.cpu_affinity)
+    problems += (affinity,) if affinity else ()
     reporting = make_reporting(arguments.work, thing_name(environment), nucleus, config, totals)
     runtime = Runtime(
         RuntimeParts(arguments.work, arguments.trust, arguments.version, config, reporting, problems=problems)

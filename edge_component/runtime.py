@@ -1,42 +1,26 @@
 """The supervisor: puts the parts together, restores what served, opens the doors, and stops in order.
 
 The failures this exists for: a runtime that listens before it can answer (so it restores every model first, and only then
-opens the doors); two runtimes in one work folder (an exclusive lock on ``runtime.lock``); a runtime that ends by itself
+opens the doors); two runtimes in one work folder (core.py holds an exclusive lock); a runtime that ends by itself
 with exit code 0, which Greengrass Lite never starts again (only :meth:`Runtime.stop` ends it, or a crash); and one that
 cannot serve because the nucleus is not there (the nucleus is asked last, and never waited for).
 
 The order of stopping: no new requests, those in flight finish, telemetry keeps what it has, the lock goes.
 """
 
-import fcntl
 import logging
-import os
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edge_component.activation.activator import Activator, ActivatorParts
-from edge_component.activation.intake import Intake
-from edge_component.activation.journal import Journal
-from edge_component.activation.live import LiveRequests
-from edge_component.activation.slots import SlotParts
-from edge_component.bundles.signature import load_trust
-from edge_component.bundles.store import Store
 from edge_component.bundles.verification import Asked
 from edge_component.clock import Clock, SystemClock
 from edge_component.config import RuntimeConfig
 from edge_component.contracts.codec import Document
 from edge_component.contracts.heartbeat import Heartbeat, OutboxState
 from edge_component.contracts.routes import RouteTable
-from edge_component.errors import AlreadyRunningError
-from edge_component.inference.admission import AdmissionLimits
-from edge_component.inference.deadline import DeadlineWatch
-from edge_component.inference.equipment import RuledEquipment
-from edge_component.inference.router import Router, RouterLimits
-from edge_component.inference.routing import Routing
-from edge_component.inference.sequences import SequenceLimits
-from edge_component.inference.shadow import Shadowing
-from edge_component.inference.trial import Trial, run_trial
+from edge_component.core import Core, CoreParts
+from edge_component.inference.trial import Trial
 from edge_component.platform_name import platform_name
 from edge_component.serving.access import socket_access
 from edge_component.serving.admin_server import admin_listener
@@ -48,7 +32,6 @@ from edge_component.telemetry_sink import NullSink, ShieldedSink, TelemetrySink
 
 log = logging.getLogger(__name__)
 
-LOCK_FILE = "runtime.lock"
 TICK_S = 0.5
 STATUS_BYTES_MAX = 60_000
 
@@ -72,7 +55,7 @@ class RuntimeParts:
     config: RuntimeConfig = field(default_factory=RuntimeConfig)
     sink: TelemetrySink = field(default_factory=NullSink)
     clock: Clock = field(default_factory=SystemClock)
-    trial: Trial = run_trial
+    trial: Trial | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -88,40 +71,20 @@ class Runtime:
         self._parts = parts
         self._reasons: tuple[str, ...] = parts.problems
         self._sink = ShieldedSink(parts.sink)
-        self._watch = DeadlineWatch(parts.clock)
-        self._shadowing = Shadowing(self._watch)
-        equipment = RuledEquipment(self._shadowing, sequence_limits(parts.config))
-        self._router = Router(router_limits(parts.config), equipment, parts.clock)
-        self._lock_descriptor = -1
         self._asked_to_stop = threading.Event()
-        self._routing = Routing(parts.work_path, self._router)
-        platform = platform_name()
-        store = Store(parts.work_path)
-        self._activator = Activator(
-            ActivatorParts(
-                SlotParts(
-                    store,
-                    Journal(parts.work_path),
-                    self._router,
-                    self._sink,
-                    parts.clock,
-                    parts.config,
-                    LiveRequests(self._sink.observe),
-                ),
-                Intake(store, load_trust(parts.trust_path)),
-                parts.trial,
-                platform,
-            )
+        self._core = Core(
+            CoreParts(parts.work_path, parts.trust_path, parts.config, self._sink, parts.clock, parts.trial)
         )
-        self.serving = Serving(self._router, self._sink, self._watch, parts.config, parts.version)
+        watch = self._core.inference.watch
+        self.serving = Serving(self._core.router, self._sink, watch, parts.config, parts.version)
         access, problems = socket_access(parts.config)
         self._reasons += problems
         self._doors = (
             fastpath_listener(parts.work_path, self.serving, access),
-            admin_listener(parts.work_path, _Administration(self, self._activator, self._routing, self._sink)),
+            admin_listener(parts.work_path, _Administration(self, self._core, self._sink)),
         )
         self._oip = OipDoors(parts.work_path, self.serving, access)
-        self._identity = identify_process(parts.version, platform, parts.clock.now())
+        self._identity = identify_process(parts.version, platform_name(), parts.clock.now())
 
     def start(self) -> None:
         """Take the work folder, restore what served, then open the doors.
@@ -130,22 +93,17 @@ class Runtime:
             AlreadyRunningError: another process serves from this work folder.
             StoreError, OSError: the work folder cannot be used.
         """
-        self._parts.work_path.mkdir(parents=True, exist_ok=True)
-        self._lock_descriptor = lock_work_folder(self._parts.work_path)
-        self._reasons += self._activator.restore()
-        self._reasons += self._routing.restore()
-        self._watch.start()
+        self._reasons += self._core.start()
         for door in self._doors:
             door.open()
         self._reasons += self._oip.open()
-        log.info("serving %s from %s", self._router.names() or "no model yet", self._parts.work_path)
+        log.info("serving %s from %s", self._core.router.names() or "no model yet", self._parts.work_path)
 
     def run(self) -> None:
         """Watch over probations until :meth:`ask_to_stop`; returns then, and only then."""
         while not self._asked_to_stop.wait(TICK_S):
             try:
-                self._activator.tick()
-                self._router.tick()
+                self._core.tick()
             except Exception:  # serving does not depend on it
                 log.exception("watching over models failed; it will be tried again")
 
@@ -158,12 +116,8 @@ class Runtime:
         self._oip.stop(self._parts.config.stop_s)
         for door in self._doors:
             door.stop(self._parts.config.stop_s)
-        self._shadowing.stop()
-        self._watch.stop()
         self._sink.stop()
-        if self._lock_descriptor >= 0:
-            os.close(self._lock_descriptor)
-            self._lock_descriptor = -1
+        self._core.stop()
 
     def add_reason(self, reason: str) -> None:
         """Something is amiss from now on; the heartbeat says so."""
@@ -173,36 +127,25 @@ class Runtime:
     def heartbeat(self, outbox: OutboxState, body_bytes_max: int) -> Heartbeat:
         """What this runtime says of itself, now, in at most so many bytes."""
         models = tuple(
-            replace(model, routing=self._routing.report(model.active.name)) for model in self._activator.models()
+            replace(model, routing=self._core.routing.report(model.active.name))
+            for model in self._core.activator.models()
         )
         failed = tuple(
             f"{model.active.name} {model.active.version} could not be restored"
             for model in models
             if model.state == "failed"
         )
-        snapshot = Snapshot(models, outbox, self._reasons + failed + self._routing.missing())
+        snapshot = Snapshot(models, outbox, (*self._reasons, *failed, *self._core.reasons()))
         return build_heartbeat(self._identity, read_machine(self._parts.work_path), snapshot, body_bytes_max)
-
-
-def router_limits(config: RuntimeConfig) -> RouterLimits:
-    """The router's share of the configuration."""
-    return RouterLimits(
-        AdmissionLimits(config.in_flight_max, config.queue_max), config.model_memory_bytes_max, config.idle_unload_s
-    )
-
-
-def sequence_limits(config: RuntimeConfig) -> SequenceLimits:
-    """The sequences' share of the configuration."""
-    return SequenceLimits(config.sequences_max, config.sequence_idle_s)
 
 
 class _Administration:
     """The admin door's commands; see admin_server.Administration."""
 
-    def __init__(self, runtime: Runtime, activator: Activator, routing: Routing, sink: ShieldedSink) -> None:
+    def __init__(self, runtime: Runtime, core: Core, sink: ShieldedSink) -> None:
         self._runtime = runtime
-        self._activator = activator
-        self._routing = routing
+        self._activator = core.activator
+        self._routing = core.routing
         self._sink = sink
 
     def activate(self, archive: Path, asked: Asked, allowed_s: float) -> Document:
@@ -224,18 +167,3 @@ class _Administration:
 
     def flush(self) -> Document:
         return {"window_count": self._sink.flush()}
-
-
-def lock_work_folder(work_path: Path) -> int:
-    """Hold the work folder until the returned descriptor is closed, or the process dies.
-
-    Raises:
-        AlreadyRunningError: another process holds it.
-    """
-    descriptor = os.open(work_path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise AlreadyRunningError(f"another runtime serves from {work_path}") from error
-    return descriptor

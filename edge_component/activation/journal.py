@@ -37,7 +37,7 @@ from edge_component.contracts.codec import (
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.durable import replace_file
-from edge_component.errors import StoreError
+from edge_component.errors import StoreDamagedError, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -186,6 +186,17 @@ class Journal:
         except StoreError as error:
             log.warning("%s; the next start will find what this one found", error)
         return Found(committed, f"{JOURNAL_FILE} {what}")
+
+    def peek(self) -> State:
+        """What was last saved, for a reader beside the runtime, which must change nothing.
+
+        Raises:
+            StoreDamagedError: it cannot be read.
+        """
+        try:
+            return self._read(self._path)
+        except (ContractError, OSError) as error:
+            raise StoreDamagedError(f"{self._path} cannot be read: {error}") from error
 
     def save(self, state: State) -> None:
         """Persist; after this returns it survives a power cut.

@@ -42,7 +42,7 @@ class SessionOptions:
     def from_text(cls, text: str) -> "SessionOptions":
         """The inverse of :meth:`to_text`."""
         fields = json.loads(text)
-        return cls(**{**fields, "providers": tuple(fields["providers"])})
+        return cls(**fields | {"providers": tuple(fields.get("providers", (CPU,)))})
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,9 +50,7 @@ class Routing:
         """Follow what was last set; called once, when the models have been restored. Returns what is amiss."""
         with self._lock:
             try:
-                table = RouteTable.read(from_bytes(self._path.read_bytes(), ROUTES_BYTES_MAX))
-            except FileNotFoundError:
-                return ()
+                table = read_table(self._path.parent)
             except (OSError, ContractError) as error:
                 return (self._set_aside(error),)
             self._router.set_table(table)
@@ -162,6 +160,18 @@ class Routing:
             log.warning("%s could not be set aside: %s", ROUTES_FILE, refusal)
         log.error("%s", sentence)
         return sentence
+
+
+def read_table(work_path: Path) -> RouteTable:
+    """What was last set in a work folder; the empty table if nothing ever was.
+
+    Raises:
+        OSError, ContractError: it cannot be read.
+    """
+    try:
+        return RouteTable.read(from_bytes((work_path / ROUTES_FILE).read_bytes(), ROUTES_BYTES_MAX))
+    except FileNotFoundError:
+        return RouteTable()
 
 
 def _ruled(table: RouteTable, held: dict[str, Held]) -> Iterator[ModelRef]:

@@ -133,7 +133,7 @@ def test_the_callers_deadline_holds_too(bundles: BundleFactory, tmp_path: Path) 
 def test_a_child_whose_parent_was_killed_does_not_burn_a_core_for_ever(bundles: BundleFactory, tmp_path: Path) -> None:
     folder, _ = unpacked(bundles, tmp_path, {"model.onnx": endless_model()}, Caps(load_timeout_ms=100))
     reading, writing = os.pipe()
-    command = [sys.executable, "-m", "edge_component.inference.trial", str(folder), str(writing)]
+    command = [sys.executable, "-m", "edge_component.inference.trial", str(folder), str(writing), "{}"]
     with subprocess.Popen(command, pass_fds=(writing,), stderr=subprocess.DEVNULL) as orphan:
         os.close(writing)
         assert orphan.wait(30) in (-signal.SIGXCPU, -signal.SIGKILL)
