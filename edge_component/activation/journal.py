@@ -194,7 +194,7 @@ class Journal:
             StoreDamagedError: it cannot be read.
         """
         try:
-            return self._read(self._path)
+            return self._read(self._path) or State()
         except (ContractError, OSError) as error:
             raise StoreDamagedError(f"{self._path} cannot be read: {error}") from error
 
