@@ -7,7 +7,7 @@ ARGS   ?=
 export ORT_DISABLE_TELEMETRY := 1
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 
-.PHONY: help demo test lint format bench bench-telemetry bench-ingest bench-serving lock clean
+.PHONY: help demo test test-sagemaker lint format bench bench-telemetry bench-ingest bench-serving lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | sort | column -t -s "$$(printf '\t')"
@@ -17,6 +17,12 @@ demo: $(VENV)/.demo ## the whole loop on three simulated devices; ARGS="--exit -
 
 test: $(VENV)/.dev ## every test; ARGS="-k name" chooses
 	$(BIN)/python -m pytest $(ARGS)
+
+test-sagemaker: $(VENV)/.python ## the SageMaker SDK's ModelTrainer, in an environment of its own (700 MB)
+	@test -x $(VENV)-sagemaker/bin/pytest || { $(PYTHON) -m venv $(VENV)-sagemaker && \
+	  $(VENV)-sagemaker/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --editable '.[cloud,compile,training,simulator,sagemaker]' hypothesis pytest pytest-timeout; }
+	PATH=$(CURDIR)/$(VENV)-sagemaker/bin:$$PATH $(VENV)-sagemaker/bin/python -m pytest tests/sagemaker_sdk $(ARGS)
 
 lint: $(VENV)/.dev ## what CI checks before the tests
 	$(BIN)/ruff check .
@@ -44,7 +50,7 @@ lock: $(VENV)/.dev ## pin every dependency anew
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements.lock
 
 clean: ## remove the virtual environment and everything the demo left
-	rm -rf $(VENV) .edgewright .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-sagemaker .edgewright .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

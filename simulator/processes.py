@@ -39,7 +39,7 @@ class Server:
         """Start it at once, in a session of its own, so that a Ctrl-C reaches the demo alone and the order is ours."""
         self.name = name
         self.log_path = log_folder / f"{name}.log"
-        self._log: IO[bytes] = self.log_path.open("ab")
+        self._log: IO[bytes] = self.log_path.open("wb")  # anew: what an earlier life said is no sign of this one
         self.process = subprocess.Popen(
             list(command),
             env=dict(environment),
