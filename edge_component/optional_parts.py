@@ -1,9 +1,10 @@
-"""What a runtime runs only where it is configured: streams, metrics. Nothing of it is imported otherwise.
+"""What a runtime runs only where it is configured: streams, metrics, the Edge Manager's door. Nothing of it is imported otherwise.
 
 The failure this exists for: a device that pays, in memory and in ways to fail, for what nobody on it uses. Predictions
 never depend on anything here; what cannot be started is said in the heartbeat's reasons, and the device serves on.
 """
 
+import importlib.util
 import logging
 import random
 import socket
@@ -64,14 +65,21 @@ class OptionalParts:
 
     def open(self) -> None:
         """Open the doors that are configured; one that cannot be is said, and left out."""
-        for name, door in self._make_doors():
-            try:
-                door.open()
-            except OSError as error:
-                log.error("%s could not be opened: %s", name, error)  # noqa: TRY400 - a sentence
-                self._surroundings.say(f"{name} could not be opened: {error}")
-            else:
-                self._doors.append(door)
+        try:
+            for name, door in self._make_doors():
+                self._open(name, door)
+        except Exception:  # a defect of an optional part costs that part: the device serves on
+            log.exception("the optional doors could not be made")
+            self._surroundings.say("an optional door could not be made; see the runtime's log")
+
+    def _open(self, name: str, door: OptionalDoor) -> None:
+        try:
+            door.open()
+        except OSError as error:
+            log.error("%s could not be opened: %s", name, error)  # noqa: TRY400 - a sentence
+            self._surroundings.say(f"{name} could not be opened: {error}")
+        else:
+            self._doors.append(door)
 
     def follow(self, document: Mapping[str, Any]) -> None:
         """Run what this configuration asks for from now on."""
@@ -96,6 +104,30 @@ class OptionalParts:
         config = self._surroundings.serving.config
         if config.metrics_port or config.metrics_socket:
             yield from self._make_metrics(config)
+        if config.edge_manager_socket:
+            yield from self._make_edge_manager(config)
+
+    def _make_edge_manager(self, config: RuntimeConfig) -> Iterator[tuple[str, OptionalDoor]]:
+        if not (importlib.util.find_spec("grpc") and importlib.util.find_spec("google.protobuf")):
+            self._surroundings.say(
+                "the Edge Manager's door is configured, and this runtime was published without grpcio"
+            )
+            return
+        from edge_component.serving.edge_manager_grpc import (  # noqa: PLC0415 - only where it is configured
+            SOCKET_NAME,
+            EdgeManagerListener,
+            EdgeManagerParts,
+        )
+
+        around = self._surroundings
+        access, _ = socket_access(config)
+        if access.user_ids:
+            around.say("the Edge Manager's door cannot be narrowed to socket_users: gRPC does not ask who connects")
+            return
+        parts = EdgeManagerParts(
+            around.work_path, around.serving, access, config.edge_manager_capture_bytes_max, around.clock.now
+        )
+        yield f"the Edge Manager's door {SOCKET_NAME}", EdgeManagerListener(parts)
 
     def _make_metrics(self, config: RuntimeConfig) -> Iterator[tuple[str, OptionalDoor]]:
         from edge_component.observability import metrics_door  # noqa: PLC0415 - only where it is configured

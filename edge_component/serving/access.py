@@ -121,6 +121,22 @@ def _user_id(name: str) -> int:
     return pwd.getpwnam(name).pw_uid
 
 
+def may_use(access: SocketAccess, user_id: int) -> bool:
+    """Whether a user, known by its id alone, is one whom this access is for; root is not unless it is our own user.
+
+    For what belongs to a user, such as shared memory, where nobody has connected whom the kernel could name.
+    """
+    if user_id == own_user_id():
+        return True
+    if access.group_id is None or (access.user_ids and user_id not in access.user_ids):
+        return False
+    try:
+        user = pwd.getpwuid(user_id)
+    except KeyError:
+        return False
+    return access.group_id in os.getgrouplist(user.pw_name, user.pw_gid)
+
+
 def own_user_id() -> int:
     """The component's user."""
     return os.geteuid()

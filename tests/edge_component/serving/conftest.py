@@ -41,7 +41,13 @@ class KeepingSink(NullSink):
         self.failing = False
 
     def record(
-        self, model: ModelRef, inputs: Tensors, outputs: Tensors, latency_us: int, error_code: str | None
+        self,
+        model: ModelRef,
+        inputs: Tensors,
+        outputs: Tensors,
+        latency_us: int,
+        error_code: str | None,
+        request_id: str = "",
     ) -> None:
         if self.failing:
             raise RuntimeError("a defect in telemetry")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from edge_component.config import RuntimeConfig
-from edge_component.serving.access import OWNER_ONLY, Peer, SocketAccess, peer_of, socket_access
+from edge_component.serving.access import OWNER_ONLY, Peer, SocketAccess, may_use, peer_of, socket_access
 from edge_component.serving.listener import Door, Listener
 
 OWN, OTHER, THIRD, GROUP = 1000, 1001, 1002, 50
@@ -154,3 +154,12 @@ def test_other_users_meet_the_file_and_then_the_kernel(open_listener, tmp_path: 
     assert ask_as(path, 5002, "4242") == "hung up"  # of the group, but not one of the users
     path.chmod(0o666)  # a wrong mode alone opens nothing
     assert ask_as(path, 5001) == "hung up"
+
+
+def test_whose_memory_counts_is_decided_by_membership() -> None:
+    assert may_use(OWNER_ONLY, os.geteuid())
+    assert not may_use(OWNER_ONLY, 1)
+    assert may_use(SocketAccess(1), 1)  # user daemon is of the group daemon
+    assert not may_use(SocketAccess(1, frozenset({2})), 1)
+    assert not may_use(SocketAccess(1), 2)
+    assert not may_use(SocketAccess(1), 4_000_000)
