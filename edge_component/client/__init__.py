@@ -8,8 +8,9 @@
         answer = client.infer("weather", {"input": features})
         answer.outputs["probability"], answer.model.version
 
-Standard library and numpy only; it uses nothing of the runtime but the contracts, and knows nothing of versions: a swap
-or an upgrade of the runtime is a slower answer at most.
+``AsyncClient`` in aio.py is the same for asyncio, and ``c/`` a client for C. Standard library and numpy only; it uses
+nothing of the runtime but the contracts, and knows nothing of versions: a swap or an upgrade of the runtime is a slower
+answer at most.
 """
 
 from edge_component.client.client import Client as Client, PreparedRequest as PreparedRequest
@@ -20,6 +21,7 @@ from edge_component.client.errors import (
     DeadlineExceededError as DeadlineExceededError,
     InputError as InputError,
     ModelFailedError as ModelFailedError,
+    OverloadedError as OverloadedError,
     ProtocolError as ProtocolError,
     RefusedError as RefusedError,
     UnavailableError as UnavailableError,

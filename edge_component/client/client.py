@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from edge_component.client.channel import Array
 from edge_component.client.connection import Connection
-from edge_component.client.conversation import Answer
+from edge_component.client.conversation import Answer, Conversation
 from edge_component.client.patience import ANSWERED, Patience
 
 Result = TypeVar("Result")
@@ -31,8 +31,18 @@ class Client:
     Connects when first used and again whenever it must; creating one does no I/O.
     """
 
-    def __init__(self, socket_path: str | Path, *, deadline_s: float = 5.0) -> None:
-        """Address the runtime's ``infer.sock``; ``deadline_s`` holds for requests that give none of their own."""
+    def __init__(
+        self, socket_path: str | Path, *, deadline_s: float = 5.0, key: str | None = None, sequence: str | None = None
+    ) -> None:
+        """Address the runtime's ``infer.sock``.
+
+        Args:
+            socket_path: of the socket.
+            deadline_s: for requests that give none of their own.
+            key: whose requests these are: where versions share a name, the same key is always answered by the same one.
+            sequence: the stream that these requests belong to, for models whose state the runtime carries.
+        """
+        self._key, self._sequence = key, sequence
         self._socket_path = Path(socket_path)
         self._deadline_s = deadline_s
         self._lock = threading.Lock()
@@ -73,23 +83,26 @@ class Client:
             BusyError: the runtime's connections were all taken until the deadline.
             ProtocolError, RefusedError: see errors.py.
         """
-        allowed_s = self._deadline_s if deadline_s is None else deadline_s
+        left_s = allowed_s = self._deadline_s if deadline_s is None else deadline_s
         ends_at_s = time.monotonic() + allowed_s
-        with self._lock:
-            try:
-                connection = self._connection
-                if connection is None or connection.wait_s != allowed_s:
-                    connection = self._connected(allowed_s)
-                return connection.predict(model, inputs, allowed_s, copy=copy)
-            except ANSWERED:
-                raise
-            except BaseException as error:  # noqa: BLE001 - raised again by Patience unless it is worth another try
-                trouble = error
+        lock = self._lock
+        if not lock.acquire(blocking=False):
+            left_s = self._wait_for_others(Patience(self._socket_path, model, allowed_s, ends_at_s))
+        try:
+            connection = self._connection
+            if connection is None or connection.wait_s != left_s:
+                connection = self._connected(left_s)
+            return connection.predict(model, inputs, left_s, copy=copy)
+        except ANSWERED:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised again by Patience unless it is worth another try
 
             def ask(connection: Connection, left_s: float) -> Answer:
                 return connection.predict(model, inputs, left_s, copy=copy)
 
-            return self._ask_again(ask, trouble, Patience(self._socket_path, model, allowed_s, ends_at_s))
+            return self._ask_again(ask, error, Patience(self._socket_path, model, allowed_s, ends_at_s))
+        finally:
+            lock.release()
 
     def prepare(
         self, model: str, inputs: Mapping[str, ArrayLike], *, deadline_s: float | None = None
@@ -104,6 +117,12 @@ class Client:
         with self._lock:
             views = self._ask_again(lambda connection, _: connection.prepare(model, inputs), None, patience)
         return PreparedRequest(self, model, views)
+
+    def _wait_for_others(self, patience: Patience) -> float:
+        """Take the lock; returns what is left of the time, or raises DeadlineExceededError."""
+        if not self._lock.acquire(timeout=min(max(patience.allowed_s, 0), threading.TIMEOUT_MAX)):
+            raise patience.outwaited()
+        return patience.ends_at_s - time.monotonic()
 
     def _ask_again(
         self, ask: Callable[[Connection, float], Result], trouble: BaseException | None, patience: Patience
@@ -124,7 +143,8 @@ class Client:
     def _connected(self, left_s: float) -> Connection:
         connection = self._connection
         if connection is None:
-            connection = self._connection = Connection(self._socket_path, left_s)
+            said = Conversation(self._key, self._sequence)
+            connection = self._connection = Connection(self._socket_path, left_s, said)
         connection.wait_at_most(left_s)
         return connection
 

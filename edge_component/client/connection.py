@@ -25,7 +25,7 @@ from edge_component.contracts.unix_address import unix_address
 class Connection:
     """A connected, greeted socket and the channels opened on it."""
 
-    def __init__(self, socket_path: Path, wait_s: float) -> None:
+    def __init__(self, socket_path: Path, wait_s: float, conversation: Conversation | None = None) -> None:
         """Connect and agree on a protocol version; ``wait_s`` is then what every wait is bounded by.
 
         Raises:
@@ -34,7 +34,7 @@ class Connection:
         """
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.wait_s = 0.0
-        self._conversation = Conversation()
+        self._conversation = conversation or Conversation()
         self._buffer = bytearray(MESSAGE_BYTES_MAX)
         try:
             self.wait_at_most(wait_s)

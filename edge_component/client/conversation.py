@@ -82,8 +82,9 @@ class AskAgainError(Exception):
 class Conversation:
     """The open channels of one connection, and what is said on it."""
 
-    def __init__(self) -> None:
-        """Nothing has been said."""
+    def __init__(self, key: str | None = None, stream: str | None = None) -> None:
+        """Nothing has been said; key and stream are told with each channel that is opened."""
+        self._key, self._stream = key, stream
         self.channels: dict[str, Channel] = {}
         self._sequence = 0
 
@@ -146,7 +147,9 @@ class Conversation:
             closed = yield pack_control(Kind.CLOSE, {"channel": earlier.opened.channel})
             _expect(closed, Kind.CLOSED)
         rooms = {name: room_of(name, value) for name, value in inputs.items()}
-        received = yield pack_control(Kind.OPEN, Open(model, rooms, output_bytes).to_document())
+        received = yield pack_control(
+            Kind.OPEN, Open(model, rooms, output_bytes, self._key, self._stream).to_document()
+        )
         try:
             opened = Opened.read(_expect(received, Kind.OPENED))
             if received.descriptor is None:

@@ -8,6 +8,7 @@
     ├── UnknownModelError      the runtime serves no model of that name
     ├── InputError             the caller's: name, dtype, shape or NaN; the message names the tensor
     ├── ModelFailedError       the model's: it failed on this input
+    ├── OverloadedError        more is asked of this model than the device can compute; says when to ask again
     ├── BusyError              the runtime has as many connections as it serves
     ├── ProtocolError          the two do not understand each other: versions too far apart
     └── RefusedError           anything else that the runtime refuses, with its code
@@ -51,6 +52,19 @@ class ModelFailedError(ClientError):
     """The model could not compute an answer for this input."""
 
 
+class OverloadedError(ClientError):
+    """As many requests of this model as may be computed and may wait are there already; this one was not begun.
+
+    Attributes:
+        retry_after_s: when it is worth asking again.
+    """
+
+    def __init__(self, message: str, code: str, remedy: str = "", retry_after_s: float = 0.0) -> None:
+        """Keep the hint."""
+        super().__init__(message, code, remedy)
+        self.retry_after_s = retry_after_s
+
+
 class BusyError(ClientError):
     """The runtime serves as many connections as it may."""
 
@@ -66,6 +80,7 @@ class RefusedError(ClientError):
 _BY_CODE: dict[str, type[ClientError]] = {
     "deadline-exceeded": DeadlineExceededError,
     "unknown-model": UnknownModelError,
+    "unknown-version": UnknownModelError,
     "input-name": InputError,
     "input-dtype": InputError,
     "input-shape": InputError,
@@ -80,4 +95,6 @@ _BY_CODE: dict[str, type[ClientError]] = {
 
 def error_of(failure: Failure) -> ClientError:
     """The exception for what the runtime answered."""
+    if failure.code == "overloaded":
+        return OverloadedError(failure.message, failure.code, failure.remedy, (failure.retry_after_ms or 0) / 1000)
     return _BY_CODE.get(failure.code, RefusedError)(failure.message, failure.code, failure.remedy)

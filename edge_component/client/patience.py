@@ -13,6 +13,7 @@ from edge_component.client.errors import (
     DeadlineExceededError,
     InputError,
     ModelFailedError,
+    OverloadedError,
     RefusedError,
     UnavailableError,
     UnknownModelError,
@@ -21,7 +22,7 @@ from edge_component.client.errors import (
 RETRY_S = 0.005
 RETRY_S_MAX = 0.2
 
-ANSWERED = (InputError, UnknownModelError, ModelFailedError, DeadlineExceededError, RefusedError)
+ANSWERED = (InputError, UnknownModelError, ModelFailedError, DeadlineExceededError, OverloadedError, RefusedError)
 """Errors that are whole answers: the conversation with the runtime goes on."""
 
 
@@ -60,3 +61,11 @@ class Patience:
             "runtime-unavailable",
             "Is the component com.edgewright.Runtime installed and running? See `edgewright-edge doctor`.",
         ) from error
+
+    def outwaited(self) -> DeadlineExceededError:
+        """The error of a request whose time went by while others on the same client were answered."""
+        return DeadlineExceededError(
+            f"other requests on this client took all of {self.allowed_s:g} s",
+            "deadline-exceeded",
+            "Give each thread or task a client of its own.",
+        )

@@ -1,0 +1,89 @@
+"""What the blocking client does beyond one request: writing in place, sharing, streams and keys, hints of overload."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from edge_component.client import DeadlineExceededError, InputError, OverloadedError
+from edge_component.client.client import Client
+from edge_component.client.errors import error_of
+from edge_component.contracts.fastpath import Failure
+from tests.edge_component.inference.test_trial import endless_model
+from tests.edge_component.serving.conftest import Door, MakeDoor
+from tests.edge_component.serving.test_fastpath import ROW, wait_until
+
+
+@pytest.mark.parametrize("rows", [1, 100_000])  # two slots, one slot
+def test_inputs_are_written_in_place(door: Door, rows: int) -> None:
+    request = door.client().prepare("scale", {"x": np.full((rows, 3), 7, np.float32)})
+    np.testing.assert_array_equal(request.infer().outputs["y"], np.full((rows, 3), 14, np.float32))
+    for number in range(5):
+        request.inputs["x"][...] = number
+        np.testing.assert_array_equal(request.infer(copy=False).outputs["y"], np.full((rows, 3), number * 2))
+
+
+def test_what_was_written_in_place_outlives_a_restart_of_the_runtime(door: Door, open_door: MakeDoor) -> None:
+    request = door.client().prepare("scale", {"x": ROW})
+    request.inputs["x"][...] = 5
+    door.listener.stop(1.0)
+    again = open_door(door.folder)
+    again.scale("1.1.0", 3.0)
+    np.testing.assert_array_equal(request.infer().outputs["y"], np.full((1, 3), 15, np.float32))
+    request.inputs["x"][...] = 6
+    np.testing.assert_array_equal(request.infer().outputs["y"], np.full((1, 3), 18, np.float32))
+
+
+def test_preparing_grows_the_channel_and_refuses_what_does_not_fit(door: Door) -> None:
+    client = door.client()
+    client.infer("scale", {"x": ROW})
+    request = client.prepare("scale", {"x": np.ones((50_000, 3), np.float32)})
+    assert request.infer().outputs["y"].shape == (50_000, 3)
+    with pytest.raises(InputError, match="x has shape"):
+        client.prepare("scale", {"x": np.ones((2, 4), np.float32)})
+
+
+def test_a_shared_client_ends_its_wait_for_others_by_its_own_deadline(door: Door) -> None:
+    door.put("1.0.0", endless_model(), name="endless")
+    client = door.client()
+    errors: list[BaseException] = []
+
+    def ask_endless() -> None:
+        with pytest.raises(DeadlineExceededError) as caught:
+            client.infer("endless", {"x": ROW}, deadline_s=1.0)
+        errors.append(caught.value)
+
+    asking = threading.Thread(target=ask_endless)
+    asking.start()
+    wait_until(client._lock.locked)
+    with pytest.raises(DeadlineExceededError, match="other requests"):
+        client.infer("scale", {"x": ROW}, deadline_s=0.05)
+    assert not errors, "it waited for the other one"
+    asking.join()
+    assert errors
+    assert client.infer("scale", {"x": ROW}).model.version == "1.0.0"
+
+
+def test_key_and_sequence_are_told_with_the_channel(door: Door) -> None:
+    with Client(door.path, key="customer-7", sequence="microphone") as client:
+        client.infer("scale", {"x": ROW})
+        (follower,) = door.router.route("scale").followers
+        assert (follower.key, follower.sequence) == ("customer-7", "microphone")  # type: ignore[attr-defined]
+
+
+def test_the_hint_of_an_overload_reaches_the_caller() -> None:
+    error = error_of(Failure("overloaded", "16 requests are computed and 64 wait", "Ask again.", retry_after_ms=40))
+    assert isinstance(error, OverloadedError)
+    assert (error.retry_after_s, error.code, error.remedy) == (0.04, "overloaded", "Ask again.")
+
+
+def test_an_overloaded_model_refuses_at_once_with_the_hint(door: Door) -> None:
+    door.put("1.0.0", endless_model(), name="endless")
+    gate = door.router.gate("endless")
+    for _ in range(gate.limits.in_flight_max):
+        gate.enter(1.0)
+    gate._waiting_count = gate.limits.queue_max
+    with pytest.raises(OverloadedError) as caught:
+        door.client().infer("endless", {"x": ROW})
+    assert caught.value.retry_after_s > 0
+    assert door.client().infer("scale", {"x": ROW}).model.version == "1.0.0"
