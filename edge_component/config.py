@@ -51,10 +51,10 @@ class RuntimeConfig:
         follow_run_us_max: a client whose requests run no longer than this is served on the core where it runs (see
             serving/core_follower.py); 0 leaves every thread to the scheduler.
         fault_deadline_s: a run stopped by a deadline of at least this counts against the model on probation.
-        edge_manager_socket: 1 for ``edge-manager.sock``, the SageMaker Edge Manager agent's API (needs grpcio).
+        edge_manager_socket: whether there is ``edge-manager.sock``, the SageMaker Edge Manager agent's API (needs grpcio).
         edge_manager_capture_bytes_max: disk for what its CaptureData keeps, oldest first away; 0 switches that off.
         metrics_port: of 127.0.0.1, for Prometheus; 0 for none.
-        metrics_socket: 1 for ``metrics.sock`` in the work folder, with the access of the prediction sockets.
+        metrics_socket: whether there is ``metrics.sock`` in the work folder, with the access of the prediction sockets.
         log_format: ``text``, or ``json`` for one JSON object a line.
         slow_request_ms: from where on a request is reported in the log, rate limited; 0 for never.
         socket_group: name or id of the group whose members may use the prediction sockets; empty for the owner alone.
@@ -97,10 +97,10 @@ class RuntimeConfig:
     run_s_max: float = 60.0
     follow_run_us_max: int = 500
     fault_deadline_s: float = 1.0
-    edge_manager_socket: int = 0
+    edge_manager_socket: bool = False
     edge_manager_capture_bytes_max: int = 16_000_000
     metrics_port: int = 0
-    metrics_socket: int = 0
+    metrics_socket: bool = False
     log_format: str = "text"
     slow_request_ms: float = 0.0
     socket_group: str = ""
