@@ -54,7 +54,7 @@ def test_a_runtime_is_scraped_by_port_and_by_socket(
     }
     config = {
         "metrics_port": free_port,
-        "metrics_socket": "1",
+        "metrics_socket": "true",
         "slow_request_ms": 0.000001,
         "streams": {"gate": stream},
     }

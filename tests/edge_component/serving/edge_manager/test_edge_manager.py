@@ -334,7 +334,7 @@ def test_a_disk_that_refuses_is_a_failed_capture(migration: Migration) -> None:
 def test_a_runtime_with_the_door_configured(
     start_runtime: Callable[..., RuntimeProcess], bundles: BundleFactory, agent: ModuleType
 ) -> None:
-    runtime = start_runtime(config={"edge_manager_socket": "1"})
+    runtime = start_runtime(config={"edge_manager_socket": "true"})
     bundle = bundles.scale("1.0.0", 2.0)
     runtime.admin.activate(bundle.archive, bundle.component, bundle.version)
     path = runtime.work / "edge-manager.sock"
