@@ -20,11 +20,20 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from edge_component.serving.http_messages import HEAD_END, Buffer, Head, HttpError, Reply, read_head, without_sent
+from edge_component.serving.http_messages import (
+    HEAD_END,
+    NO_HEAD,
+    Buffer,
+    Head,
+    HttpError,
+    Reply,
+    read_head,
+    without_sent,
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +62,7 @@ class HttpLimits:
     request_s_max: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """A whole request; ``body`` is valid until it is answered. ``began_ns``: ``perf_counter_ns`` when its head was there."""
 
     head: Head
@@ -94,6 +102,7 @@ class HttpConnection:
         self._filled = 0
         self._body = aligned_memory(0)
         self._ends_at_s = 0.0
+        self._last_head = b"", NO_HEAD
 
     def serve(self) -> None:
         """Answer until the end; closes the socket."""
@@ -115,7 +124,10 @@ class HttpConnection:
         if end < 0:
             return False
         began_ns = time.perf_counter_ns()
-        head = read_head(bytes(self._head[:end]))
+        if self._head[:end] != self._last_head[0]:  # a client's requests mostly differ in their bodies alone
+            data = bytes(self._head[:end])
+            self._last_head = data, read_head(data)
+        head = self._last_head[1]
         body = self._receive_body(head, end + len(HEAD_END))
         if self._ends_at_s:
             self._at_ease()

@@ -7,6 +7,7 @@ lengths, a length that is no number, white space before a colon, any transfer co
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import NamedTuple
 
 Buffer = bytes | bytearray | memoryview
 HEADERS_MAX = 64
@@ -43,8 +44,10 @@ class Head:
         return default if value is None else _number(name, value)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+NO_HEAD = Head("", "", {}, 0, keep_alive=False)
+
+
+class Reply(NamedTuple):
     """An answer: its body may be in pieces, which are sent as they lie in memory."""
 
     status: int

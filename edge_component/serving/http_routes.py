@@ -9,6 +9,7 @@ from edge_component.serving.http_messages import HttpError
 T = TypeVar("T")
 VERBS = ("GET", "POST")
 ANY = "*"
+REMEMBERED_MAX = 256
 
 
 class Routes(Generic[T]):
@@ -16,6 +17,7 @@ class Routes(Generic[T]):
 
     def __init__(self, table: Mapping[str, T]) -> None:
         """Sort the patterns by method and length, so that a request is compared with few of them."""
+        self._found: dict[tuple[str, str], tuple[T, tuple[str, ...]]] = {}
         self._by_size: dict[tuple[str, int], list[tuple[tuple[str, ...], T]]] = {}
         for line, target in table.items():
             method, _, path = line.partition(" ")
@@ -23,11 +25,20 @@ class Routes(Generic[T]):
             self._by_size.setdefault((method, len(pattern)), []).append((pattern, target))
 
     def find(self, method: str, target: str) -> tuple[T, tuple[str, ...]]:
-        """What answers, and what the stars stand for.
+        """What answers, and what the stars stand for; paths that were found are remembered, ``REMEMBERED_MAX`` of them.
 
         Raises:
             HttpError: 404; 405 where another method would be answered.
         """
+        found = self._found.get((method, target))
+        if found is None:
+            found = self._search(method, target)
+            if len(self._found) < REMEMBERED_MAX:
+                self._found[method, target] = found
+        return found
+
+    def _search(self, method: str, target: str) -> tuple[T, tuple[str, ...]]:
+        """Compare with the patterns; see :meth:`find`."""
         path = target.partition("?")[0]
         segments = tuple(map(unquote, path.strip("/").split("/")))
         found = self._match(method, segments)

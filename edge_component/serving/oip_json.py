@@ -26,6 +26,9 @@ from edge_component.serving.oip_service import Answered, InputTensor, Question
 Document = dict[str, Any]
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one for each answer
+
+
 class InferenceBody:
     """One request's body, read.
 
@@ -101,12 +104,17 @@ def read_object(data: Buffer) -> Document:
         OipMalformedError: it is none.
     """
     try:
-        document = json.loads(bytes(data))
+        document = json.loads(str(data, "utf-8"))
     except (ValueError, RecursionError) as error:
         raise OipMalformedError(f"the body's JSON cannot be read: {str(error)[:100]}") from error
     if not isinstance(document, dict):
         raise OipMalformedError("the body must be a JSON object")
     return document
+
+
+def write_json(document: Document | list[Document]) -> bytes:
+    """As few bytes as JSON allows."""
+    return _ENCODER.encode(document).encode()
 
 
 def write_answer(answered: Answered, sent: list[SentOutput], request_id: str) -> tuple[bytes, list[Buffer]]:
@@ -120,7 +128,7 @@ def write_answer(answered: Answered, sent: list[SentOutput], request_id: str) ->
     if request_id:
         document["id"] = request_id
     document["outputs"] = [_written(output, tensors) for output in sent]
-    return json.dumps(document, separators=(",", ":")).encode(), tensors
+    return write_json(document), tensors
 
 
 def _written(output: SentOutput, tensors: list[Buffer]) -> Document:
@@ -146,9 +154,10 @@ def _entries(document: Document, key: str) -> list[Document]:
         raise OipMalformedError(f"{key} must be an array of objects")
     if len(entries) > TENSORS_MAX:
         raise OipMalformedError(f"{len(entries)} {key}; at most {TENSORS_MAX} are allowed")
-    names = [entry.get("name") for entry in entries]
-    if any(names.count(name) > 1 for name in names):
-        raise OipMalformedError(f"{key} name a tensor twice")
+    if len(entries) > 1:
+        names = [entry.get("name") for entry in entries]
+        if any(names.count(name) > 1 for name in names):
+            raise OipMalformedError(f"{key} name a tensor twice")
     return entries
 
 

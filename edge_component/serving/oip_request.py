@@ -5,7 +5,7 @@ Pure but for the regions it is given. REST's reading is oip_json.py's, gRPC's oi
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge_component.inference.errors import InputNameError
 from edge_component.inference.session import Array
@@ -32,8 +32,7 @@ class Slice:
     byte_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class WantedOutput:
+class WantedOutput(NamedTuple):
     """An output that the client named, how it wants it, and where to."""
 
     name: str
@@ -41,8 +40,7 @@ class WantedOutput:
     slice: Slice | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SentOutput:
+class SentOutput(NamedTuple):
     """An output on its way out; ``written_bytes`` of it are in shared memory already, if it is wanted there."""
 
     name: str
@@ -121,6 +119,8 @@ def question_of(
     Raises:
         OipMalformedError: a parameter is of another type.
     """
+    if not parameters:
+        return Question(*path, inputs, time_left_s or 0.0, began_ns)
     timeout_us = parameters.get("timeout", 0)
     if type(timeout_us) is not int or timeout_us < 0:
         raise OipMalformedError(f"the parameter timeout must be a number of microseconds, not {timeout_us!r:.40}")

@@ -6,10 +6,9 @@ device shows could: so a request over TCP must name a loopback host (against DNS
 Opened by oip_doors.py; carried by http_connection.py; answered by oip_service.py.
 """
 
-import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from edge_component.errors import DeviceError
@@ -18,13 +17,15 @@ from edge_component.serving.http_connection import AfterSending, HttpRequest
 from edge_component.serving.http_messages import HttpError, Reply
 from edge_component.serving.http_routes import Routes
 from edge_component.serving.oip_errors import OipMalformedError
-from edge_component.serving.oip_json import InferenceBody, read_object, write_answer
+from edge_component.serving.oip_json import InferenceBody, read_object, write_answer, write_json
 from edge_component.serving.oip_repository import Behind
 from edge_component.serving.oip_request import SharedMemory, chosen_outputs
 from edge_component.serving.oip_service import Asker
 from edge_component.serving.oip_status import sentence_of, status_of
 
 log = logging.getLogger(__name__)
+
+Document = dict[str, Any]
 
 JSON_BYTES_HEADER = b"inference-header-content-length"
 LOOPBACK_HOSTS = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
@@ -72,7 +73,7 @@ class OipRest:
         if isinstance(error, OverloadedError):
             document["retry_after_ms"] = error.retry_after_ms
             headers = b"Retry-After: %d\r\n" % -(-error.retry_after_ms // 1000)
-        return Reply(status_of(error).http, [_json(document)], headers=headers)
+        return Reply(status_of(error).http, [write_json(document)], headers=headers)
 
     def _check_host(self, request: HttpRequest) -> None:
         if not self._over_tcp:
@@ -116,7 +117,7 @@ class OipRest:
 
     def _model_ready(self, _: HttpRequest, name: str, version: str = "") -> Answer:
         ready = self._repository.is_ready(name, version)
-        return Reply(200 if ready else 404, [_json({"name": name, "ready": ready})]), None
+        return Reply(200 if ready else 404, [write_json({"name": name, "ready": ready})]), None
 
     def _statistics(self, _: HttpRequest, name: str = "", version: str = "") -> Answer:
         return _said(self._repository.statistics(name, version))
@@ -179,12 +180,8 @@ class OipRest:
 
 def refusal(status: int, message: str) -> Reply:
     """An error that is the transport's."""
-    return Reply(status, [_json({"error": message})])
+    return Reply(status, [write_json({"error": message})])
 
 
-def _said(document: Mapping[str, Any] | list[Any]) -> Answer:
-    return Reply(200, [_json(document)]), None
-
-
-def _json(document: Mapping[str, Any] | list[Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
+def _said(document: Document | list[Document]) -> Answer:
+    return Reply(200, [write_json(document)]), None

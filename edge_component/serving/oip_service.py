@@ -5,14 +5,15 @@ request, deadlines that stop ONNX Runtime, failures that count on probation, tel
 answers. Tensors arrive decoded (oip_codec.py), with the datatype that the client declared, since bytes alone do not tell
 BF16 from UINT16.
 
-One :class:`Asker` belongs to one thread. :class:`OipService` may be used from any.
+What a request is made of is a named tuple rather than a frozen dataclass: made in a third of the time, several times a
+request. One :class:`Asker` belongs to one thread. :class:`OipService` may be used from any.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from edge_component.clock import Clock, SystemClock
 from edge_component.errors import DeviceError
@@ -32,16 +33,14 @@ TALLIES_MAX = 32
 """Generations that one thread counts apart at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class InputTensor:
+class InputTensor(NamedTuple):
     """An input, decoded, and the datatype that the client declared."""
 
     datatype: str
     array: Array
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """One request for a prediction.
 
     Attributes:
@@ -62,8 +61,7 @@ class Question:
     turn: Turn = NO_TURN
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """The outputs by name, and by whom; hand it to :meth:`Asker.settle` when the answer has been sent."""
 
     active: ActiveModel
