@@ -30,7 +30,7 @@ class NucleusLimits:
 
     connect_s: float = 10.0
     call_s: float = 10.0
-    backoff: Backoff = field(default_factory=lambda: Backoff(0.5, 60.0))
+    backoff: Backoff = field(default_factory=lambda: Backoff(0.5, 10.0))
     configuration_poll_s: float = 300.0
 
 

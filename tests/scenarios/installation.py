@@ -34,6 +34,8 @@ ROW = np.array([[1, 2, 3]], np.float32)
 PACE = 0.2
 WAIT_S = 60.0
 POLL_S = 0.1
+RECORDED_S = 0.2
+"""After an answer, its record has been taken: microseconds later, or a thread's turn later where the machine is busy."""
 
 Found = TypeVar("Found")
 
@@ -144,7 +146,11 @@ class Station:
         return self.ask().model.version
 
     def close_windows(self) -> None:
-        """Close telemetry windows until there is nothing left to count; they wait in the outbox then."""
+        """Close telemetry windows until there is nothing left to count; they wait in the outbox then.
+
+        An answer leaves before its record is taken: a flush in the same instant may come between the two.
+        """
+        time.sleep(RECORDED_S)
         wait_for(lambda: admin.flush(self.work) == 0, "everything to be counted")
 
     def start_counting(self) -> tuple[int, int]:
