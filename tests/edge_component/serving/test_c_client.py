@@ -1,0 +1,157 @@
+"""The C client, built by ``cc`` alone, against the real door: it answers as the Python client does, and fails as typed."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+import edge_component.client
+from edge_component.contracts.manifest import TensorSpec
+from tests.edge_component.bundle_factory import scale_model, serialized
+from tests.edge_component.inference.test_trial import endless_model
+from tests.edge_component.serving.conftest import Door, MakeDoor
+from tests.edge_component.serving.test_fastpath import ROW, wait_until
+
+SOURCES = Path(edge_component.client.__file__).parent / "c"
+FLAGS = (
+    "-std=c11",
+    "-O1",
+    "-g",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-pedantic",
+    "-fsanitize=undefined",
+    "-fno-sanitize-recover",
+)
+Ask = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler: apt install gcc libc6-dev")
+    program = tmp_path_factory.mktemp("c") / "example"
+    sources = [str(SOURCES / name) for name in ("edgewright.c", "example.c")]
+    built = subprocess.run(
+        [compiler, *FLAGS, "-o", str(program), *sources], capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    return program
+
+
+@pytest.fixture
+def ask(example: Path, tmp_path: Path) -> Ask:
+    def run(door: Door, model: str, *options: str, **inputs: np.ndarray) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command(example, tmp_path, door, model, *options, **inputs),
+                              capture_output=True, text=True, check=False, timeout=60)  # fmt: skip
+
+    return run
+
+
+def command(example: Path, folder: Path, door: Door, model: str, *options: str, **inputs: np.ndarray) -> list[str]:
+    arguments = [str(example), str(door.path), model, *options]
+    for name, array in inputs.items():
+        (folder / name).write_bytes(array.tobytes())
+        arguments.append(f"{name}:{'x'.join(map(str, array.shape))}={folder / name}")
+    return arguments
+
+
+def outputs_of(printed: str) -> dict[str, tuple[tuple[int, ...], list[float]]]:
+    lines = printed.splitlines()
+    found = {}
+    for at, line in enumerate(lines):
+        if line.startswith("output "):
+            _, name, *dimensions = line.split(" ")
+            found[name] = tuple(map(int, dimensions)), [float(number) for number in lines[at + 1].split()]
+    return found
+
+
+@pytest.mark.parametrize("rows", [1, 2, 1_000, 50_000])
+def test_it_answers_as_the_python_client_does(door: Door, ask: Ask, rows: int) -> None:
+    batch = np.random.default_rng(rows).normal(0, 1e3, (rows, 3)).astype(np.float32)
+    expected = door.client().infer("scale", {"x": batch})
+    answer = ask(door, "scale", x=batch)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.splitlines()[0] == f"model scale 1.0.0 {expected.model.digest}"
+    shape, numbers = outputs_of(answer.stdout)["y"]
+    assert shape == (rows, 3)
+    np.testing.assert_array_equal(np.array(numbers, np.float32).reshape(shape), expected.outputs["y"])
+
+
+@pytest.mark.parametrize(
+    ("element", "dtype"),
+    [(TensorProto.INT64, "int64"), (TensorProto.INT32, "int32"), (TensorProto.DOUBLE, "float64"),
+     (TensorProto.UINT8, "uint8"), (TensorProto.BOOL, "bool")],
+)  # fmt: skip
+def test_other_types_and_a_scalar(door: Door, ask: Ask, element: int, dtype: str) -> None:
+    for shape in ((), (3,)):
+        names = [f"n{axis}" for axis in range(len(shape))]
+        x, y = (helper.make_tensor_value_info(name, element, names) for name in "xy")
+        model = serialized(helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [x], [y]))
+        spec = TensorSpec("x", dtype, (-1,) * len(shape))
+        door.put("1.0.0", model, (spec,), (replace(spec, name="y"),), name=f"{dtype}-{len(shape)}")
+        sent = np.array([0, 1, 200][: max(int(np.prod(shape)), 1)], dtype).reshape(shape)
+        answer = ask(door, f"{dtype}-{len(shape)}", x=sent)
+        assert answer.returncode == 0, answer.stderr
+        assert outputs_of(answer.stdout)["y"] == (shape, [float(number) for number in sent.ravel()])
+
+
+def test_refusals_have_the_same_codes(door: Door, ask: Ask) -> None:
+    door.put("1.0.0", scale_model(2.0), name="strict", nan_policy="refuse")
+    for model, given, code in (
+        ("nobody", ROW, "unknown-model"),
+        ("scale", np.ones((1, 4), np.float32), "input-shape"),
+        ("strict", ROW * np.nan, "input-nan"),
+    ):
+        answer = ask(door, model, x=given)
+        assert answer.returncode == 14, answer
+        assert answer.stderr.startswith(f"{code}: ")
+    assert ask(door, "scale", z=ROW).returncode == 3
+    assert ask(door, "scale", x=ROW[0]).returncode == 3
+
+
+def test_a_run_past_its_deadline_is_late(open_door: MakeDoor, ask: Ask) -> None:
+    door = open_door(run_s_max=0.2)
+    door.put("1.0.0", endless_model(), name="endless")
+    answer = ask(door, "endless", x=ROW)
+    assert (answer.returncode, answer.stderr.split(":")[0]) == (12, "deadline-exceeded")
+
+
+def test_an_output_that_outgrows_its_room_is_fetched_in_a_larger_channel(door: Door, ask: Ask) -> None:
+    x = helper.make_tensor_value_info("shape", TensorProto.INT64, [1])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
+    model = serialized(helper.make_graph([helper.make_node("ConstantOfShape", ["shape"], ["y"])], "g", [x], [y]))
+    door.put("1.0.0", model, (TensorSpec("shape", "int64", (1,)),), (TensorSpec("y", "float32", (-1,)),), name="grow")
+    answer = ask(door, "grow", shape=np.array([100_000]))
+    assert answer.returncode == 0, answer.stderr
+    assert outputs_of(answer.stdout)["y"][0] == (100_000,)
+
+
+def test_it_follows_swaps_and_a_door_that_opens_anew(
+    door: Door, open_door: MakeDoor, example: Path, tmp_path: Path
+) -> None:
+    arguments = command(example, tmp_path, door, "scale", "--repeat", "60000", x=ROW)
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asking:
+        before = 0
+        for minor in (1, 2, 3):
+            wait_until(lambda before=before: door.router.totals("scale").answered_count > before + 500)
+            door.scale(f"1.{minor}.0", minor + 2.0)
+            before = door.router.totals("scale").answered_count
+        wait_until(lambda: door.router.totals("scale").answered_count > before + 500)
+        door.listener.stop(2.0)
+        again = open_door(door.folder / "elsewhere")
+        again.scale("1.4.0", 7.0)
+        (again.folder / "infer.sock").rename(door.path)
+        printed, told = asking.communicate(timeout=60)
+    assert asking.returncode == 0, told
+    assert printed.startswith("model scale 1.4.0 ")
+    assert outputs_of(printed)["y"] == ((1, 3), [7.0, 14.0, 21.0])
+    assert "4 swaps seen" in printed or "3 swaps seen" in printed, printed
+    assert "connected 2 times" in printed
