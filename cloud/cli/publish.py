@@ -88,6 +88,9 @@ def publish_runtime(
     key: KeyOption = "",
     bucket: BucketOption = "",
     wheel_cache: Annotated[Path | None, typer.Option(help="Where wheels are kept between runs.")] = None,
+    with_grpc: Annotated[
+        bool, typer.Option(help="Bring grpcio (8 MB), for devices whose gRPC doors are opened.")
+    ] = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Publish the runtime component, with every wheel that a device needs to install it without network.
@@ -112,6 +115,7 @@ def publish_runtime(
             public_keys=public_keys,
             ingest_rule=settings.ingest_rule,
             wheel_cache=wheel_cache or default_cache(),
+            with_grpc=with_grpc,
         )
         publication = publish_the_runtime(request, _ports(session, report))
     print_fields(publication.to_document(), output)

@@ -41,6 +41,7 @@ class RuntimeRequest:
         ingest_rule: the IoT rule that devices publish to.
         wheel_cache: where wheels are kept between runs.
         source: the checkout: ``edge_component/``, ``pyproject.toml`` and ``requirements.lock`` are read from it.
+        with_grpc: whether the devices get what the gRPC doors need.
     """
 
     version: str
@@ -51,6 +52,7 @@ class RuntimeRequest:
     ingest_rule: str = DEFAULT_RULE
     wheel_cache: Path = field(default_factory=default_cache)
     source: Path = field(default_factory=checkout_root)
+    with_grpc: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def _component(
 
 
 def _build(request: RuntimeRequest, platform: str, scratch: Path, ports: PublishingPorts) -> _Archive:
-    needed = device_requirements((request.source / "pyproject.toml").read_text())
+    needed = device_requirements((request.source / "pyproject.toml").read_text(), with_grpc=request.with_grpc)
     lock = (request.source / "requirements.lock").read_text()
     houses = []
     for done_count, python_version in enumerate(request.python_versions):

@@ -75,10 +75,10 @@ def default_cache(environment: Mapping[str, str] | None = None) -> Path:
     return Path(home) / "edgewright" / "wheels"
 
 
-def device_requirements(pyproject: str) -> tuple[str, ...]:
-    """The ``[device]`` extra of pyproject.toml's text: what the runtime imports."""
+def device_requirements(pyproject: str, *, with_grpc: bool = False) -> tuple[str, ...]:
+    """The ``[device]`` extra of pyproject.toml's text: what the runtime imports; and ``[grpc]``, if its doors are wanted."""
     extras = tomllib.loads(pyproject)["project"]["optional-dependencies"]
-    return tuple(extras["device"])
+    return tuple(extras["device"] + (extras["grpc"] if with_grpc else []))
 
 
 def constraints_for(lock: str, python_version: str) -> tuple[str, ...]:

@@ -93,7 +93,9 @@ class OipDoors:
             try:
                 made += self._make_grpc(behind, config)
             except ImportError as error:
-                problems.append(f"the gRPC door is configured, and this runtime was published without it: {error}")
+                problems.append(
+                    f"the gRPC door is configured, and this runtime was published without --with-grpc: {error}"
+                )
         return made, problems
 
     def _make_rest(self, behind: "Behind") -> Iterator[tuple[str, OpenDoor]]:

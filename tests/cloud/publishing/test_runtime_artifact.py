@@ -114,6 +114,20 @@ def test_the_devices_requirements_are_its_extra() -> None:
     assert {name.partition(">")[0] for name in names} >= {"numpy", "onnxruntime", "awsiotsdk", "cryptography"}
 
 
+def test_grpc_comes_along_only_if_asked_for() -> None:
+    pyproject = (checkout_root() / "pyproject.toml").read_text()
+    without, with_grpc = device_requirements(pyproject), device_requirements(pyproject, with_grpc=True)
+    assert {name.partition(">")[0] for name in set(with_grpc) - set(without)} == {"grpcio", "protobuf"}
+
+
+def test_what_the_doors_read_at_run_time_is_in_the_artifact() -> None:
+    sources = checkout_root() / "edge_component"
+    names = set(runtime_entries(RuntimeParts(sources, (KEY.public_key_pem(),), ())))
+    read = {f"edge_component/{path.relative_to(sources).as_posix()}" for path in sources.rglob("*.proto")}
+    assert read
+    assert read <= names
+
+
 def test_the_cache_is_where_the_user_says() -> None:
     assert default_cache({"EDGEWRIGHT_WHEEL_CACHE": "/x"}) == Path("/x")
     assert default_cache({"XDG_CACHE_HOME": "/y"}) == Path("/y/edgewright/wheels")

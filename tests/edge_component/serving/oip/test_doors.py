@@ -142,7 +142,7 @@ def test_a_runtime_without_grpcio_says_so(open_door: MakeDoor, tmp_path: Path, m
     monkeypatch.setattr(builtins, "__import__", without_grpc)
     (problem,) = doors.open()
     monkeypatch.undo()
-    assert "published without it: No module named 'grpc'" in problem
+    assert "published without --with-grpc: No module named 'grpc'" in problem
     assert (tmp_path / REST_SOCKET_NAME).exists()
     doors.stop(1.0)
 
