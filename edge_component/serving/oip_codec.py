@@ -60,7 +60,7 @@ def checked_shape(name: str, shape: Sequence[object]) -> tuple[int, ...]:
     if len(shape) > DIMENSIONS_MAX:
         raise OipTensorError(f"{name} has {len(shape)} dimensions; at most {DIMENSIONS_MAX} are allowed")
     for size in shape:
-        if type(size) is not int or not 0 <= size <= DIMENSION_MAX:
+        if type(size) is not int or size < 0 or size > DIMENSION_MAX:
             raise OipTensorError(f"{name}: shape must hold whole numbers from 0 to {DIMENSION_MAX}, not {size!r:.40}")
     return tuple(shape)  # type: ignore[arg-type] # each was just checked
 

@@ -69,7 +69,7 @@ class InferenceCall:
             name, datatype, shape = tensor_head(message.name, message.datatype, list(message.shape))
             if name in inputs:
                 raise OipMalformedError(f"inputs name {name} twice")
-            place = self._shared.slice(parameters_of(message), name)
+            place = self._shared.slice(parameters_of(message), name) if message.parameters else None
             if place is not None:
                 inputs[name] = shared_input(name, datatype, shape, place)
             elif raw:
