@@ -14,7 +14,7 @@ from edge_component.activation.attempt import Attempt
 from edge_component.activation.table import Installed
 from edge_component.bundles.signature import SIGNATURE_FILE_BYTES_MAX, TrustedKey, verify_signature
 from edge_component.bundles.store import Store
-from edge_component.bundles.unpack import UnpackLimits
+from edge_component.bundles.unpack import UnpackLimits, store_error
 from edge_component.bundles.verification import Asked, Circumstances, FoundFile, Verified, verify
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.limits import LIMITS
@@ -58,6 +58,9 @@ def take_in(
     try:
         attempt.at_phase("verify")
         verified = _verified(intake, folder, found, asked, circumstances)
+    except OSError as error:
+        intake.store.discard(folder)
+        raise store_error(error, f"reading what {archive.name} holds") from error
     except BaseException:
         intake.store.discard(folder)
         raise

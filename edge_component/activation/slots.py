@@ -10,6 +10,8 @@ Changing slots is for one thread at a time (the activator's lock); :meth:`served
 """
 
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,6 +32,8 @@ from edge_component.telemetry_sink import TelemetrySink
 
 log = logging.getLogger(__name__)
 
+LOADS_MAX = 3
+LOAD_PAUSE_S = 0.05
 STEPS_BACK = (Signal.STARTED, Signal.FAILED, Signal.DOUBTED, Signal.UNLOADABLE)
 
 
@@ -44,6 +48,8 @@ class SlotParts:
     clock: Clock
     config: RuntimeConfig
     live: LiveRequests
+    pause: Callable[[float], None] = time.sleep
+    """Waits between two attempts to load, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +193,14 @@ class Slots:
         return ahead[1] if ahead is not None and ahead[0] == wanted else None
 
     def _loaded(self, wanted: Installed) -> Loaded:
+        """Load a bundle; one that an I/O error kept from being read is read again, before anything goes back for it."""
         self._parts.router.make_room(wanted.ref)
+        for _ in range(LOADS_MAX - 1):
+            try:
+                return self._loader.load(wanted.ref)
+            except DeviceError as error:
+                log.warning("%s %s: %s; trying again", wanted.ref.name, wanted.ref.version, error)
+                self._parts.pause(LOAD_PAUSE_S)
         return self._loader.load(wanted.ref)
 
     def _stand(self, name: str) -> None:

@@ -70,13 +70,18 @@ class Device:
         self.door = ShieldedSink(self.sink)
         """What a door's thread tells of each request."""
         live = LiveRequests(self.door.observe)
-        slots = SlotParts(self.store, Journal(self.work), self.router, self.door, self.clock, self.config, live)
+        slots = SlotParts(
+            self.store, Journal(self.work), self.router, self.door, self.clock, self.config, live, self._pause
+        )
         intake = Intake(self.store, load_trust(self.trust))
         self.activator = Activator(ActivatorParts(slots, intake, self._try, platform_name()))
         self.problems = self.activator.restore()
 
     def _try(self, folder: Path, manifest: Manifest, allowed_s: float) -> None:
         self.trial(folder, manifest, allowed_s)
+
+    def _pause(self, pause_s: float) -> None:
+        self.clock.advance(pause_s) if isinstance(self.clock, ManualClock) else None
 
     def configure(self, **limits: object) -> None:
         self.config = replace(self.config, **limits)  # type: ignore[arg-type]

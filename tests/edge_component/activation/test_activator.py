@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from edge_component.activation.journal import COMMITTED_FILE, JOURNAL_FILE
+from edge_component.activation.slots import LOADS_MAX
+from edge_component.bundles.store import Store
 from edge_component.bundles.verification import Asked
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.manifest import Manifest
@@ -19,6 +21,8 @@ from edge_component.errors import (
     ExpiredError,
     NothingToRevertError,
     OlderReleaseError,
+    StoreDamagedError,
+    StoreError,
     StoreFullError,
     TrialCrashedError,
     UnknownModelError,
@@ -245,6 +249,45 @@ def test_a_damaged_bundle_is_replaced_by_the_previous_one_at_the_start(device: D
     assert device.sink.outcomes() == [("reverted", "restore", "store-damaged")]
     device.hand_over(two)
     assert device.factor() == 3.0, "handing the same bundle over again repairs it"
+
+
+def test_a_read_error_that_passes_does_not_cost_the_device_its_version(
+    device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.configure(probation_s=0.0)
+    device.hand_over(bundles.scale("1.0.0", 2.0))
+    device.hand_over(bundles.scale("1.1.0", 3.0))
+    read, left = Store.read, [LOADS_MAX - 1]
+
+    def reading(store: Store, digest: str) -> Manifest:
+        if left[0]:
+            left[0] -= 1
+            raise StoreDamagedError("EIO")
+        return read(store, digest)
+
+    monkeypatch.setattr(Store, "read", reading)
+    device.start()
+    assert device.factor() == 3.0
+    assert device.sink.outcomes() == [("restored", "restore", "")]
+
+
+def test_a_staged_bundle_that_cannot_be_read_back_is_a_refusal(
+    device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.hand_over(bundles.scale("1.0.0", 2.0))
+    read = Path.read_bytes
+
+    def reading(path: Path) -> bytes:
+        if path.name == "model.sig":
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    with pytest.raises(StoreError, match="Input/output error"):
+        device.hand_over(bundles.scale("1.1.0", 3.0))
+    assert device.sink.outcomes()[-1] == ("refused", "verify", "store-failed")
+    assert device.factor() == 2.0
+    assert list((device.work / "staging").iterdir()) == []
 
 
 def test_with_nothing_left_to_serve_it_says_so_and_a_hand_over_repairs_it(

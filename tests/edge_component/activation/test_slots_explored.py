@@ -171,7 +171,8 @@ class BelievedState:
 def made(world: World, disk: Disk) -> Slots:
     clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
     live = LiveRequests(lambda observer: None)
-    slots = Slots(SlotParts(disk, disk, Router(), NullSink(), clock, CONFIG, live))  # type: ignore[arg-type]
+    parts = SlotParts(disk, disk, Router(), NullSink(), clock, CONFIG, live, lambda pause_s: None)  # type: ignore[arg-type]
+    slots = Slots(parts)
     slots._loader = NoOrtLoader(disk)  # type: ignore[assignment]
     slots.state = world.state
     slots._on_disk = (BelievedState(world.on_disk),)  # type: ignore[assignment]

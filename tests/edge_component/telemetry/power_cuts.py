@@ -6,12 +6,9 @@ down without flushing its journal (EXT4_IOC_SHUTDOWN): what was not synced is go
 the cut counts as acknowledged. Prints one JSON object: {"acknowledged", "lost", "numbered_twice", "kept", "epochs"}.
 """
 
-import fcntl
 import json
-import os
 import random
 import signal
-import struct
 import subprocess
 import sys
 from collections import Counter
@@ -21,34 +18,10 @@ from edge_component.clock import SystemClock
 from edge_component.contracts.envelope import Envelope
 from edge_component.telemetry.outbox import Outbox
 from edge_component.telemetry.segment_log import LogLimits
+from tests.edge_component.cut_disk import CutDisk
 
 WRITER = Path(__file__).with_name("killed_writer.py")
-SHUTDOWN_IOCTL = 0x8004587D
-NO_LOG_FLUSH = struct.pack("I", 2)
 BYTES_MAX = 4_000_000
-
-
-class CutDisk:
-    """An ext4 whose power can be cut."""
-
-    def __init__(self, folder: Path) -> None:
-        self.image, self.mount_point = folder / "disk.img", folder / "disk"
-        self.mount_point.mkdir()
-        with self.image.open("wb") as file:
-            file.truncate(32 << 20)
-        subprocess.run(["mkfs.ext4", "-qF", str(self.image)], check=True)
-        self.mount()
-
-    def mount(self) -> None:
-        subprocess.run(["mount", "-o", "loop", str(self.image), str(self.mount_point)], check=True)
-
-    def cut(self) -> None:
-        descriptor = os.open(self.mount_point, os.O_RDONLY)
-        fcntl.ioctl(descriptor, SHUTDOWN_IOCTL, NO_LOG_FLUSH)
-        os.close(descriptor)
-
-    def unmount(self) -> None:
-        subprocess.run(["umount", str(self.mount_point)], check=True)
 
 
 def write_until_the_cut(disk: CutDisk, lines_before: int) -> list[str]:
