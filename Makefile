@@ -7,7 +7,7 @@ ARGS   ?=
 export ORT_DISABLE_TELEMETRY := 1
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 
-.PHONY: help demo test test-sagemaker lint format bench bench-telemetry bench-ingest bench-serving bench-oip lock clean
+.PHONY: help demo test test-sagemaker lint format bench bench-telemetry bench-ingest bench-serving bench-oip faults lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | sort | column -t -s "$$(printf '\t')"
@@ -46,6 +46,9 @@ bench-oip: $(VENV)/.dev ## what the Open Inference Protocol adds, through its re
 
 bench-ingest: $(VENV)/.dev ## messages a second into the fleet store
 	$(BIN)/python tests/benchmarks/bench_ingest.py $(ARGS)
+
+faults: $(VENV)/.dev ## kills, power cuts, refusing disks, bad and malicious models; as root, about four minutes
+	$(BIN)/python -m tests.faults.run $(ARGS)
 
 lock: $(VENV)/.dev ## pin every dependency anew
 	$(BIN)/python -m pip install --quiet uv

@@ -228,7 +228,7 @@ class Activator:
         active, live, config = self._parts.slots.router.active(name), self._parts.slots.live, self._config
         if not config.shadow_s or active is None or active.ref == taken.installed.ref:
             return
-        if not comparable(active.manifest, taken.manifest):
+        if not comparable(active, taken.manifest):
             log.warning("%s %s takes other tensors than what serves: not compared", name, taken.installed.ref.version)
             return
         attempt.phase = "shadow"

@@ -14,12 +14,12 @@ from edge_component.activation.attempt import Attempt
 from edge_component.activation.table import Installed
 from edge_component.bundles.signature import SIGNATURE_FILE_BYTES_MAX, TrustedKey, verify_signature
 from edge_component.bundles.store import Store
-from edge_component.bundles.unpack import UnpackLimits, store_error
+from edge_component.bundles.unpack import UnpackLimits, open_archive, store_error
 from edge_component.bundles.verification import Asked, Circumstances, FoundFile, Verified, verify
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.limits import LIMITS
 from edge_component.contracts.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest, bundle_digest
-from edge_component.errors import ManifestError, SignatureError, UnsignedError
+from edge_component.errors import ArchiveError, ManifestError, SignatureError, UnsignedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,9 @@ def digest_in(archive: Path) -> str | None:
     Only good for comparing with the digest of something verified: equal digests are the same manifest.
     """
     try:
-        with zipfile.ZipFile(archive) as opened, opened.open(MANIFEST_FILE) as file:
+        with open_archive(archive) as opened, opened.open(MANIFEST_FILE) as file:
             return bundle_digest(file.read(LIMITS.manifest_bytes_max + 1))
-    except (OSError, KeyError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (OSError, KeyError, RuntimeError, EOFError, ArchiveError, zipfile.BadZipFile, zlib.error):
         return None  # taking it in will say what is wrong
 
 

@@ -31,8 +31,11 @@ FAILED = Agreement(compared_count=1)
 """One request that the candidate did not answer."""
 
 
-def comparable(active: Manifest, candidate: Manifest) -> bool:
-    """Both take and give the same tensors; a version with another signature cannot be asked another's requests."""
+def comparable(active: ActiveModel, candidate: Manifest) -> bool:
+    """Both take and give the same tensors; a version with another signature cannot be asked another's requests.
+
+    Nor can one whose state the runtime carries: what callers give is not all that the graph takes.
+    """
     return _forms(active.inputs) == _forms(candidate.inputs) and _forms(active.outputs) == _forms(candidate.outputs)
 
 

@@ -4,6 +4,9 @@ The failures this exists for: names that climb out of the folder, links, a bomb 
 thousand entries, a name given twice (one verified, the other loaded), headers that lie about sizes. So names must be
 plain relative paths, entries plain files, and every byte is counted as it is written, whatever the headers say.
 
+The archive itself is read with as little trust: only a plain file is opened (a FIFO would be waited for, for ever), and
+its directory is measured before ``zipfile`` reads it whole into this process's memory.
+
 Every file is fsynced before this returns; digests are taken from the bytes as they are written, so that nothing is read
 twice. The staging folder is the caller's, and the caller removes it when this raises.
 """
@@ -12,9 +15,11 @@ import errno
 import hashlib
 import os
 import stat
+import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -26,6 +31,13 @@ from edge_component.errors import ActivationDeadlineError, ArchiveError, StoreEr
 
 CHUNK_BYTES = 1_048_576
 NAME_CHARS_MAX = 200
+DIRECTORY_BYTES_MAX = 262_144
+"""Of the zip's central directory; 66 entries with long names and comments take less."""
+END_RECORD = struct.Struct("<4s4H2LH")
+"""End of central directory: signature, two disk numbers, entries here, entries in all, size, offset, comment's length."""
+END_SIGNATURE, ZIP64_SIGNATURE = b"PK\5\6", b"PK\6\7"
+ZIP64_LOCATOR_BYTES = 20
+COMMENT_BYTES_MAX = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +76,54 @@ def unpack(
     """
     caps = limits or UnpackLimits()
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with open_archive(archive) as opened:
             entries = _plain_files(opened, caps)
             found = _Unpacking(opened, folder, caps, in_time).write_all(entries)
         sync_directory(folder)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise ArchiveError(f"{archive.name}: {str(error) or 'it ends too early'}") from error
+    except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        raise ArchiveError(f"{archive.name}: two entries want the same place") from error
     except FileNotFoundError as error:
         raise ArchiveError(f"there is no {archive}", "Hand over the path of the bundle's zip.") from error
     except OSError as error:
         raise store_error(error, f"unpacking {archive.name}") from error
     return found
+
+
+@contextmanager
+def open_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip, once it is known to be a plain file with a small directory.
+
+    Raises:
+        ArchiveError: it is not.
+        OSError, zipfile.BadZipFile: as from :class:`zipfile.ZipFile`.
+    """
+    descriptor = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ArchiveError(f"{archive.name} is not a plain file")
+    with os.fdopen(descriptor, "rb") as file:
+        _check_directory(file)
+        with zipfile.ZipFile(file) as opened:
+            yield opened
+
+
+def _check_directory(file: IO[bytes]) -> None:
+    """Find the end record where ``zipfile`` does: at the very end, else the last one before a comment."""
+    size_bytes = file.seek(0, os.SEEK_END)
+    file.seek(max(size_bytes - END_RECORD.size - COMMENT_BYTES_MAX - ZIP64_LOCATOR_BYTES, 0))
+    tail = file.read()
+    at = len(tail) - END_RECORD.size
+    if not (tail[at:].startswith(END_SIGNATURE) and tail.endswith(b"\0\0")):
+        at = tail.rfind(END_SIGNATURE)
+    if at < 0 or len(tail) - at < END_RECORD.size:
+        return  # no zip: zipfile says so
+    if tail[max(at - ZIP64_LOCATOR_BYTES, 0) : at].startswith(ZIP64_SIGNATURE):
+        raise ArchiveError("it is a zip64 archive; a bundle is too small to need one")
+    directory_bytes = END_RECORD.unpack_from(tail, at)[5]
+    if directory_bytes > DIRECTORY_BYTES_MAX:
+        raise ArchiveError(f"its directory takes {directory_bytes} bytes; at most {DIRECTORY_BYTES_MAX} are read")
 
 
 def store_error(error: OSError, doing: str) -> StoreError:

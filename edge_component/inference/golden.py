@@ -18,6 +18,8 @@ from edge_component.contracts.manifest import GOLDEN_FILE, GoldenTest, Manifest
 from edge_component.errors import GoldenMismatchError, GoldenUnusableError, NotFiniteError
 from edge_component.inference.session import Array, Session, tensor_dtype, widened
 
+GOLDEN_BYTES_MAX = 512_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Golden:
@@ -100,10 +102,19 @@ def _check_close(where: str, got: NDArray[np.float64], expected: NDArray[np.floa
         )
 
 
+def _check_size(path: Path) -> None:
+    """A few kilobytes can unpack to all memory, of the process that serves too."""
+    with zipfile.ZipFile(path) as archive:
+        size_bytes = sum(entry.file_size for entry in archive.infolist())
+    if size_bytes > GOLDEN_BYTES_MAX:
+        raise GoldenUnusableError(f"{GOLDEN_FILE} unpacks to {size_bytes} bytes; at most {GOLDEN_BYTES_MAX} are read")
+
+
 def _read_arrays(path: Path, manifest: Manifest) -> dict[str, Array]:
     dtypes = {f"input:{spec.name}": spec.dtype for spec in manifest.inputs}
     dtypes |= {f"output:{spec.name}": spec.dtype for spec in manifest.outputs}
     try:
+        _check_size(path)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in dtypes}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -193,6 +193,7 @@ def _try_model(folder: Path, options: SessionOptions, say: "_Say") -> None:
     from edge_component.inference.session import Session  # noqa: PLC0415 - ONNX Runtime
 
     say(phase="load")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a model that crashes it must not fill the disk either
     manifest = read_manifest((folder / MANIFEST_FILE).read_bytes())
     _cap_processor_time(manifest.caps.load_timeout_ms / 1000)
     golden = load_golden(folder, manifest)

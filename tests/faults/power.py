@@ -24,12 +24,11 @@ from tests.faults.subject import Bench, in_child, swap_from_start
 
 STEPS = ("mkdir", "openat", "write", "fsync", "rename", "unlink", "unlinkat", "rmdir", "close")
 """Calls between which the disk differs; ``close`` comes just after a write or a sync."""
-LONGEST_S = 240
 
 
-def power_cuts(folder: Path, cuts_count: int, longest_s: float) -> Tally:
-    """Cut as often as asked, walking all steps again and again, or for so long."""
-    script = [sys.executable, "-m", __name__, str(folder), str(cuts_count), str(longest_s)]
+def power_cuts(folder: Path, cuts_count: int, longest_s: float, *, sabotaged: bool = False) -> Tally:
+    """Cut as often as asked, walking all steps again and again, or for so long; sabotaged: under an fsync without effect."""
+    script = [sys.executable, "-m", __name__, str(folder), str(cuts_count), str(longest_s), str(int(sabotaged))]
     run = subprocess.run([*APART, *script], capture_output=True, text=True, timeout=longest_s + 60)
     if run.returncode:
         raise RuntimeError(f"power could not be cut: {run.stderr[-2000:]}")
@@ -80,5 +79,7 @@ def main(folder: Path, cuts_count: int, longest_s: float) -> None:
 
 
 if __name__ == "__main__":
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    if sys.argv[4] == "1":
+        os.fsync = lambda descriptor: None
+        STEPS = ("rename", "openat")
     main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -31,10 +31,15 @@ def test_a_candidate_is_refused_exactly_below_its_bound(asked: int, share: float
 
 
 def test_other_tensors_cannot_be_compared() -> None:
+    class Asked:
+        inputs, outputs = MANIFEST.inputs, MANIFEST.outputs
+
     other = replace(MANIFEST, inputs=(TensorSpec("x", "float64", (-1, 3)),))
-    assert comparable(MANIFEST, MANIFEST)
-    assert not comparable(MANIFEST, other)
-    assert comparable(MANIFEST, replace(MANIFEST, inputs=(TensorSpec("x", "float32", (1, 3)),)))
+    carried = replace(MANIFEST, inputs=(*MANIFEST.inputs, TensorSpec("state", "float32", (2, 1, 64))))
+    assert comparable(Asked, MANIFEST)  # type: ignore[arg-type]
+    assert comparable(Asked, replace(MANIFEST, inputs=(TensorSpec("x", "float32", (1, 3)),)))  # type: ignore[arg-type]
+    assert not comparable(Asked, other)  # type: ignore[arg-type]
+    assert not comparable(Asked, carried)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Archives that mean harm: refused, nothing left outside, nothing left at all."""
 
 import io
+import os
 import stat
 import struct
 import zipfile
@@ -145,3 +146,39 @@ def test_no_mutation_of_a_zip_gets_past_the_typed_errors(
     with suppress(BundleError, StoreError):
         unpack(folder / "a.zip", folder / "to", LIMITS)
     assert sorted(path.name for path in folder.iterdir()) == ["a.zip", "to"]
+
+
+def large_directory() -> bytes:
+    data = zipped(put("a"))
+    at, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
+    directory = data[at:end] * 10_000
+    return data[:at] + directory + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 10_000, 10_000, len(directory), at, 0)
+
+
+def zip64() -> bytes:
+    data = zipped(put("a"))
+    end = data.index(b"PK\x05\x06")
+    return data[:end] + struct.pack("<4sLQL", b"PK\x06\x07", 0, 0, 1) + data[end:]
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (large_directory, "its directory takes"),
+        (lambda: large_directory()[:-2] + b"\x04\x00" + b"note", "its directory takes"),
+        (zip64, "zip64"),
+    ],
+)
+def test_a_directory_is_measured_before_it_is_read(make: Callable[[], bytes], told: str, tmp_path: Path) -> None:
+    (tmp_path / "bundle.zip").write_bytes(make())
+    (tmp_path / "into").mkdir()
+    with pytest.raises(ArchiveError, match=told):
+        unpack(tmp_path / "bundle.zip", tmp_path / "into")
+
+
+def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.zip")
+    (tmp_path / "into").mkdir()
+    for path in (tmp_path / "fifo.zip", Path("/dev/zero"), tmp_path):
+        with pytest.raises(ArchiveError, match="not a plain file"):
+            unpack(path, tmp_path / "into")

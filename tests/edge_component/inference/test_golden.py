@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 
 from edge_component.contracts.manifest import GoldenTest, TensorSpec
 from edge_component.errors import GoldenMismatchError, GoldenUnusableError, ModelError, NotFiniteError
+from edge_component.inference import golden
 from edge_component.inference.golden import Golden, check_golden, load_golden
 from edge_component.inference.session import Array
 from tests.edge_component.bundle_factory import npz
@@ -64,4 +65,11 @@ def test_expected_nan_and_infinity_are_met_by_the_same() -> None:
 def test_samples_of_another_dtype_are_unusable(tmp_path: Path) -> None:
     (tmp_path / "golden.npz").write_bytes(npz(**{"input:x": np.zeros((1, 1, 3)), "output:y": np.zeros((1, 1, 3), "f")}))
     with pytest.raises(GoldenUnusableError, match="input:x is float64"):
+        load_golden(tmp_path, MANIFEST)
+
+
+def test_samples_that_would_fill_the_memory_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(golden, "GOLDEN_BYTES_MAX", 1000)
+    (tmp_path / "golden.npz").write_bytes(npz(**{"input:x": np.zeros((400, 1, 3), "f")}))
+    with pytest.raises(GoldenUnusableError, match="unpacks to"):
         load_golden(tmp_path, MANIFEST)
