@@ -1,12 +1,11 @@
 """``edgewright-edge``: what a person on the device may ask of its runtime.
 
 Results go to standard output as JSON, errors with their remedy to standard error. Exit codes: 0 done, 2 usage, 3 refused,
-5 no runtime. It speaks to the runtime through its doors only, like any other client.
+4 the doctor found what stops this device, 5 no runtime. It speaks to the runtime through its doors only, like any other client.
 """
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,13 +15,13 @@ from edge_component.cli_bench import add_bench, run_bench
 from edge_component.cli_route import add_route, run_route
 from edge_component.client import Client, ClientError, UnavailableError
 from edge_component.client.admin import AdminClient
+from edge_component.clock import SystemClock
 from edge_component.contracts.admin import SOCKET_NAME as ADMIN_SOCKET
-from edge_component.contracts.errors import ContractError
 from edge_component.contracts.fastpath import SOCKET_NAME as INFER_SOCKET
-from edge_component.contracts.heartbeat import Heartbeat
+from edge_component.doctor.diagnosis import diagnose
+from edge_component.doctor.examination import examine
 
 DEFAULT_WORK = Path("/greengrass/v2/work/com.edgewright.Runtime")
-DISK_FREE_BYTES_WARN = 50_000_000
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 3
     print(json.dumps(result, indent=2))
-    return 0
+    return 4 if arguments.run is _doctor and not result["ok"] else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     add_route(add("route", run_route, "see or set which version answers whom"))
     add_bench(add("bench", run_bench, "measure what an answer takes on this device"))
     add("flush", _flush, "queue what telemetry has counted so far")
-    add("doctor", _doctor, "what would stop this device from serving, and the remedy")
+    doctor = add("doctor", _doctor, "what would stop this device from serving, and the remedy")
+    doctor.add_argument("--trust", type=Path, help="folder of trusted keys (default: the one of the last start)")
     return parser
 
 
@@ -122,35 +122,7 @@ def _predict(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
 
 
 def _doctor(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
-    try:
-        heartbeat: Heartbeat | None = _admin(arguments).status()
-    except (ClientError, ContractError) as error:
-        heartbeat, runtime_problem = None, str(error)
-    else:
-        runtime_problem = ""
-    checks = [
-        _check("work folder", arguments.work.is_dir(), f"{arguments.work}", "Is the runtime component installed?"),
-        _disk_check(arguments.work),
-        _check(
-            "runtime answers", heartbeat is not None, runtime_problem, "Start the component com.edgewright.Runtime."
-        ),
-    ]
-    if heartbeat is not None:
-        checks += [_check("healthy", False, reason, "See the runtime's log.") for reason in heartbeat.reasons]
-        checks.append(_check("a model serves", bool(heartbeat.models), "no model", "Deploy a model component."))
-    return {"ok": all(check["ok"] for check in checks), "checks": checks}
-
-
-def _disk_check(work: Path) -> dict[str, Any]:
-    folder = next(parent for parent in (work, *work.absolute().parents) if parent.is_dir())
-    free_bytes = shutil.disk_usage(folder).free
-    return _check(
-        "disk", free_bytes >= DISK_FREE_BYTES_WARN, f"{free_bytes} bytes free", "Free disk space on the device."
-    )
-
-
-def _check(name: str, ok: bool, found: str, remedy: str) -> dict[str, Any]:  # noqa: FBT001 - the check's verdict
-    return {"check": name, "ok": ok} if ok else {"check": name, "ok": False, "found": found, "remedy": remedy}
+    return diagnose(examine(arguments.work, arguments.trust, SystemClock())).to_document()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ One core per work folder: :meth:`Core.start` holds an exclusive lock on ``runtim
 import fcntl
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from edge_component.bundles.signature import load_trust
 from edge_component.bundles.store import Store
 from edge_component.clock import Clock, SystemClock
 from edge_component.config import RuntimeConfig
+from edge_component.contracts.codec import to_bytes
 from edge_component.errors import AlreadyRunningError
 from edge_component.inference.admission import AdmissionLimits
 from edge_component.inference.deadline import DeadlineWatch
@@ -81,6 +83,7 @@ class Core:
         """
         config = parts.config
         self._work_path = parts.work_path
+        self._trust_path = parts.trust_path
         self._lock_descriptor = -1
         self.inference = Inference(config, parts.clock)
         self.router = self.inference.router
@@ -111,7 +114,7 @@ class Core:
             StoreError, OSError: the work folder cannot be used.
         """
         self._work_path.mkdir(parents=True, exist_ok=True)
-        self._lock_descriptor = lock_work_folder(self._work_path)
+        self._lock_descriptor = lock_work_folder(self._work_path, self._trust_path)
         problems = (*self.activator.restore(), *self.routing.restore())
         self.inference.watch.start()
         return problems
@@ -133,8 +136,10 @@ class Core:
             self._lock_descriptor = -1
 
 
-def lock_work_folder(work_path: Path) -> int:
+def lock_work_folder(work_path: Path, trust_path: Path) -> int:
     """Hold the work folder until the returned descriptor is closed, or the process dies.
+
+    The lock says who holds it, and which keys it trusts: `edgewright-edge doctor` reads that, also after the holder's end.
 
     Raises:
         AlreadyRunningError: another process holds it.
@@ -145,4 +150,7 @@ def lock_work_folder(work_path: Path) -> int:
     except OSError as error:
         os.close(descriptor)
         raise AlreadyRunningError(f"another runtime serves from {work_path}") from error
+    with suppress(OSError):  # a full disk keeps nobody from serving
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, to_bytes({"process_id": os.getpid(), "trust_path": str(trust_path.absolute())}))
     return descriptor

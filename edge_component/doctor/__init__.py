@@ -1,0 +1,1 @@
+"""What would stop this device from serving: looking at the machine, and judging what was seen."""
