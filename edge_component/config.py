@@ -45,6 +45,7 @@ class RuntimeConfig:
         model_memory_bytes_max: of all loaded models together; idle ones are unloaded to keep it. 0 means no limit.
         idle_unload_s: after which a version that only requests for exactly that version used is unloaded.
         connections_max: client connections at once.
+        hello_s_max: how long a new connection may be silent before it is hung up on.
         channels_max: open channels of one connection.
         channel_bytes_max: shared memory of one channel.
         run_s_max: after which a run without a deadline of its own is stopped.
@@ -92,6 +93,7 @@ class RuntimeConfig:
     model_memory_bytes_max: int = 0
     idle_unload_s: float = 600.0
     connections_max: int = 64
+    hello_s_max: float = 5.0
     channels_max: int = 16
     channel_bytes_max: int = 256_000_000
     run_s_max: float = 60.0
@@ -133,7 +135,7 @@ class RuntimeConfig:
 
 MINIMA: Mapping[str, float] = {
     "heartbeat_s": 1, "window_s": 1, "outbox_bytes_max": 65_536, "pending_starts_max": 1,
-    "intra_op_threads": 1, "inter_op_threads": 1, "in_flight_max": 1, "connections_max": 1, "channels_max": 1,
+    "intra_op_threads": 1, "inter_op_threads": 1, "in_flight_max": 1, "connections_max": 1, "hello_s_max": 0.001, "channels_max": 1,
     "channel_bytes_max": 65_536, "run_s_max": 0.001, "shadow_requests_max": 1, "oip_body_bytes_max": 4_096,
 }  # fmt: skip
 """Inclusive; 0 for every number not listed."""

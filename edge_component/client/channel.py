@@ -82,7 +82,7 @@ class Channel:
                 given = inputs.get(name)
                 if given is view:
                     continue
-                if type(given) is np.ndarray and given.dtype is dtype and given.shape == view.shape:
+                if type(given) is np.ndarray and given.dtype == dtype and given.shape == view.shape:
                     view[...] = given
                 else:
                     written = self._write_anew(inputs, slot)

@@ -10,6 +10,7 @@ Whatever a client sends is answered with a typed error or ends its own connectio
 import logging
 import os
 import socket
+import struct
 from dataclasses import dataclass
 from time import perf_counter_ns
 
@@ -104,6 +105,7 @@ class FastpathConnection:
                 processor.close()
 
     def _greet(self) -> Hello | None:
+        self._wait_at_most(self._serving.config.hello_s_max)  # whoever is silent holds a place that others want
         try:
             _, document = unpack_control(self._receive(), Kind.HELLO)
             hello = Hello.read(document)
@@ -118,7 +120,13 @@ class FastpathConnection:
             return None
         welcome = Welcome(max(shared), self._serving.runtime_version, os.getpid())
         self._socket.send(pack_control(Kind.WELCOME, welcome.to_document()))
+        self._wait_at_most(0)  # from here on a client may think for as long as it likes
         return hello
+
+    def _wait_at_most(self, wait_s: float) -> None:
+        """Bound every wait for the client; 0 is no bound. ``settimeout`` would cost a system call per request."""
+        limit = struct.pack("@ll", int(wait_s), int(wait_s % 1 * 1_000_000))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
 
     def _follow(self, hello: Hello) -> ProcessorOf | None:
         """Serve the client on its own core from now on, where that is worth it and the client says which thread it is."""

@@ -29,7 +29,9 @@ Serve = Callable[[socket.socket], None]
 
 
 TURNED_AWAY_MAX = 16
-"""Refused connections that are kept open until they have read why, or until more come."""
+"""Refused TCP connections that are kept open until they have read why, or until more come."""
+EMPTIED_BYTES = 65_537
+"""More than any one message may have; of a longer one the kernel throws the rest away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,15 +224,20 @@ class Listener:
             self._turn_away(connection)
 
     def _turn_away(self, connection: socket.socket) -> None:
-        """Say why, and keep the socket a while.
+        """Say why, and see to it that this can be read.
 
-        Closed at once, with what the client has sent unread, the kernel would throw our sentence away.
+        Closed at once, with what the client has sent unread, the kernel would throw our sentence away. A Unix socket can
+        be told to take no more and be emptied; what TCP still has on its way cannot, so such a socket is kept a while.
         """
         connection.setblocking(False)
         try:
             self._refuse(connection)
         except OSError as error:
             log.debug("a client that was turned away did not listen: %s", error)
+        if connection.family == socket.AF_UNIX:
+            _empty(connection)
+            connection.close()
+            return
         self._turned_away.append(connection)
         if len(self._turned_away) > TURNED_AWAY_MAX:
             self._turned_away.popleft().close()
@@ -264,6 +271,16 @@ def remove_name(path: Path, inode: int) -> None:
             path.unlink()
     except OSError as error:
         log.debug("the socket's name was gone already: %s", error)
+
+
+def _empty(connection: socket.socket) -> None:
+    """Take no more, and throw away what is there; the socket does not block."""
+    _shut(connection, socket.SHUT_RD)
+    try:
+        while connection.recv(EMPTIED_BYTES):
+            pass
+    except OSError:
+        return  # the other side is gone
 
 
 def _shut(connection: socket.socket, how: int) -> None:

@@ -11,6 +11,8 @@ and the peers if asked for. So whatever else the machine does falls on all of th
 
 - *added* is fast path - raw, *beyond* is fast path - raw - doorbell, each from one round's p50 (or p99); reported is the
   median over rounds.
+- *C client*: the example of ``edge_component/client/c``, once per round, if there is a compiler. It shows what the path
+  costs; the Python client's rows show what an application in Python sees.
 - *one core*: asker and doorbell partner are pinned to one core; the runtime is not told, its connection's thread follows
   its client by itself. *scheduler*: nobody is pinned.
 - A loaded machine has slower caches and busier cores, for raw as well. Rounds are ranked by raw's p50 (which the path has
@@ -38,13 +40,12 @@ from pathlib import Path
 
 from tests.benchmarks.serving import peers
 from tests.benchmarks.serving.asker import LatencyRound, Load, p50_p99
-from tests.benchmarks.serving.askers import Askers, load_together
+from tests.benchmarks.serving.askers import Askers, build_c_client, load_together
 from tests.benchmarks.serving.device import Device, device, idle_of, start_to_first_answer_s
 from tests.benchmarks.serving.models import BenchModel, bench_models, tabular
 
 PLACEMENTS = {"one core": 1, "scheduler": None}
 BLOCKS = 5
-BASE_SIDES = ("raw", "raw, bound", "doorbell", "fast path")
 
 
 @dataclass
@@ -53,9 +54,9 @@ class Rounds:
 
     by_side: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
-    def add(self, durations: Mapping[str, Sequence[float]]) -> None:
-        for side, values in durations.items():
-            self.by_side.setdefault(side, []).append(p50_p99(values))
+    def add(self, found: Mapping[str, tuple[float, float]]) -> None:
+        for side, values in found.items():
+            self.by_side.setdefault(side, []).append(values)
 
     def quiet(self) -> "Rounds":
         """The quarter in which raw was fastest."""
@@ -72,7 +73,7 @@ class Rounds:
         rows = zip(self.by_side[side], *columns, strict=True)
         return statistics.median(mine[at] - sum(other[at] for other in others) for mine, *others in rows)
 
-    def beyond(self, side: str = "fast path") -> float:
+    def beyond(self, side: str) -> float:
         return self.added(side, minus=("raw", "doorbell"))
 
 
@@ -84,7 +85,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         served = stack.enter_context(device(folder, models))
         addresses = stack.enter_context(peers.running(arguments.peers_cache, models)) if arguments.peers else {}
-        askers = stack.enter_context(Askers(served.socket_path, 4, addresses))
+        askers = stack.enter_context(Askers(served.socket_path, 4, addresses, build_c_client(folder)))
         bars += latency(askers, models, arguments.rounds)
         bars += throughput(askers, models, max(arguments.rounds // 4, 3))
         bars += swaps(askers, served, models)
@@ -131,10 +132,17 @@ def print_latency(model: BenchModel, placement: str, measured: Rounds) -> None:
 
 
 def latency_bars(model: BenchModel, placement: str, quiet: Rounds) -> list[dict[str, object]]:
+    """The bars hold for the path; so they are looked at with the cheap client and with the convenient one."""
     where = placement.replace(" ", "_")
-    bars = [at_most(f"fastpath_{model.name}_beyond_floor_{where}", quiet.beyond(), "us", model.beyond_floor_us)]
-    if placement == "one core":
-        bars.append(at_most(f"fastpath_{model.name}_added_one_core", quiet.added("fast path"), "us", model.one_core_us))
+    bars = []
+    for side, suffix in (("fast path", ""), ("fast path, C client", "_c")):
+        if side not in quiet.by_side:
+            continue
+        beyond = quiet.beyond(side)
+        bars.append(at_most(f"fastpath_{model.name}_beyond_floor_{where}{suffix}", beyond, "us", model.beyond_floor_us))
+        if placement == "one core":
+            added = quiet.added(side)
+            bars.append(at_most(f"fastpath_{model.name}_added_one_core{suffix}", added, "us", model.one_core_us))
     return bars
 
 

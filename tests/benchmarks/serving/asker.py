@@ -7,7 +7,10 @@ pipe by the benchmark's own process, which does nothing meanwhile.
 
 import gc
 import os
+import re
 import socket
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,11 +60,11 @@ class Load:
     durations_us: list[float] = field(default_factory=list)
 
 
-def ask_until_told(pipe: Connection, socket_path: Path, peers: Mapping[str, str]) -> None:
+def ask_until_told(pipe: Connection, socket_path: Path, peers: Mapping[str, str], c_program: Path | None) -> None:
     """The process's main: rounds in, results out, until the pipe closes."""
     gc.collect()
     gc.freeze()
-    asker = Asker(socket_path, peers)
+    asker = Asker(socket_path, peers, c_program)
     while True:
         try:
             wanted = pipe.recv()
@@ -73,14 +76,16 @@ def ask_until_told(pipe: Connection, socket_path: Path, peers: Mapping[str, str]
 class Asker:
     """Sides are made once for each model and kept."""
 
-    def __init__(self, socket_path: Path, peers: Mapping[str, str]) -> None:
+    def __init__(self, socket_path: Path, peers: Mapping[str, str], c_program: Path | None = None) -> None:
+        self._socket_path = socket_path
+        self._c_program = c_program
         self._client = Client(socket_path, deadline_s=10)
         self._doorbell = Doorbell()
         self._peers = peers
         self._sides: dict[str, dict[str, Ask]] = {}
 
-    def latency(self, wanted: LatencyRound) -> dict[str, NDArray[np.float64]]:
-        """Durations in µs by side."""
+    def latency(self, wanted: LatencyRound) -> dict[str, tuple[float, float]]:
+        """p50 and p99 in µs by side."""
         self._settle(wanted.core)
         sides = self._sides_of(wanted.model)
         kept: dict[str, list[int]] = {name: [] for name in sides}
@@ -89,7 +94,11 @@ class Asker:
                 for _ in range(3):  # the first requests after another side find cold caches
                     ask()
                 kept[name] += durations_ns(ask, self._count(name, wanted.model))
-        return {name: np.array(durations) / 1000 for name, durations in kept.items()}
+        found = {name: p50_p99(np.array(durations) / 1000) for name, durations in kept.items()}
+        if self._c_program is not None:
+            count = wanted.model.request_count * wanted.blocks
+            found["fast path, C client"] = ask_from_c(self._c_program, self._socket_path, wanted.model, count)
+        return found
 
     def load(self, wanted: LoadRound) -> Load:
         """Saturate; the ask is the fast path's."""
@@ -143,6 +152,19 @@ def durations_ns(ask: Ask, count: int) -> list[int]:
         ask()
         durations.append(clock() - began)
     return durations
+
+
+def ask_from_c(program: Path, socket_path: Path, model: BenchModel, count: int) -> tuple[float, float]:
+    """p50 and p99 in µs of the C client's example, which is on the asker's core because its children are."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [str(program), str(socket_path), model.name, "--repeat", str(count)]
+        for name, array in model.feed.items():
+            (Path(folder) / name).write_bytes(array.tobytes())
+            arguments.append(f"{name}:{'x'.join(map(str, array.shape))}={folder}/{name}")
+        printed = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"p50 ([\d.]+) us, p99 ([\d.]+) us", printed)
+    assert found is not None, printed
+    return float(found[1]), float(found[2])
 
 
 def raw_sides(model: BenchModel) -> dict[str, Ask]:

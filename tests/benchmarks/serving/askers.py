@@ -1,6 +1,8 @@
 """Asking processes and the pipes that drive them."""
 
 import multiprocessing
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from edge_component import client
 from tests.benchmarks.serving.asker import Load, LoadRound, ask_until_told
 from tests.benchmarks.serving.models import BenchModel
 
@@ -18,10 +21,10 @@ HEAD_START_S = 0.3
 class AskerProcess:
     """One asking process."""
 
-    def __init__(self, socket_path: Path, peers: Mapping[str, str]) -> None:
+    def __init__(self, socket_path: Path, peers: Mapping[str, str], c_program: Path | None) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=ask_until_told, args=(theirs, socket_path, dict(peers)), daemon=True)
+        self._process = context.Process(target=ask_until_told, args=(theirs, socket_path, dict(peers), c_program))
         self._process.start()
         theirs.close()
 
@@ -38,8 +41,10 @@ class AskerProcess:
 class Askers:
     """Several of them; the first is also the one whose latency is measured."""
 
-    def __init__(self, socket_path: Path, count: int, peers: Mapping[str, str]) -> None:
-        self.all = [AskerProcess(socket_path, peers if index == 0 else {}) for index in range(count)]
+    def __init__(
+        self, socket_path: Path, count: int, peers: Mapping[str, str] | None = None, c_program: Path | None = None
+    ) -> None:
+        self.all = [AskerProcess(socket_path, (peers or {}) if index == 0 else {}, c_program) for index in range(count)]
 
     @property
     def first(self) -> AskerProcess:
@@ -56,6 +61,18 @@ class Askers:
     def close(self) -> None:
         while self.all:
             self.all.pop().close()
+
+
+def build_c_client(folder: Path) -> Path | None:
+    """The C client's example, or ``None`` where there is no compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return None
+    sources = Path(client.__file__).parent / "c"
+    program = folder / "example"
+    files = [str(sources / name) for name in ("edgewright.c", "example.c")]
+    subprocess.run([compiler, "-std=c11", "-O2", "-o", str(program), *files], check=True)
+    return program
 
 
 def load_together(

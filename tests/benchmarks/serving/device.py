@@ -4,6 +4,7 @@ Nothing is switched off: signed bundles, router, telemetry with its outbox, dead
 that a swap is over when it is over.
 """
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from edge_component.client import Client, ClientError
 from tests.benchmarks.serving.models import BenchModel
-from tests.edge_component.bundle_factory import BundleFactory, new_key
+from tests.edge_component.bundle_factory import Bundle, BundleFactory, new_key
 from tests.edge_component.runtime_process import RuntimeProcess
 
 
@@ -22,6 +23,15 @@ class Idle:
 
     pss_mb: float
     cpu_percent: float
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a process holds."""
+
+    rss_mb: float
+    descriptors_count: int
+    threads_count: int
 
 
 class Device:
@@ -49,17 +59,21 @@ class Device:
         for model in self.models:
             self.swap(model)
 
-    def swap(self, model: BenchModel) -> float:
-        """Activate a next version of one model; returns how long that took, in seconds."""
-        assert self.runtime is not None
+    def swap(self, model: BenchModel) -> None:
+        """Activate a next version of one model."""
+        self.activate(self.next_bundle(model))
+
+    def next_bundle(self, model: BenchModel) -> Bundle:
+        """A next version of one model, signed."""
         self._minor += 1
-        bundle = model.bundle(self.factory, f"1.{self._minor}.0")
-        began_s = time.monotonic()
+        return model.bundle(self.factory, f"1.{self._minor}.0")
+
+    def activate(self, bundle: Bundle) -> None:
+        """Let it serve."""
+        assert self.runtime is not None
         event = self.runtime.admin.activate(bundle.archive, bundle.component, bundle.version)
-        took_s = time.monotonic() - began_s
         assert event.outcome == "activated", event
         bundle.archive.unlink()
-        return took_s
 
     def swap_until(
         self,
@@ -137,3 +151,11 @@ def pss_kb(process_id: int) -> int:
         if line.startswith("Pss:"):
             return int(line.split()[1])
     raise AssertionError("no Pss in smaps_rollup")
+
+
+def footprint(process_id: int) -> Footprint:
+    """Resident memory, open descriptors and threads, now."""
+    pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
+    descriptors = sum(1 for _ in Path(f"/proc/{process_id}/fd").iterdir())
+    threads = sum(1 for _ in Path(f"/proc/{process_id}/task").iterdir())
+    return Footprint(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, descriptors, threads)
