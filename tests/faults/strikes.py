@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from edge_component.contracts.errors import ContractError
 from tests.faults.subject import CHAINS, STATES, Act, Bench, Told, in_child, restart, swap_alone, swap_from_start
 
 NO_EFFECT = ("lseek", "ioctl", "fcntl", "mmap", "fstat", "newfstatat", "statx", "access", "readlink", "fadvise64")
@@ -71,7 +72,7 @@ def run(tally: Tally, points: Iterator[Point], judge: Callable[[Point], str]) ->
         tally.points += 1
         try:
             tally.seen[judge(point)] += 1
-        except (AssertionError, OSError, KeyError) as error:
+        except (AssertionError, OSError, KeyError, ContractError) as error:
             tally.failures.append(f"{point}: {error}")
     return tally
 
