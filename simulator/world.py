@@ -65,9 +65,14 @@ class World:
             self._stack = undo.pop_all()
         return self
 
-    def __exit__(self, *unused: object) -> None:
-        """Stop everything in the reverse order of its start."""
+    def __exit__(self, kind: type[BaseException] | None, *unused: object) -> None:
+        """Stop everything in the reverse order of its start.
+
+        Logs and records stay. The devices' folders, a few hundred megabytes each, stay only where something went wrong.
+        """
         self._stack.close()
+        if kind is None:
+            shutil.rmtree(self.folder / "devices")
 
     def edgewright(self, *arguments: str) -> Any:  # noqa: ANN401 - whatever JSON the command prints
         """Run ``edgewright … -o json`` and return what it printed.

@@ -1,4 +1,8 @@
-"""EventBridge: announce an incident, and rules with their targets."""
+"""EventBridge: announce an incident, and rules with their targets.
+
+The failure this exists for: PutEvents and PutTargets answer 200 for entries that they did not take. Here that is an
+error, so that nobody marks an incident as announced that was not.
+"""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,7 @@
-"""AWS IoT's registry: which thing groups and things there are."""
+"""AWS IoT's registry: which thing groups and things there are. It reads only; who joins which group is an operator's.
+
+Thread-safe, as boto3's clients are. What Greengrass knows of the same devices is in greengrass.py and control_plane.py.
+"""
 
 from typing import Any
 

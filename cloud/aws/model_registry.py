@@ -1,4 +1,8 @@
-"""SageMaker's Model Registry: groups and packages."""
+"""SageMaker's Model Registry: groups and packages, without judgement: what goes in is ``cloud.registry.packages``.
+
+The failure this exists for: CreateModelPackageGroup says ValidationException for a group that exists, as for one whose
+name is wrong; so the group is looked for before either is believed. Thread-safe, as boto3's clients are.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -4,11 +4,12 @@ A :class:`~cloud.fleet.desired.PublicationSource` and a :class:`~cloud.drift.wat
 never change, so what was read once is kept. One thread each.
 """
 
-from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.s3 import ObjectStore
 from cloud.drift.watch import BaselineDamagedError, BaselineUnknownError
 from cloud.errors import EdgewrightError, NotFoundError
 from cloud.fleet.desired import Publication
 from cloud.publishing.record import Layout, PublicationRecord
+from cloud.s3_uri import S3Uri
 from edge_component.contracts.baseline import Baseline, baseline_id as id_of
 from edge_component.contracts.errors import ContractError
 

@@ -1,6 +1,7 @@
 """Drift reports in S3: ``reports/<name>``; a :class:`~cloud.drift.watch.ReportSink`."""
 
-from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.s3 import ObjectStore
+from cloud.s3_uri import S3Uri
 
 
 class S3Reports:

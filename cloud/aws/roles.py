@@ -1,4 +1,7 @@
-"""IAM: one role with one inline policy."""
+"""IAM: one role with one inline policy, exactly as given: what was allowed before and is not any more is taken away.
+
+What the policy says is ``cloud.infrastructure.policies``. A new role takes IAM some seconds to be known everywhere.
+"""
 
 import json
 from collections.abc import Mapping

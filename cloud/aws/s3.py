@@ -4,42 +4,14 @@ Objects that devices download are immutable and named by their digest (:meth:`Ob
 one would make every device that resolves the component later fail its checksum.
 """
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from cloud.aws.session import AwsSession, translated
+from cloud.digests import file_sha256
 from cloud.errors import ConflictError, InvalidInputError, NotFoundError
-
-
-@dataclass(frozen=True, slots=True)
-class S3Uri:
-    """``s3://bucket/key``; a key that ends in ``/`` is a prefix."""
-
-    bucket: str
-    key: str
-
-    @classmethod
-    def parse(cls, text: str) -> "S3Uri":
-        """The inverse of ``str()``.
-
-        Raises:
-            InvalidInputError: not an S3 URI.
-        """
-        scheme, _, rest = text.partition("://")
-        bucket, _, key = rest.partition("/")
-        if scheme != "s3" or not bucket:
-            raise InvalidInputError(f"{text!r} is not an S3 URI", "Write s3://bucket/key.")
-        return cls(bucket, key)
-
-    def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
-
-    def __truediv__(self, name: str) -> "S3Uri":
-        """A key below this prefix."""
-        return S3Uri(self.bucket, f"{self.key.rstrip('/')}/{name}".lstrip("/"))
+from cloud.s3_uri import S3Uri
 
 
 class ObjectStore:
@@ -131,9 +103,3 @@ def _local_file(path: Path) -> Iterator[None]:
             f"{error.filename or path}: {error.strerror or error}",
             "Check the path, its permissions and the free space.",
         ) from error
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, 64 lower-case hex digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

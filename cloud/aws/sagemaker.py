@@ -1,4 +1,9 @@
-"""SageMaker's training and processing jobs, and their logs in CloudWatch."""
+"""SageMaker's training and processing jobs, and their logs in CloudWatch: a :class:`~cloud.jobs.job.Jobs`.
+
+The failure this exists for: SageMaker answers a question about an unknown job with ValidationException, so that a
+misspelt name looks like a malformed one. It renders no request (training/request.py, jobs/processing.py) and waits for
+nothing (jobs/follow.py). Thread-safe, as boto3's clients are.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,8 @@
-"""Step Functions: make a state machine, or bring it up to date."""
+"""Step Functions: make a state machine, or bring it up to date; executions under way keep the definition they began with.
+
+What a machine does is ``cloud.infrastructure.retrain``. Two set-ups at once may both try to make it; the second is told
+of the conflict and may be run again.
+"""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,8 @@
-"""AWS IoT topic rules: what devices publish becomes messages in a queue."""
+"""AWS IoT topic rules: what devices publish becomes messages in a queue, under the name that the topic gives the sender.
+
+The failure this exists for: a sender that is believed for what its payload says. What becomes of the messages is
+``cloud.fleet.ingest``.
+"""
 
 from cloud.aws.session import AwsSession, translated
 from cloud.errors import ConflictError

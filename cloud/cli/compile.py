@@ -1,4 +1,7 @@
-"""``edgewright compile``."""
+"""``edgewright compile``: as a SageMaker job, on this machine, or for an .onnx file of one's own; see ``cloud.compilation``.
+
+What only compiling here needs is imported when it is asked for: a laptop that submits jobs has no ONNX Runtime.
+"""
 
 import secrets
 from dataclasses import asdict
@@ -8,11 +11,11 @@ from typing import Annotated
 
 import typer
 
-from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.s3 import ObjectStore
 from cloud.aws.sagemaker import SageMakerJobs
 from cloud.aws.session import AwsSession
 from cloud.cli.arguments import chosen, compile_extra
-from cloud.cli.job_progress import shown_job
+from cloud.cli.job_progress import print_submitted, shown_job
 from cloud.cli.output import OutputFormat, OutputOption, print_fields
 from cloud.compilation.job import await_result, submit
 from cloud.compilation.report import Report
@@ -20,6 +23,7 @@ from cloud.compilation.request import CompilationRun
 from cloud.errors import InvalidInputError
 from cloud.jobs.job import NAME_PATTERN, JobKind, Jobs, job_name
 from cloud.publishing.source import fetch_compilation
+from cloud.s3_uri import S3Uri
 from cloud.settings import Settings
 from edge_component.contracts.manifest import PLATFORMS
 
@@ -61,6 +65,19 @@ def compile_model(
     if local:
         _print_report(_compile_here(Path(source), platforms, _required(to)), _required(to), output)
         return
+    _compile_by_job(source, name, bucket, platforms, to, output, wait=wait)
+
+
+def _compile_by_job(
+    source: str,
+    name: str,
+    bucket: str,
+    platforms: tuple[str, ...],
+    to: Path | None,
+    output: OutputFormat,
+    *,
+    wait: bool,
+) -> None:
     _require_remote(source)
     settings = Settings.from_environment()
     session = AwsSession(settings.region)
@@ -68,8 +85,7 @@ def compile_model(
     run = _run(source, name, bucket or settings.bucket, settings, platforms, jobs)
     submit(run, jobs)
     if not wait:
-        state = jobs.state(JobKind.PROCESSING, run.job_name)
-        print_fields({"job_name": state.name, "job_arn": state.arn, "status": state.status}, output)
+        print_submitted(jobs.state(JobKind.PROCESSING, run.job_name), output)
         return
     with shown_job("compiling") as on_change:
         result = await_result(jobs, run.job_name, on_change)

@@ -1,4 +1,4 @@
-"""``edgewright deploy``."""
+"""``edgewright deploy``: a version to thing groups, and what each device says; the doing is ``cloud.publishing.deploy``."""
 
 import json
 from collections.abc import Mapping, Sequence

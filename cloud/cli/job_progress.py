@@ -1,9 +1,12 @@
-"""A job's stages on standard error while it is followed: a spinner on a terminal, else one line for each stage."""
+"""A job while it is followed: its stages on standard error, a spinner on a terminal, else one line for each stage.
+
+It asks for nothing itself: whoever follows the job (``cloud.jobs.follow``) says when its stage has changed.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cloud.cli.output import progress_console
+from cloud.cli.output import OutputFormat, print_fields, progress_console
 from cloud.jobs.follow import OnChange
 from cloud.jobs.job import JobState
 
@@ -16,6 +19,11 @@ def shown_job(what: str) -> Iterator[OnChange]:
         return
     with progress_console.status(what) as status:
         yield lambda state: status.update(_line(what, state))
+
+
+def print_submitted(state: JobState, output: OutputFormat) -> None:
+    """The result of ``--no-wait``: enough to follow the job by."""
+    print_fields({"job_name": state.name, "job_arn": state.arn, "status": state.status}, output)
 
 
 def _line(what: str, state: JobState) -> str:

@@ -1,4 +1,4 @@
-"""``edgewright publish`` and ``edgewright publish-runtime``."""
+"""``edgewright publish`` and ``publish-runtime``: a component version of either kind; the doing is ``cloud.publishing``."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import typer
 
 from cloud.aws.greengrass import Components
 from cloud.aws.model_registry import ModelRegistry
-from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
 from cloud.cli.arguments import chosen, compile_extra
 from cloud.cli.output import OutputFormat, OutputOption, print_fields
@@ -29,6 +29,7 @@ from cloud.publishing.source import compilation_folder, fetch_compilation
 from cloud.publishing.versions import AUTO
 from cloud.publishing.wheels import PYTHON_VERSIONS, default_cache
 from cloud.registry.packages import APPROVALS, register
+from cloud.s3_uri import S3Uri
 from cloud.settings import Settings
 from edge_component.contracts.manifest import PLATFORMS
 

@@ -1,4 +1,4 @@
-"""``edgewright setup``."""
+"""``edgewright setup``: what has to stand before anything flows; what it makes is ``cloud.infrastructure.setup``."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""``edgewright train``."""
+"""``edgewright train``: from a model folder to a finished training job; what it does is ``cloud.training.job``."""
 
 import secrets
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from cloud.aws.s3 import ObjectStore
 from cloud.aws.sagemaker import SageMakerJobs
 from cloud.aws.session import AwsSession
 from cloud.cli.arguments import name_value_pairs
-from cloud.cli.job_progress import shown_job
+from cloud.cli.job_progress import print_submitted, shown_job
 from cloud.cli.output import OutputFormat, OutputOption, print_fields
 from cloud.jobs.job import JobKind, job_name
 from cloud.settings import Settings
@@ -58,8 +58,7 @@ def train(
     )
     submit(specification, order, ObjectStore(session), jobs)
     if not wait:
-        state = jobs.state(JobKind.TRAINING, order.job_name)
-        print_fields({"job_name": state.name, "job_arn": state.arn, "status": state.status}, output)
+        print_submitted(jobs.state(JobKind.TRAINING, order.job_name), output)
         return
     with shown_job("training") as on_change:
         result = await_result(jobs, order.job_name, on_change)

@@ -31,7 +31,7 @@ def await_result(
     jobs: Jobs,
     job_name: str,
     on_change: OnChange = lambda _: None,
-    limits: FollowLimits = FollowLimits(),  # noqa: B008
+    limits: FollowLimits = FollowLimits(),  # noqa: B008 - frozen
 ) -> CompilationResult:
     """Follow a compilation job to its end.
 

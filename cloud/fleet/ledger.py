@@ -170,7 +170,7 @@ def _replace_rows(connection: sqlite3.Connection, table: str, rows: AbstractSet[
     """Make a table hold exactly these rows, touching only those that differ; the first two columns are its key."""
     before = {tuple(row) for row in connection.execute(f"SELECT * FROM {table}")}  # noqa: S608 - a table of ours
     key = "thing_name = ? AND group_name = ?" if table == "device_group" else "thing_name = ? AND component_name = ?"
-    connection.executemany(f"DELETE FROM {table} WHERE {key}", [row[:2] for row in before - rows])  # noqa: S608
+    connection.executemany(f"DELETE FROM {table} WHERE {key}", [row[:2] for row in before - rows])  # noqa: S608 - a table and keys of ours
     if new := rows - before:
         marks = ", ".join("?" * len(next(iter(new))))
         connection.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", new)  # noqa: S608 - only question marks

@@ -12,7 +12,7 @@ from typing import Any
 
 from cloud.aws.events import DRIFT_DETAIL_TYPE, DRIFT_SOURCE, EventBus
 from cloud.aws.roles import Roles
-from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
 from cloud.aws.sqs import SqsQueue
 from cloud.aws.state_machines import StateMachines
@@ -22,6 +22,7 @@ from cloud.fleet.ingest import DEPLOYMENT_DETAIL_TYPE, DEPLOYMENT_SOURCE
 from cloud.infrastructure.policies import Place, queue_policy, role_policy, trust_policy
 from cloud.infrastructure.retrain import Retraining, definition
 from cloud.publishing.keys import KMS_PREFIX, create_key
+from cloud.s3_uri import S3Uri
 from cloud.settings import Settings
 from cloud.training.specification import Specification
 

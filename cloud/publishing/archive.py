@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from cloud.aws.s3 import file_sha256
+from cloud.digests import file_sha256
 from cloud.errors import InvalidInputError
 
 EPOCH = (1980, 1, 1, 0, 0, 0)

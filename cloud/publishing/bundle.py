@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cloud.aws.s3 import file_sha256
 from cloud.compilation.result import COMPILATION_FILE, Compilation, Variant
+from cloud.digests import file_sha256
 from cloud.names import MODEL_COMPONENT_PATTERN
 from cloud.publishing.archive import write_archive
 from cloud.publishing.errors import CompilationIncompleteError

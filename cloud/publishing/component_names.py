@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from cloud.aws.s3 import S3Uri
 from cloud.errors import InvalidInputError, NotFoundError
 from cloud.names import MODEL_PREFIX
 from cloud.publishing.ports import ArtifactStore
+from cloud.s3_uri import S3Uri
 
 
 def find_component(wanted: str, bucket: str, artifacts: ArtifactStore) -> str:

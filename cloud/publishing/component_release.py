@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud.aws.s3 import S3Uri
 from cloud.errors import ConflictError
-from cloud.publishing.errors import ComponentFailedError, VersionConflictError
+from cloud.publishing.errors import ComponentFailedError, ComponentPendingError, VersionConflictError
 from cloud.publishing.ports import ArtifactStore, ComponentCatalog, ComponentVersion, Report
+from cloud.s3_uri import S3Uri
 
 CONFLICT_REMEDY = "Published versions never change: publish this under a new version."
 
@@ -70,7 +70,8 @@ def release_component(
 
     Raises:
         VersionConflictError: the version exists with another recipe; nothing was uploaded.
-        ComponentFailedError: Greengrass will not deploy it, or has not said so within the deadline.
+        ComponentFailedError: Greengrass will not deploy it.
+        ComponentPendingError: it has not said so within the deadline.
     """
     step_count = len(release.uploads) + 1
     existing = catalog.find(release.component_name, release.version)
@@ -120,8 +121,8 @@ def _wait_until_deployable(
             )
         if patience.monotonic() >= deadline:
             state = component.state if component else "not listed"
-            raise ComponentFailedError(
+            raise ComponentPendingError(
                 f"{release.component_name} {release.version} is {state} after {patience.deadline_s:g} s",
-                "Run the same command again.",
+                "Run the same command again; it goes on waiting.",
             )
         patience.sleep(patience.pause_s)

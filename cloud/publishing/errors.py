@@ -47,6 +47,12 @@ class ComponentFailedError(EdgewrightError):
     code: ClassVar[str] = "component-failed"
 
 
+class ComponentPendingError(UnavailableError):
+    """Greengrass has not said within the deadline whether it will deploy the component version."""
+
+    code: ClassVar[str] = "component-pending"
+
+
 class WheelsUnavailableError(UnavailableError):
     """The runtime's wheels are neither in the cache nor to be had from the package index."""
 

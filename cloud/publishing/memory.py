@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloud.aws.s3 import S3Uri
 from cloud.errors import ConflictError, NotFoundError
 from cloud.publishing.ports import ComponentVersion
+from cloud.s3_uri import S3Uri
 
 
 def _no_outage(operation: str) -> None:

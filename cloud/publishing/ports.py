@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from cloud.aws.s3 import S3Uri
+from cloud.s3_uri import S3Uri
 
 Report = Callable[[str, int, int], None]
 """Progress: what is being done, how many steps are done, and of how many."""

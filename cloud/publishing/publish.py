@@ -12,8 +12,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud.aws.s3 import S3Uri, file_sha256
 from cloud.compilation.result import Compilation
+from cloud.digests import file_sha256
 from cloud.publishing.bundle import Bundle, Contents, Stamp, archive_name, make_bundle, read_contents, write_bundle
 from cloud.publishing.component_release import CONFLICT_REMEDY, ComponentRelease, Upload, release_component
 from cloud.publishing.errors import VersionConflictError
@@ -23,6 +23,7 @@ from cloud.publishing.record import Layout, PublicationRecord
 from cloud.publishing.records import choose_version, find_record
 from cloud.publishing.releases import claim_release
 from cloud.publishing.signing import Signer, key_hint, sign_files
+from cloud.s3_uri import S3Uri
 from edge_component.contracts.manifest import BASELINE_FILE, HANDOVER_FILE, MODEL_FILE
 
 NO_DIGEST = "0" * 64
@@ -59,7 +60,7 @@ def publish_model(request: PublishRequest, signer: Signer, ports: PublishingPort
         CompilationIncompleteError, SigningKeyError, StatementTooLargeError, RecipeInvalidError: nothing was uploaded.
         VersionConflictError: the version exists with other content or another key; nothing was uploaded.
         ComponentFailedError: everything is in place, but Greengrass will not deploy it.
-        UnavailableError: a service went away; running the same again completes it.
+        UnavailableError: a service went away, or Greengrass takes long; running the same again completes it.
     """
     draft = _Draft(request, *read_contents(request.folder))
     version = choose_version(request.version, draft.layout, draft.name, (ports.artifacts, ports.catalog), draft.digests)

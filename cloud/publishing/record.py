@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from cloud.aws.s3 import S3Uri
 from cloud.publishing.bundle import Stamp
+from cloud.s3_uri import S3Uri
 from edge_component.contracts.codec import (
     DIGEST_PATTERN,
     NOTHING,

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from cloud.aws.s3 import S3Uri
 from cloud.compilation.result import COMPILATION_FILE
 from cloud.publishing.errors import CompilationIncompleteError
+from cloud.s3_uri import S3Uri
 
 
 class PrefixReader(Protocol):

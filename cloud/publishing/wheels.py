@@ -22,7 +22,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from cloud.aws.s3 import file_sha256
+from cloud.digests import file_sha256
 from cloud.errors import InvalidInputError
 from cloud.publishing.errors import WheelsUnavailableError
 
@@ -138,7 +138,7 @@ def _pin(wheel_name: str) -> str:
 def _is_whole(folder: Path) -> bool:
     try:
         listed: Mapping[str, str] = json.loads((folder / LISTING_FILE).read_bytes())
-        return all(file_sha256(folder / name) == digest for name, digest in listed.items())
+        return bool(listed) and all(file_sha256(folder / name) == digest for name, digest in listed.items())
     except (OSError, ValueError):
         return False
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from cloud.aws.s3 import S3Uri
 from cloud.errors import InvalidInputError
 from cloud.jobs.follow import FollowLimits, OnChange, follow
 from cloud.jobs.job import JobKind, Jobs, JobState
 from cloud.jobs.start import start_once, was_started
+from cloud.s3_uri import S3Uri
 from cloud.training.request import TrainingRun, training_request
 from cloud.training.specification import Specification
 
@@ -98,7 +98,7 @@ def await_result(
     jobs: Jobs,
     job_name: str,
     on_change: OnChange = lambda _: None,
-    limits: FollowLimits = FollowLimits(),  # noqa: B008
+    limits: FollowLimits = FollowLimits(),  # noqa: B008 - frozen
 ) -> TrainingResult:
     """Follow a training job to its end.
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from simulator.aws.json_types import Json
 from simulator.errors import SimulatorError
 
 _STEP = re.compile(r"\.(?P<name>[A-Za-z0-9_-]+)|\[(?P<index>\d+)\]|\['(?P<quoted>[^']+)'\]")
@@ -99,7 +100,7 @@ def _pieces(template: str) -> Iterator[tuple[str, str | None, bool]]:
     yield template[position:], None, within_string
 
 
-def _filled(value: Any, *, within_string: bool) -> str:  # noqa: ANN401
+def _filled(value: Json, *, within_string: bool) -> str:
     if not within_string:
         return json.dumps(value)
     text = value if isinstance(value, str) else json.dumps(value)

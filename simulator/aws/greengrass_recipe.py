@@ -17,6 +17,7 @@ import yaml
 
 from edge_component.contracts.limits import LIMITS
 from simulator.aws.errors import AwsError
+from simulator.aws.json_types import Json
 from simulator.nucleus.errors import VersionRangeError
 from simulator.nucleus.versions import Version, VersionRange
 
@@ -154,20 +155,20 @@ def _version(given: Mapping[str, Any]) -> None:
         raise _Refused("ComponentVersion", "must have at most 64 characters")
 
 
-def _configuration(value: Any) -> dict[str, Any]:  # noqa: ANN401
+def _configuration(value: Json) -> dict[str, Any]:
     given = _fields(value, "ComponentConfiguration", ("DefaultConfiguration", "SchemaConfiguration"))
     if not isinstance(given.get("DefaultConfiguration", {}), dict):
         raise _Refused("ComponentConfiguration.DefaultConfiguration", "must be an object")
     return given
 
 
-def _dependencies(value: Any) -> dict[str, Any]:  # noqa: ANN401
+def _dependencies(value: Json) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _Refused("ComponentDependencies", "must be an object")
     return {str(name): _dependency(each, f"ComponentDependencies.{name}") for name, each in value.items()}
 
 
-def _dependency(value: Any, place: str) -> dict[str, Any]:  # noqa: ANN401
+def _dependency(value: Json, place: str) -> dict[str, Any]:
     given = _fields(value, place, ("VersionRequirement", "DependencyType"))
     requirement = given.get("VersionRequirement", "")
     try:
@@ -180,7 +181,7 @@ def _dependency(value: Any, place: str) -> dict[str, Any]:  # noqa: ANN401
     return given
 
 
-def _manifest(value: Any, place: str) -> dict[str, Any]:  # noqa: ANN401
+def _manifest(value: Json, place: str) -> dict[str, Any]:
     given = _fields(value, place, ("Name", "Platform", "Lifecycle", "Selections", "Artifacts"))
     platform = given.get("Platform") or {}
     if not isinstance(platform, dict) or not all(isinstance(entry, str) for entry in platform.values()):
@@ -194,7 +195,7 @@ def _manifest(value: Any, place: str) -> dict[str, Any]:  # noqa: ANN401
     return given
 
 
-def _artifact(value: Any, place: str) -> dict[str, Any]:  # noqa: ANN401
+def _artifact(value: Json, place: str) -> dict[str, Any]:
     given = _fields(value, place, ("Uri", "Unarchive", "Permission", "Digest", "Algorithm"))
     if not isinstance(given.get("Uri"), str) or not given["Uri"].startswith(_SCHEMES):
         raise _Refused(f"{place}.Uri", f"must begin with one of {', '.join(_SCHEMES)}")
@@ -212,7 +213,7 @@ def _artifact(value: Any, place: str) -> dict[str, Any]:  # noqa: ANN401
     return given
 
 
-def _lifecycle(value: Any, place: str) -> dict[str, Any]:  # noqa: ANN401
+def _lifecycle(value: Json, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _Refused(place, "must be an object")
     exact = {step: step for step in _STEPS} | {"setenv": "Setenv"}
@@ -229,7 +230,7 @@ def _lifecycle(value: Any, place: str) -> dict[str, Any]:  # noqa: ANN401
     return lifecycle
 
 
-def _step(value: Any, place: str) -> dict[str, Any]:  # noqa: ANN401
+def _step(value: Json, place: str) -> dict[str, Any]:
     given = _fields(value, place, _STEP)
     checks: dict[str, Callable[[Any], bool]] = {
         "Script": lambda entry: isinstance(entry, str),
@@ -243,7 +244,7 @@ def _step(value: Any, place: str) -> dict[str, Any]:  # noqa: ANN401
     return given
 
 
-def _fields(value: Any, place: str, names: tuple[str, ...]) -> dict[str, Any]:  # noqa: ANN401
+def _fields(value: Json, place: str, names: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _Refused(place, "must be an object")
     exact = {name.lower(): name for name in names}

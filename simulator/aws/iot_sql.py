@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from simulator.aws.json_types import Json
 from simulator.errors import SimulatorError
 
 
@@ -96,7 +97,7 @@ def decoded(payload: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
         return UNDEFINED
 
 
-def _select(column: Column, message: Incoming, document: Any, result: dict[str, Any]) -> None:  # noqa: ANN401
+def _select(column: Column, message: Incoming, document: Json, result: dict[str, Any]) -> None:
     if column.value is None:
         if isinstance(document, Mapping):
             result.update(document)
@@ -114,14 +115,14 @@ def _select(column: Column, message: Incoming, document: Any, result: dict[str, 
 # The functions. Each gets the message and its evaluated arguments.
 
 
-def _topic(message: Incoming, level: Any = None) -> Any:  # noqa: ANN401
+def _topic(message: Incoming, level: Json = None) -> Json:
     if level is None:
         return message.topic
     levels = message.topic.split("/")
     return levels[level - 1] if isinstance(level, int) and 1 <= level <= len(levels) else UNDEFINED
 
 
-def _encode(message: Incoming, value: Any, scheme: Any) -> Any:  # noqa: ANN401
+def _encode(message: Incoming, value: Json, scheme: Json) -> Json:
     del message
     if scheme != "base64" or value is UNDEFINED:
         return UNDEFINED
@@ -129,7 +130,7 @@ def _encode(message: Incoming, value: Any, scheme: Any) -> Any:  # noqa: ANN401
     return base64.b64encode(raw).decode()
 
 
-def _concat(message: Incoming, *values: Any) -> Any:  # noqa: ANN401
+def _concat(message: Incoming, *values: Json) -> Json:
     del message
     return UNDEFINED if UNDEFINED in values else "".join(map(as_text, values))
 
@@ -140,12 +141,12 @@ FUNCTIONS: Mapping[str, tuple[int, int, Callable[..., Any]]] = {
     "timestamp": (0, 0, lambda message: message.received_at_ms),
     "encode": (2, 2, _encode),
     "concat": (1, 16, _concat),
-    "lower": (1, 1, lambda message, text: text.lower() if isinstance(text, str) else UNDEFINED),  # noqa: ARG005
-    "upper": (1, 1, lambda message, text: text.upper() if isinstance(text, str) else UNDEFINED),  # noqa: ARG005
-    "startswith": (2, 2, lambda message, text, start: as_text(text).startswith(as_text(start))),  # noqa: ARG005
-    "endswith": (2, 2, lambda message, text, end: as_text(text).endswith(as_text(end))),  # noqa: ARG005
-    "isundefined": (1, 1, lambda message, value: value is UNDEFINED),  # noqa: ARG005
-    "isnull": (1, 1, lambda message, value: value is None),  # noqa: ARG005
+    "lower": (1, 1, lambda _, text: text.lower() if isinstance(text, str) else UNDEFINED),
+    "upper": (1, 1, lambda _, text: text.upper() if isinstance(text, str) else UNDEFINED),
+    "startswith": (2, 2, lambda _, text, start: as_text(text).startswith(as_text(start))),
+    "endswith": (2, 2, lambda _, text, end: as_text(text).endswith(as_text(end))),
+    "isundefined": (1, 1, lambda _, value: value is UNDEFINED),
+    "isnull": (1, 1, lambda _, value: value is None),
 }
 """``clientid()`` and ``principal()`` are not among them: a broker does not tell a subscriber who published."""
 
@@ -156,7 +157,7 @@ class Path:
 
     steps: tuple[str | int, ...]
 
-    def __call__(self, message: Incoming, document: Any) -> Any:  # noqa: ANN401
+    def __call__(self, message: Incoming, document: Json) -> Json:
         """What is there, or :data:`UNDEFINED`."""
         del message
         value = document
@@ -165,13 +166,13 @@ class Path:
         return value
 
 
-def _member(value: Any, step: str | int) -> Any:  # noqa: ANN401
+def _member(value: Json, step: str | int) -> Json:
     if isinstance(step, str):
         return value.get(step, UNDEFINED) if isinstance(value, Mapping) else UNDEFINED
     return value[step] if isinstance(value, list) and -len(value) <= step < len(value) else UNDEFINED
 
 
-def as_text(value: Any) -> str:  # noqa: ANN401
+def as_text(value: Json) -> str:
     """A value within a text, as ``concat`` and substitution templates write it."""
     if isinstance(value, str):
         return value

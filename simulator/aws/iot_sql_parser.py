@@ -22,6 +22,7 @@ from simulator.aws.iot_sql import (
     as_text,
     decoded,
 )
+from simulator.aws.json_types import Json
 
 COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "=": lambda left, right: left == right,
@@ -228,13 +229,13 @@ class _Parser:
             raise SqlNotRealError(f"{self._left[0].text!r} is outside the SQL subset")
 
 
-def _raw_payload(message: Incoming, document: Any) -> Any:  # noqa: ANN401
+def _raw_payload(message: Incoming, document: Json) -> Json:
     del document
     return message.payload
 
 
-def _constant(value: Any) -> Expression:  # noqa: ANN401
-    return lambda message, document: value  # noqa: ARG005
+def _constant(value: Json) -> Expression:
+    return lambda _message, _document: value
 
 
 def _either(left: Expression, right: Expression) -> Expression:
@@ -246,7 +247,7 @@ def _both(left: Expression, right: Expression) -> Expression:
 
 
 def _compared(left: Expression, right: Expression, holds: Callable[[Any, Any], bool]) -> Expression:
-    def compare(message: Incoming, document: Any) -> bool:  # noqa: ANN401
+    def compare(message: Incoming, document: Json) -> bool:
         one, other = left(message, document), right(message, document)
         if one is UNDEFINED or other is UNDEFINED:
             return False

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.aws.container import ML_ROOT
+from simulator.aws.json_types import Json
 
 HOST = "algo-1"
 MODEL_DIR = f"{ML_ROOT}/model"
@@ -186,5 +187,5 @@ def _decoded(text: str) -> Any:  # noqa: ANN401 - whatever JSON holds
         return text
 
 
-def _as_text(value: Any) -> str:  # noqa: ANN401
+def _as_text(value: Json) -> str:
     return value if isinstance(value, str) else json.dumps(value)

@@ -101,7 +101,7 @@ class ServiceTask(StateTaskService):
         operation = client.meta.service_model.operation_model(sdk_operation(self.resource.api_action))
         env.stack.append(self._perform(env, client, operation, normalised_parameters))
 
-    def _perform(self, env: Environment, client: Any, operation: OperationModel, parameters: dict[str, Any]) -> Any:  # noqa: ANN401
+    def _perform(self, env: Environment, client: Any, operation: OperationModel, parameters: dict[str, Any]) -> Any:  # noqa: ANN401 - boto3 makes clients at run time
         del env
         if operation.input_shape is not None:
             self._to_boto_request(parameters, operation.input_shape)
@@ -149,7 +149,7 @@ class SageMakerTask(ServiceTask):
         sync = ".sync" if self.resource.condition else ""
         return f"{self.resource.api_action}{sync}"
 
-    def _perform(self, env: Environment, client: Any, operation: OperationModel, parameters: dict[str, Any]) -> Any:  # noqa: ANN401
+    def _perform(self, env: Environment, client: Any, operation: OperationModel, parameters: dict[str, Any]) -> Any:  # noqa: ANN401 - boto3 makes clients at run time
         answer = super()._perform(env, client, operation, parameters)
         if not self.resource.condition:
             return answer

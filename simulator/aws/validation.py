@@ -17,6 +17,7 @@ from typing import Any
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StringShape, StructureShape
 
 from simulator.aws.errors import InvalidRequestError
+from simulator.aws.json_types import Json
 
 VIOLATIONS_SHOWN_MAX = 10
 VALUE_CHARS_SHOWN_MAX = 200
@@ -75,7 +76,7 @@ def violations(shape: Shape, value: Any, path: str = "") -> Iterator[str]:  # no
         yield from _scalar(shape, value, path)
 
 
-def _structure(shape: StructureShape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
+def _structure(shape: StructureShape, value: Json, path: str) -> Iterator[str]:
     if shape.is_document_type:
         return
     if not isinstance(value, Mapping):
@@ -90,7 +91,7 @@ def _structure(shape: StructureShape, value: Any, path: str) -> Iterator[str]:  
         yield _says(dict(value), path, f"Exactly one of {sorted(shape.members)} must be set")
 
 
-def _list(shape: ListShape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
+def _list(shape: ListShape, value: Json, path: str) -> Iterator[str]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
         yield _says(value, path, "Member must be a list")
         return
@@ -99,7 +100,7 @@ def _list(shape: ListShape, value: Any, path: str) -> Iterator[str]:  # noqa: AN
         yield from violations(shape.member, item, f"{path}.{index}.member")
 
 
-def _map(shape: MapShape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
+def _map(shape: MapShape, value: Json, path: str) -> Iterator[str]:
     if not isinstance(value, Mapping):
         yield _says(value, path, "Member must be a map")
         return
@@ -109,7 +110,7 @@ def _map(shape: MapShape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN4
         yield from violations(shape.value, item, f"{path}.{key}.member")
 
 
-def _scalar(shape: Shape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
+def _scalar(shape: Shape, value: Json, path: str) -> Iterator[str]:
     kind = shape.type_name
     if kind in _INTEGERS or kind in _FLOATS:
         yield from _number(shape, value, path)
@@ -126,7 +127,7 @@ def _scalar(shape: Shape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN4
         yield from _string(shape, value, path)
 
 
-def _number(shape: Shape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
+def _number(shape: Shape, value: Json, path: str) -> Iterator[str]:
     numeric = isinstance(value, int) or (shape.type_name in _FLOATS and isinstance(value, float))
     if isinstance(value, bool) or not numeric:
         yield _says(value, path, f"Member must be of type {shape.type_name}")
@@ -138,7 +139,7 @@ def _number(shape: Shape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN4
         yield _says(value, path, f"Member must have value less than or equal to {high}")
 
 
-def _string(shape: Shape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
+def _string(shape: Shape, value: Json, path: str) -> Iterator[str]:
     if not isinstance(value, str):
         yield _says(value, path, "Member must be a string")
         return
@@ -152,7 +153,7 @@ def _string(shape: Shape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN4
         yield _says(value, path, f"Member must satisfy regular expression pattern: {pattern}")
 
 
-def _size(shape: Shape, size: int, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
+def _size(shape: Shape, size: int, value: Json, path: str) -> Iterator[str]:
     low, high = shape.metadata.get("min"), shape.metadata.get("max")
     if low is not None and size < low:
         yield _says(value, path, f"Member must have length greater than or equal to {low}")
@@ -196,6 +197,6 @@ def _below(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _says(value: Any, path: str, constraint: str) -> str:  # noqa: ANN401
+def _says(value: Json, path: str, constraint: str) -> str:
     shown = "null" if value is None else f"'{str(value)[:VALUE_CHARS_SHOWN_MAX]}'"
     return f"Value {shown} at '{path}' failed to satisfy constraint: {constraint}"

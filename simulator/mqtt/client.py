@@ -202,8 +202,8 @@ class MqttClient:
             keep_alive_secs=self._limits.keep_alive_s,
             reconnect_min_timeout_secs=self._limits.reconnect_min_s,
             reconnect_max_timeout_secs=self._limits.reconnect_max_s,
-            on_connection_interrupted=lambda connection, error, **_: self._note_connected(False),  # noqa: ARG005
-            on_connection_resumed=lambda connection, return_code, session_present, **_: self._resume(),  # noqa: ARG005
+            on_connection_interrupted=lambda connection, error, **_: self._note_connected(False),  # noqa: ARG005 - awscrt passes them by name
+            on_connection_resumed=lambda connection, return_code, session_present, **_: self._resume(),  # noqa: ARG005 - awscrt passes them by name
             disable_metrics=True,
         )
         connection.on_message(self._receive)

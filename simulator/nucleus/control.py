@@ -71,7 +71,7 @@ class ControlServer:
             result = await self._commands[request["command"]](request)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return {"ok": False, "error": f"not a command of this device: {error!r}"}
-        except Exception as error:  # told to whoever asked; the device lives on  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - told to whoever asked; the device lives on
             return {"ok": False, "error": f"{type(error).__name__}: {error}"}
         return {"ok": True, "result": result}
 

@@ -116,25 +116,29 @@ class DataPlane:
         headers = {THING_HEADER: self._thing_name, "Content-Type": "application/json"}
         request = urllib.request.Request(self._url + path, data, headers)  # noqa: S310 - the endpoint is the user's own
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - the local cloud's own http URL
                 document = json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
                 words = error.read(500).decode(errors="replace")
-            if error.code >= SERVER_ERROR and error.code != 501:
-                raise SourceUnavailableError(f"{path}: {error.code} {words}") from error
-            raise SourceRefusedError(f"{path}: {error.code} {words}") from error
+            raise _by_status(error.code, f"{path} {words}") from error
         except (OSError, ValueError) as error:
             raise SourceUnavailableError(f"{self._url}{path}: {error}") from error
         return document if isinstance(document, Mapping) else {}
 
     def _download(self, url: str, destination: Path) -> None:
         try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer, destination.open("wb") as stream:  # noqa: S310
+            with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer, destination.open("wb") as stream:  # noqa: S310 - the local cloud's own http URL
                 while chunk := answer.read(CHUNK_BYTES):
                     stream.write(chunk)
         except urllib.error.HTTPError as error:
             with error:
-                raise SourceRefusedError(f"{url}: {error.code}") from error
+                raise _by_status(error.code, url) from error
         except OSError as error:
             raise SourceUnavailableError(f"{url}: {error}") from error
+
+
+def _by_status(status: int, what: str) -> SourceUnavailableError | SourceRefusedError:
+    """A server in trouble may answer later; whoever says no, or knows no such operation (501), says so again."""
+    is_passing = status >= SERVER_ERROR and status != 501
+    return (SourceUnavailableError if is_passing else SourceRefusedError)(f"{what}: {status}")

@@ -38,6 +38,9 @@ ALLOWED: dict[str, frozenset[str]] = {
 CONTRACTS_ONLY = ("edge_component.client",)
 """Rooms of the device that may use nothing of it but the contracts."""
 
+REACH_AWS = ("cloud.aws", "cloud.cli", "cloud.infrastructure.setup", "cloud.publishing.keys", "cloud.publishing.stage")
+"""The shells of the cloud side; every other room of it decides over values and ports."""
+
 
 def sources() -> Iterator[Path]:
     for package in PACKAGES:
@@ -90,6 +93,15 @@ def test_only_the_nucleus_port_imports_awsiot() -> None:
         if any(name.split(".")[0] in {"awsiot", "awscrt"} for name in imported_modules(path))
     }
     assert importers <= {"edge_component.nucleus"}
+
+
+def test_only_shells_of_the_cloud_side_reach_aws() -> None:
+    for path in (ROOT / "cloud").rglob("*.py"):
+        importer, imported = module_name(path), tuple(imported_modules(path))
+        if not any(is_within(importer, shell) for shell in REACH_AWS):
+            assert not any(is_within(name, "cloud.aws") for name in imported), importer
+        if not is_within(importer, "cloud.aws"):
+            assert not {name.split(".")[0] for name in imported} & {"boto3", "botocore"}, importer
 
 
 def test_packages_import_nothing_at_their_door() -> None:

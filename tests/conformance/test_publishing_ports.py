@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from cloud.aws.greengrass import Components
-from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
 from cloud.errors import ConflictError, NotFoundError
 from cloud.publishing.memory import MemoryArtifacts, MemoryComponents
 from cloud.publishing.ports import ArtifactStore, ComponentCatalog
 from cloud.publishing.recipe import encoded
+from cloud.s3_uri import S3Uri
 from simulator.aws.server import CloudOptions, LocalCloud
 
 BUCKET = "conformance"

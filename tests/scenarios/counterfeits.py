@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from cloud.aws.greengrass import Components
-from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.s3 import ObjectStore
 from cloud.publishing.archive import write_archive
 from cloud.publishing.keys import signer_for
 from cloud.publishing.publication import PublishingPorts, PublishRequest
 from cloud.publishing.publish import publish_model
+from cloud.s3_uri import S3Uri
 from cloud.settings import Settings
 from tests.scenarios.installation import LINEAR, Installation
 

@@ -18,9 +18,10 @@ import httpx
 import onnxruntime
 import pytest
 
-from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
 from cloud.publishing.record import Layout, PublicationRecord
+from cloud.s3_uri import S3Uri
 from cloud.settings import checkout_root
 from edge_component.contracts.baseline import Baseline, baseline_id
 from edge_component.contracts.envelope import Envelope

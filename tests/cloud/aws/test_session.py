@@ -6,9 +6,10 @@ import pytest
 from boto3.exceptions import RetriesExceededError
 from botocore.exceptions import ClientError, IncompleteReadError, NoCredentialsError, ReadTimeoutError
 
-from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession, translated
 from cloud.errors import ConflictError, EdgewrightError, InvalidInputError, NotFoundError, UnavailableError
+from cloud.s3_uri import S3Uri
 
 
 def answer(code: str, status: int = 400) -> ClientError:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cloud.aws.events import EventBus
-from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
 from cloud.aws.sqs import SqsQueue
 from cloud.errors import InvalidInputError, NotFoundError, UnavailableError
@@ -19,6 +19,7 @@ from cloud.fleet.store import MemoryFactSink
 from cloud.infrastructure.policies import Place, role_policy, trust_policy
 from cloud.infrastructure.retrain import Retraining, definition
 from cloud.infrastructure.setup import ModelWish, Setup
+from cloud.s3_uri import S3Uri
 from cloud.settings import Settings, checkout_root
 from cloud.training.specification import Specification
 from edge_component.contracts.envelope import Envelope

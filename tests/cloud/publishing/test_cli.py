@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.s3 import ObjectStore
 from cloud.cli.app import main
+from cloud.s3_uri import S3Uri
 from cloud.settings import checkout_root
 from tests.cloud.publishing.conftest import Aws, MakeFolder, linear_model
 

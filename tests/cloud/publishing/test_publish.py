@@ -12,6 +12,7 @@ from cloud.publishing.component_release import Patience
 from cloud.publishing.errors import (
     CompilationIncompleteError,
     ComponentFailedError,
+    ComponentPendingError,
     RecipeInvalidError,
     VersionConflictError,
 )
@@ -217,7 +218,7 @@ def test_a_component_that_never_becomes_deployable_ends_the_wait(
     ports.catalog.state = "REQUESTED"
     ticks = iter(range(1000))
     patience = Patience(deadline_s=5, monotonic=lambda: next(ticks), sleep=lambda seconds: None)
-    with pytest.raises(ComponentFailedError, match="is REQUESTED after 5 s"):
+    with pytest.raises(ComponentPendingError, match="is REQUESTED after 5 s"):
         publish_model(wanted(make_folder()), KEY, dataclasses.replace(ports, patience=patience))
 
 

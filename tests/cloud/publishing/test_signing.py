@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from cloud.aws.s3 import file_sha256
+from cloud.digests import file_sha256
 from cloud.publishing.errors import KeyExistsError, SigningKeyError, StatementTooLargeError
 from cloud.publishing.keys import create_key_file, signer_for
 from cloud.publishing.signing import (

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from cloud.aws.s3 import S3Uri
 from cloud.compilation import job as compilation_job
 from cloud.compilation.errors import CompilationRefusedError
 from cloud.compilation.request import CompilationRun
@@ -11,6 +10,7 @@ from cloud.errors import InvalidInputError, UnavailableError
 from cloud.jobs.follow import FollowLimits
 from cloud.jobs.job import JobFailedError, JobState
 from cloud.jobs.memory import MemoryJobs
+from cloud.s3_uri import S3Uri
 from cloud.training.job import TrainingOrder, await_result, submit
 from cloud.training.specification import Specification
 

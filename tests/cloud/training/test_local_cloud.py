@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from cloud.aws.s3 import ObjectStore, S3Uri
+from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
 from cloud.cli.app import main
 from cloud.compilation.result import Compilation
+from cloud.s3_uri import S3Uri
 
 ROOT = Path(__file__).resolve().parents[3]
 WEATHER = ROOT / "models" / "weather"
