@@ -1,5 +1,6 @@
 """The C client, built by ``cc`` alone, against the real door: it answers as the Python client does, and fails as typed."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -154,4 +155,6 @@ def test_it_follows_swaps_and_a_door_that_opens_anew(
     assert printed.startswith("model scale 1.4.0 ")
     assert outputs_of(printed)["y"] == ((1, 3), [7.0, 14.0, 21.0])
     assert "4 swaps seen" in printed or "3 swaps seen" in printed, printed
-    assert "connected 2 times" in printed
+    connected = re.search(r"connected (\d+) times", printed)
+    assert connected is not None
+    assert int(connected[1]) >= 2, "the door opened anew; how often it was tried in between is its own affair"
