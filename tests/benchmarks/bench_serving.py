@@ -17,7 +17,8 @@ and the peers if asked for. So whatever else the machine does falls on all of th
   its client by itself. *scheduler*: nobody is pinned.
 - A loaded machine has slower caches and busier cores, for raw as well. Rounds are ranked by raw's p50 (which the path has
   no part in), and the bars are taken from the quietest quarter; the table shows all rounds beside it.
-- Throughput: 1 and 4 asking processes, alternating.
+- Throughput: 1 and 4 asking processes, alternating; beside it the same with the models run in those processes, which is
+  what the machine has to give at that time.
 - Swaps: 20 activations of a next version, each through signature, trial and golden test, under the load of one asker
   that is not pinned; p99 of requests that ended during an activation against that before the first.
 - Start: from starting the process over a work folder with three models to the first answer. Idle: PSS, and processor
@@ -126,8 +127,8 @@ def print_latency(model: BenchModel, placement: str, measured: Rounds) -> None:
         if side in ("raw", "raw, bound", "doorbell"):
             line += f" | | {quiet.p50(side):.1f} |"
         else:
-            line += f" +{measured.added(side):.1f} / +{measured.added(side, 1):.1f} | {measured.beyond(side):+.1f} |"
-            line += f" +{quiet.added(side):.1f} / +{quiet.added(side, 1):.1f}, {quiet.beyond(side):+.1f} beyond |"
+            line += f" {measured.added(side):+.1f} / {measured.added(side, 1):+.1f} | {measured.beyond(side):+.1f} |"
+            line += f" {quiet.added(side):+.1f} / {quiet.added(side, 1):+.1f}, {quiet.beyond(side):+.1f} beyond |"
         print(line, flush=True)
 
 
@@ -148,19 +149,23 @@ def latency_bars(model: BenchModel, placement: str, quiet: Rounds) -> list[dict[
 
 def throughput(askers: Askers, models: Sequence[BenchModel], rounds: int) -> list[dict[str, object]]:
     bars = []
-    print("\n| model | requests/s, 1 client | 4 clients | ratio |\n|---|---|---|---|")
+    print("\n| model | requests/s, 1 client | 4 clients | ratio | ratio in process |\n|---|---|---|---|---|")
     for model in models:
-        pairs = [(rate(askers, model, 1), rate(askers, model, 4)) for _ in range(rounds)]
-        one, four = (statistics.median(column) for column in zip(*pairs, strict=True))
-        ratio = statistics.median(many / single for single, many in pairs)
-        print(f"| {model.title} | {one:,.0f} | {four:,.0f} | {ratio:.2f} |", flush=True)
+        rows = [
+            [rate(askers, model, count, in_process) for in_process in (False, True) for count in (1, 4)]
+            for _ in range(rounds)
+        ]
+        one, four = (statistics.median(row[index] for row in rows) for index in (0, 1))
+        ratio = statistics.median(row[1] / row[0] for row in rows)
+        machine = statistics.median(row[3] / row[2] for row in rows)
+        print(f"| {model.title} | {one:,.0f} | {four:,.0f} | {ratio:.2f} | {machine:.2f} |", flush=True)
         if model.name == "vis":
             bars.append(at_least("fastpath_vis_4_clients_over_1", ratio, "ratio", 1.8))
     return bars
 
 
-def rate(askers: Askers, model: BenchModel, count: int, seconds: float = 1.5) -> float:
-    loads = load_together(askers.all[:count], model, seconds)
+def rate(askers: Askers, model: BenchModel, count: int, in_process: bool, seconds: float = 1.0) -> float:
+    loads = load_together(askers.all[:count], model, seconds, in_process=in_process)
     return sum(load.answered_count for load in loads) / seconds
 
 

@@ -82,6 +82,7 @@ def swap_many(served: Device, model: BenchModel, count: int, spans: Spans, footp
         served.activate(bundle)
         spans.append((began_s, time.monotonic()))
         if number + 1 in (min(50, count // 2), count):
+            time.sleep(0.5)  # the admin connection's thread ends a moment after its acknowledgement
             footprints.append(footprint(served.runtime.process.pid))
 
 

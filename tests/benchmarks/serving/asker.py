@@ -23,7 +23,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from edge_component.client import Client, ClientError
+from edge_component.client import Answer, Client, ClientError
 from tests.benchmarks.serving.models import BenchModel
 from tests.benchmarks.serving.peers import peer_side
 
@@ -41,12 +41,16 @@ class LatencyRound:
 
 @dataclass(frozen=True)
 class LoadRound:
-    """Ask one model without a pause until ``seconds`` have passed since ``starts_at_s`` (monotonic)."""
+    """Ask one model without a pause until ``seconds`` have passed since ``starts_at_s`` (monotonic).
+
+    ``in_process`` runs it here instead: what the machine can compute, with no runtime in between.
+    """
 
     model: BenchModel
     starts_at_s: float
     seconds: float
     keep_durations: bool = False
+    in_process: bool = False
 
 
 @dataclass
@@ -101,22 +105,23 @@ class Asker:
         return found
 
     def load(self, wanted: LoadRound) -> Load:
-        """Saturate; the ask is the fast path's."""
+        """Saturate."""
         self._settle(None)
-        client, name, feed = self._client, wanted.model.name, wanted.model.feed
-        client.infer(name, feed)
+        ask = self._sides_of(wanted.model)["raw" if wanted.in_process else "fast path"]
+        ask()
         seen = Load()
         ends_at_s = wanted.starts_at_s + wanted.seconds
         time.sleep(max(wanted.starts_at_s - time.monotonic(), 0))
         now_s = time.monotonic()
         while now_s < ends_at_s:
             try:
-                answer = client.infer(name, feed)
+                answer = ask()
             except ClientError as error:
                 seen.failures.append(repr(error))
             else:
                 seen.answered_count += 1
-                seen.versions.add(answer.model.version)
+                if isinstance(answer, Answer):
+                    seen.versions.add(answer.model.version)
             before_s, now_s = now_s, time.monotonic()
             if wanted.keep_durations:
                 seen.ended_at_s.append(now_s)

@@ -80,11 +80,13 @@ def load_together(
     model: BenchModel,
     seconds: float,
     meanwhile: Callable[[float], None] | None = None,
+    *,
+    in_process: bool = False,
 ) -> list[Load]:
     """Let them all ask at the same time; ``meanwhile`` is called with the monotonic second at which they begin."""
     starts_at_s = time.monotonic() + HEAD_START_S
     for asker in askers:
-        asker.pipe.send(LoadRound(model, starts_at_s, seconds, keep_durations=meanwhile is not None))
+        asker.pipe.send(LoadRound(model, starts_at_s, seconds, meanwhile is not None, in_process))
     if meanwhile is not None:
         other = threading.Thread(target=meanwhile, args=(starts_at_s,))
         other.start()

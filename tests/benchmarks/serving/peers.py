@@ -67,18 +67,22 @@ def peer_side(name: str, address: str, model: BenchModel) -> Callable[[], object
     """One request to a peer; raises if it is not answered with 200."""
     peer = next(peer for peer in PEERS if peer.name == name)
     connection = http.client.HTTPConnection(address, timeout=30)
-    connection.connect()
-    connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     path = peer.path.format(model=model.name)
 
-    def ask() -> object:
-        content = json.dumps(peer.body(model))
-        connection.request("POST", path, content, {"Content-Type": "application/json"})
+    def exchange() -> tuple[int, bytes]:
+        connection.request("POST", path, json.dumps(peer.body(model)), {"Content-Type": "application/json"})
         response = connection.getresponse()
-        answer = json.loads(response.read())
-        if response.status != 200:
-            raise RuntimeError(f"{name} answered {response.status}: {answer}")
-        return answer
+        return response.status, response.read()
+
+    def ask() -> object:
+        try:
+            status, content = exchange()
+        except ConnectionError:  # hung up on while another model was measured
+            connection.close()
+            status, content = exchange()
+        if status != 200:
+            raise RuntimeError(f"{name} answered {status}: {content[:300]!r}")
+        return json.loads(content)
 
     return ask
 
