@@ -13,8 +13,8 @@ nothing of the runtime but the contracts, and knows nothing of versions: a swap 
 answer at most.
 """
 
+from edge_component.client.answers import Answer as Answer
 from edge_component.client.client import Client as Client, PreparedRequest as PreparedRequest
-from edge_component.client.conversation import Answer as Answer
 from edge_component.client.errors import (
     BusyError as BusyError,
     ClientError as ClientError,

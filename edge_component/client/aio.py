@@ -20,8 +20,9 @@ from typing import Self
 
 from numpy.typing import ArrayLike
 
+from edge_component.client.answers import Answer
 from edge_component.client.connection import receive
-from edge_component.client.conversation import Answer, Conversation, Received, Result, Steps
+from edge_component.client.conversation import Conversation, Received, Result, Steps
 from edge_component.client.patience import ANSWERED, Patience
 from edge_component.contracts.unix_address import unix_address
 

@@ -1,9 +1,8 @@
 """What a client says on one connection and what it makes of the answers, without any I/O.
 
 The failure this exists for: a blocking and an asyncio client that drift apart. Both drive the same steps: a generator
-that yields each message to send and is sent what came back. Only :meth:`Conversation.request` and
-:meth:`Conversation.answer` are also called directly, since a step of a generator costs as much as a small model's
-whole copy.
+that yields each message to send and is sent what came back. (The blocking one goes to an open channel directly first,
+since a step of a generator costs as much as a small model's whole copy.)
 
 It knows nothing of retries; what it raises is a ``ClientError`` (the answer is what it is) or ``ConnectionResetError``.
 Belongs to one connection, and one request at a time.
@@ -14,15 +13,11 @@ from typing import NamedTuple, TypeVar
 
 from numpy.typing import ArrayLike
 
-from edge_component.client.channel import Array, Channel, TooSmallError, room_of
+from edge_component.client.answers import Answer, Array, AskAgainError
+from edge_component.client.channel import Channel, TooSmallError, room_of
 from edge_component.client.errors import InputError, ProtocolError, RefusedError, error_of
-from edge_component.contracts.codec import from_bytes
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.fastpath import (
-    ANSWER_HEAD,
-    FAILED_HEAD,
-    MESSAGE_BYTES_MAX,
-    MODEL_NAMED,
     Failure,
     Hello,
     Kind,
@@ -31,17 +26,11 @@ from edge_component.contracts.fastpath import (
     Welcome,
     pack_control,
     unpack_control,
-    unpack_failure,
 )
-from edge_component.contracts.heartbeat import ModelRef
 
-DEADLINE_US_MAX = 0xFFFFFFFF
 CLIENT_NAME = "python"
 REOPENS_MAX = 8
 """Channels opened anew for one request: each is a swap to other tensors, or an answer that outgrew its room."""
-ANSWER = int(Kind.ANSWER)
-_new_tuple = tuple.__new__  # what ``Answer(...)`` comes down to, without a function around it
-ASK_AGAIN = ("stale-channel", "answer-too-large", "unknown-channel")
 
 
 class Received(NamedTuple):
@@ -56,29 +45,6 @@ Steps = Generator[bytes | bytearray, Received, Result]
 """Yields what to send, is sent what came back, returns its result."""
 
 
-class Answer(NamedTuple):
-    """One answer, and exactly who gave it; a tuple, since one is made for each request and that is the cheapest.
-
-    Attributes:
-        outputs: arrays by output name, in the model's dtypes.
-        model: name, version and bundle digest of the one model that computed all of it.
-        run_us: how long the model itself ran, in µs.
-    """
-
-    outputs: Mapping[str, Array]
-    model: ModelRef
-    run_us: int
-
-
-class AskAgainError(Exception):
-    """The channel no longer fits (other tensors, more room needed): open another and ask again."""
-
-    def __init__(self, failure: Failure) -> None:
-        """Keep what the runtime said."""
-        super().__init__(failure.message)
-        self.failure = failure
-
-
 class Conversation:
     """The open channels of one connection, and what is said on it."""
 
@@ -86,7 +52,6 @@ class Conversation:
         """Nothing has been said; key and stream are told with each channel that is opened."""
         self._key, self._stream = key, stream
         self.channels: dict[str, Channel] = {}
-        self._sequence = 0
 
     def greet(self, thread_id: int) -> Steps[Welcome]:
         """Agree on a protocol version; ``thread_id`` is the one that will ask, as the kernel numbers it."""
@@ -117,8 +82,8 @@ class Conversation:
             try:
                 if trouble is not None:
                     raise trouble
-                received = yield self.request(channel, inputs, left_s)
-                return self.answer(channel, received.message, len(received.message), copy=copy)
+                received = yield channel.request(inputs, left_s)
+                return channel.answer(received.message, len(received.message), copy)
             except InputError as error:
                 if is_fresh or error.code == "input-nan":
                     raise
@@ -134,11 +99,10 @@ class Conversation:
         """Where the next request's inputs will lie in shared memory: views that hold these."""
         channel = self.channels.get(model) or (yield from self.open(model, inputs))
         try:
-            channel.write(inputs, self._sequence + 1, 0)
+            return channel.fill_next(inputs)
         except TooSmallError:
             channel = yield from self.open(model, inputs)
-            channel.write(inputs, self._sequence + 1, 0)
-        return channel.input_views(self._sequence + 1)
+            return channel.fill_next(inputs)
 
     def open(self, model: str, inputs: Mapping[str, ArrayLike], output_bytes: int = 0) -> Steps[Channel]:
         """Open a channel with room for these inputs, in place of an earlier one to the same model."""
@@ -162,47 +126,7 @@ class Conversation:
     def next_views(self, model: str) -> dict[str, Array]:
         """Where the next request's inputs will lie, if the channel is open and has been written to."""
         channel = self.channels.get(model)
-        return channel.input_views(self._sequence + 1) if channel is not None else {}
-
-    def request(self, channel: Channel, inputs: Mapping[str, ArrayLike], left_s: float) -> bytes | bytearray:
-        """Write the inputs into shared memory; returns the message that asks for the answer.
-
-        Raises:
-            InputError, TooSmallError: see :meth:`Channel.write`.
-        """
-        self._sequence = sequence = (self._sequence + 1) & 0xFFFFFFFF
-        deadline_us = int(left_s * 1_000_000)
-        if not 0 < deadline_us <= DEADLINE_US_MAX:
-            deadline_us = 1 if deadline_us <= 0 else DEADLINE_US_MAX
-        return channel.write(inputs, sequence, deadline_us)
-
-    def answer(self, channel: Channel, message: bytes | bytearray, size: int, *, copy: bool) -> Answer:
-        """Read the answer to the last request out of the first ``size`` bytes and the shared memory.
-
-        Raises:
-            ConnectionResetError: there is none; the runtime hung up.
-            AskAgainError: the channel must be opened again.
-            ClientError: the answer is an error.
-        """
-        if not size or message[0] != ANSWER:
-            raise _failure(bytes(message[:size]))
-        _, flags, _, sequence, generation, run_us = ANSWER_HEAD.unpack_from(message)
-        if sequence != self._sequence:
-            raise ProtocolError(f"the runtime answered request {sequence}, not {self._sequence}", "protocol-violation")
-        if flags & MODEL_NAMED:
-            named = from_bytes(bytes(message[channel.answer_bytes : size]), MESSAGE_BYTES_MAX)
-            channel.models[generation] = ModelRef.read(named, "model")
-        outputs = channel.read(message, sequence, copy=copy)
-        return _new_tuple(Answer, (outputs, channel.models[generation], run_us))
-
-
-def _failure(message: bytes) -> Exception:
-    if not message:
-        return ConnectionResetError("the runtime hung up")
-    if message[0] not in (Kind.FAILED, Kind.REFUSED):
-        return ProtocolError(f"the runtime answered with a message of kind {message[0]}", "protocol-violation")
-    failure = unpack_failure(message[FAILED_HEAD.size if message[0] == Kind.FAILED else 1 :])
-    return AskAgainError(failure) if failure.code in ASK_AGAIN else error_of(failure)
+        return channel.next_views() if channel is not None else {}
 
 
 def _expect(received: Received, answer: Kind) -> Mapping[str, object]:
