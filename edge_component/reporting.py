@@ -57,6 +57,7 @@ class Reporting:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._build: BuildHeartbeat | None = None
         self.record = parts.recorder.record
+        self.bound_record = parts.recorder.bound_record
 
     def start(self, build: BuildHeartbeat) -> None:
         """Count, send, and tell how the runtime is: now, and from now on."""

@@ -1,4 +1,4 @@
-"""What the runtime tells telemetry, as a port of six methods; a sink that forgets, and a shield.
+"""What the runtime tells telemetry, as a port of seven methods; a sink that forgets, and a shield.
 
 The failure this exists for: serving that depends on telemetry. The runtime is whole without it; ``telemetry/``
 implements this port, and nothing behind it may delay or fail a request: :meth:`TelemetrySink.record` is called by the
@@ -6,7 +6,7 @@ connections' threads, after the answer has left wherever that is possible.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -37,6 +37,10 @@ class Record(Protocol):
         """One request was answered or failed."""
 
 
+BoundRecord = Callable[[int], None]
+"""One more request was answered, in so many µs, whose tensors lie where those of the one before it lay."""
+
+
 class TelemetrySink(Protocol):
     """Called from many threads at once."""
 
@@ -53,6 +57,9 @@ class TelemetrySink(Protocol):
 
         The arrays are views on memory that the client will overwrite: copy what is kept before returning.
         """
+
+    def bound_record(self, model: ModelRef, inputs: Tensors, outputs: Tensors) -> BoundRecord:
+        """:meth:`record` for answers of one model that are always in these same arrays; must cost as little as can be."""
 
     def model_switched(self, model: ModelRef, baseline: bytes | None, manifest: Manifest) -> None:
         """From now on this model answers for its name; ``baseline`` is its ``baseline.json``, if it has one."""
@@ -84,6 +91,10 @@ class NullSink:
     ) -> None:
         """Forget it."""
 
+    def bound_record(self, model: ModelRef, inputs: Tensors, outputs: Tensors) -> BoundRecord:
+        """See :class:`TelemetrySink`."""
+        return lambda latency_us: self.record(model, inputs, outputs, latency_us, None)
+
     def model_switched(self, model: ModelRef, baseline: bytes | None, manifest: Manifest) -> None:
         """Forget it."""
 
@@ -112,10 +123,15 @@ class ShieldedSink:
     def __init__(self, sink: TelemetrySink) -> None:
         """Wrap a sink."""
         self._sink = sink
+        self._observer: Record | None = None
         self.record: Record = sink.record
 
     def observe(self, observer: Record | None) -> None:
-        """Show every request to ``observer`` too, before the sink; with ``None``, to the sink alone again."""
+        """Show every request to ``observer`` too, before the sink; with ``None``, to the sink alone again.
+
+        What :meth:`bound_record` gave before knows nothing of it: it holds for as long as ``record`` is the same object.
+        """
+        self._observer = observer
         kept = self._sink.record
         if observer is None:
             self.record = kept
@@ -133,6 +149,18 @@ class ShieldedSink:
             kept(model, inputs, outputs, latency_us, error_code, request_id)
 
         self.record = record
+
+    def bound_record(self, model: ModelRef, inputs: Tensors, outputs: Tensors) -> BoundRecord:
+        """See :class:`TelemetrySink`, and :meth:`observe`."""
+        observer, kept = self._observer, self._sink.bound_record(model, inputs, outputs)
+        if observer is None:
+            return kept
+
+        def record(latency_us: int) -> None:
+            observer(model, inputs, outputs, latency_us, None)
+            kept(latency_us)
+
+        return record
 
     def model_switched(self, model: ModelRef, baseline: bytes | None, manifest: Manifest) -> None:
         """See :class:`TelemetrySink`."""

@@ -32,13 +32,17 @@ class AdmissionLimits:
 
 
 class Gate:
-    """One model's places. Call :meth:`leave` exactly once after each :meth:`enter` that returned."""
+    """One model's places. Call :meth:`leave` exactly once after each :meth:`enter` that returned.
+
+    Attributes:
+        places: those that are free. ``places.pop()`` is :meth:`enter` without waiting: IndexError if there is none.
+    """
 
     def __init__(self, limits: AdmissionLimits, monotonic_s: Callable[[], float] = monotonic) -> None:
         """All places free."""
         self.limits = limits
         self._monotonic_s = monotonic_s
-        self._places: deque[None] = deque([None] * limits.in_flight_max)
+        self.places: deque[None] = deque([None] * limits.in_flight_max)
         self._freed = threading.Condition(threading.Lock())
         self._waiting_count = 0
         self._interval_s = 0.0
@@ -47,7 +51,7 @@ class Gate:
     @property
     def in_flight_count(self) -> int:
         """Requests that hold a place now."""
-        return self.limits.in_flight_max - len(self._places)
+        return self.limits.in_flight_max - len(self.places)
 
     @property
     def waiting_count(self) -> int:
@@ -62,14 +66,14 @@ class Gate:
             RunDeadlineError: the deadline passed while waiting.
         """
         try:
-            self._places.pop()
+            self.places.pop()
         except IndexError:
             return self._wait(allowed_s)
         return allowed_s
 
     def leave(self) -> None:
         """Give the place back."""
-        self._places.append(None)
+        self.places.append(None)
         if self._waiting_count:
             self._tell_one()
 
@@ -93,7 +97,7 @@ class Gate:
         while True:
             left_s = allowed_s - (self._monotonic_s() - began_s)
             try:  # before the first wait too: a place given back since may have told nobody
-                self._places.pop()
+                self.places.pop()
             except IndexError:
                 pass
             else:

@@ -40,8 +40,8 @@ class Binding:
     """
 
     __slots__ = (
-        "_io", "_layout", "_may_settle", "_memory", "_nan_checked", "_run", "_settled", "_shapes_are_fixed", "_slot",
-        "active", "dimensions", "inputs",
+        "_io", "_layout", "_may_settle", "_memory", "_settled", "_shapes_are_fixed", "_slot",
+        "active", "checks_nan", "dimensions", "inputs", "run_bound",
     )  # fmt: skip
 
     def __init__(
@@ -54,9 +54,9 @@ class Binding:
         self._memory = memory
         self._slot = slot
         self._layout = memory.layout
-        self._nan_checked = active.session.nan_policy == "refuse"
+        self.checks_nan = active.session.nan_policy == "refuse"
         self._io = active.session.ort_session.io_binding()
-        self._run = bound_run(active.session.ort_session, self._io)
+        self.run_bound = bound_run(active.session.ort_session, self._io)
         for region in self._layout.inputs:
             view = inputs[region.spec.name]
             self._io.bind_input(region.spec.name, "cpu", 0, view.dtype.type, view.shape, memory.address(region, slot))
@@ -66,36 +66,53 @@ class Binding:
         if self._shapes_are_fixed:
             self._settle({region.spec.name: region.spec.shape for region in self._layout.outputs})
 
+    @property
+    def settled(self) -> Outputs | None:
+        """Where each run writes the outputs, as long as :attr:`run_bound` does not raise; ``None`` before that is known."""
+        return self._settled
+
+    def check(self) -> None:
+        """Refuse what the model refuses to be asked; raises InputNanError."""
+        for region in self._layout.inputs:
+            refuse_nan(region.spec, self.inputs[region.spec.name])
+
     def run(self, leash: Leash, allowed_s: float) -> Outputs:
         """Compute.
 
         Raises:
             RequestError: NaN refused, failed, stopped by its deadline, or an answer that does not fit.
         """
-        if self._nan_checked:
-            for region in self._layout.inputs:
-                refuse_nan(region.spec, self.inputs[region.spec.name])
+        if self.checks_nan:
+            self.check()
         settled = self._settled
         if settled is None:
             return self._run_unsettled(leash, allowed_s)
         leash.start(allowed_s)
         try:
-            self._run(leash.options)
-        except Exception as error:  # onnxruntime raises a dozen unrelated classes from C++
-            failure = _failure(error, leash, allowed_s)
-            if self._shapes_are_fixed or isinstance(failure, RunDeadlineError):
-                raise failure from error
-            self._settled, self._may_settle = None, False
-            return self._run_unsettled(leash, allowed_s)
+            self.run_bound(leash.options)
+        except Exception as error:  # noqa: BLE001 - onnxruntime raises a dozen unrelated classes from C++
+            return self.recover(error, leash, allowed_s)
         leash.end()
         return settled
+
+    def recover(self, error: Exception, leash: Leash, allowed_s: float) -> Outputs:
+        """After a settled run that raised: ends the leash, and computes again where only the outputs' shapes were wrong.
+
+        Raises:
+            RequestError: as :meth:`run`.
+        """
+        failure = _failure(error, leash, allowed_s)
+        if self._shapes_are_fixed or isinstance(failure, RunDeadlineError):
+            raise failure from error
+        self._settled, self._may_settle = None, False
+        return self._run_unsettled(leash, allowed_s)
 
     def _run_unsettled(self, leash: Leash, allowed_s: float) -> Outputs:
         for region in self._layout.outputs:
             self._io.bind_output(region.spec.name, "cpu")
         leash.start(allowed_s)
         try:
-            self._run(leash.options)
+            self.run_bound(leash.options)
         except Exception as error:  # as in run
             raise _failure(error, leash, allowed_s) from error
         leash.end()

@@ -13,6 +13,7 @@ import fcntl
 import mmap
 import os
 import struct
+from collections.abc import Callable
 from math import prod
 
 import numpy as np
@@ -39,8 +40,11 @@ class Channel:
         active: ActiveModel,
         layout: Layout,
         asked: Open,
+        forget: Callable[["Channel"], None],
     ) -> None:
         """Make the memory; :attr:`descriptor` is to be sent to the client and closed.
+
+        ``forget`` is called, perhaps by another thread, when whatever is held of the active model must be let go.
 
         Raises:
             OSError: no memory or no descriptors.
@@ -50,6 +54,7 @@ class Channel:
         self.key = asked.key or ""
         self.sequence = asked.sequence or ""
         self._router = router
+        self._forget = forget
         self.layout = layout
         self.tally: Tally = router.open_tally(route, active.generation)
         self.named_generation = active.generation
@@ -83,6 +88,7 @@ class Channel:
     def let_go(self) -> None:
         """See :class:`~edge_component.inference.router.Follower`: replaces the table as a whole, so it needs no lock."""
         self.bindings = {}
+        self._forget(self)
 
     def bind(self, active: ActiveModel, slot: int, dimensions: bytes) -> Binding | Detoured:
         """Bind the model that answers to a slot for these input dimensions, in place of what was bound there.

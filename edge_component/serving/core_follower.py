@@ -4,10 +4,11 @@ The failure this exists for: a wake-up across cores. A client that waits for its
 two never compete, and waking somebody on the same core takes 3 µs where waking another core takes 10 (measured, in a
 virtual machine). The kernel often finds that out by itself, and often does not; this makes it so.
 
-It is worth it where a model's run is about as short as a wake-up. Longer ones are left to the scheduler: their threads
-are load that it should be free to spread, and sessions with several threads bring their own. How one gets there:
-nothing at all with the default configuration; for a client that is itself pinned (``taskset``, ``sched_setaffinity``) it
-is exact, for others it follows them within ``LOOK_EVERY_COUNT`` requests.
+It is worth it where a model's run is about as short as a wake-up. Longer ones are load that the scheduler should be free
+to spread, so they are followed only to a client that is itself pinned to one core (``taskset``, ``sched_setaffinity``),
+and only by one connection for each core: its inputs then lie in that core's caches, and nobody else's runs queue up
+behind it. Sessions with several threads are never followed. How one gets there: nothing at all for short runs, where a
+client that is not pinned is found again within ``LOOK_EVERY_COUNT`` requests; pin the asking thread for long ones.
 
 The kernel names the client's process (``SO_PEERCRED``), its hello the thread; a hint that leads nowhere (another process
 namespace, a thread that has ended) is not followed. Belongs to one connection's thread.
@@ -17,31 +18,75 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable
+import threading
+from typing import Protocol
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_COUNT = 256
-"""Requests between two looks: less than 1 in 100 pays the 10 µs of one."""
+"""Requests between two looks at most: less than 1 in 100 pays the 10 µs of one."""
+LOOK_EVERY_US = 25_000
+"""Of runs between two looks; so long runs do not leave a client's move unseen for seconds."""
 PROCESSOR_FIELD = 36
 """Of ``/proc/<pid>/stat``, counted from the state that follows the parenthesised name: the core it ran on last."""
 
-Processor = Callable[[], int | None]
+
+def look_every_count(run_us: int) -> int:
+    """After how many requests like this one to look again."""
+    return min(max(LOOK_EVERY_US // max(run_us, 1), 1), LOOK_EVERY_COUNT)
+
+
+class ClientThread(Protocol):
+    """Where the thread that asks may be found."""
+
+    def core(self) -> int | None:
+        """Where it ran last; ``None`` if that cannot be seen."""
+
+    def is_pinned(self) -> bool:
+        """Whether it may run on one core alone."""
+
+
+class LongRuns:
+    """The cores to which long runs have been moved: one connection each. Any thread."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._lock = threading.Lock()
+        self._cores: dict[int, object] = {}
+
+    def take(self, core: int, owner: object) -> bool:
+        """Whether ``owner`` may go there; what it had before is given back either way."""
+        with self._lock:
+            self._give_back(owner)
+            return self._cores.setdefault(core, owner) is owner
+
+    def give_back(self, owner: object) -> None:
+        """It has gone elsewhere."""
+        with self._lock:
+            self._give_back(owner)
+
+    def _give_back(self, owner: object) -> None:
+        self._cores = {core: other for core, other in self._cores.items() if other is not owner}
 
 
 class CoreFollower:
     """Moves the calling thread to its client's core, and lets it go again."""
 
-    def __init__(self, processor: Processor, run_us_max: int) -> None:
-        """``processor`` says where the client ran last, or ``None``; longer runs than ``run_us_max`` are not followed."""
-        self._processor = processor
+    def __init__(self, client: ClientThread, run_us_max: int, long_runs: LongRuns) -> None:
+        """Runs of up to ``run_us_max`` are short."""
+        self._client = client
         self._run_us_max = run_us_max
+        self._long_runs = long_runs
         self._allowed = os.sched_getaffinity(0)
         self._core: int | None = None
 
     def look(self, run_us: int) -> None:
         """Now and then, after a request that took ``run_us``; changes the calling thread's affinity if need be."""
-        core = self._processor() if run_us <= self._run_us_max else None
+        core = self._client.core()
+        if run_us > self._run_us_max and core is not None:
+            core = core if self._client.is_pinned() and self._long_runs.take(core, self) else None
+        else:
+            self._long_runs.give_back(self)
         if core == self._core:
             return
         try:
@@ -50,20 +95,25 @@ class CoreFollower:
             log.debug("a client's core cannot be followed: %s", error)
         self._core = core
 
+    def stop(self) -> None:
+        """The client has gone."""
+        self._long_runs.give_back(self)
 
-class ProcessorOf:
-    """Where a thread of another process ran last; holds one descriptor until :meth:`close`."""
+
+class ThreadOf:
+    """A thread of another process, as the kernel shows it; holds one descriptor until :meth:`close`."""
 
     def __init__(self, process_id: int, thread_id: int) -> None:
-        """A thread that cannot be seen is answered by ``None`` for ever."""
+        """A thread that cannot be seen has no core, for ever."""
+        self._thread_id = thread_id
         self._descriptor = -1
         try:
             self._descriptor = os.open(f"/proc/{process_id}/task/{thread_id}/stat", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             log.debug("a client's thread cannot be followed: %s", error)
 
-    def __call__(self) -> int | None:
-        """The core's number."""
+    def core(self) -> int | None:
+        """See :class:`ClientThread`."""
         if self._descriptor < 0:
             return None
         try:
@@ -71,6 +121,13 @@ class ProcessorOf:
             return int(fields[PROCESSOR_FIELD])
         except (OSError, ValueError, IndexError):  # the thread has ended
             return None
+
+    def is_pinned(self) -> bool:
+        """See :class:`ClientThread`; asked right after :meth:`core`, so the thread's number is still its own."""
+        try:
+            return len(os.sched_getaffinity(self._thread_id)) == 1
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Let go of the descriptor."""

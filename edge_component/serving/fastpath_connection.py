@@ -4,6 +4,9 @@ A request touches no lock that a swap holds, no file and no policy: it reads the
 must, runs, answers, and then tells telemetry. With one slot the order is telemetry first, since the client may overwrite
 its input as soon as it has the answer.
 
+There is a general way (:meth:`FastpathConnection._answer`) and a shortest one for what is as it was a moment ago
+(:meth:`FastpathConnection._answer_steadily`, steady.py); they do the same.
+
 Whatever a client sends is answered with a typed error or ends its own connection; it cannot reach another's.
 """
 
@@ -11,7 +14,7 @@ import logging
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter_ns
 
 from edge_component.config import RuntimeConfig
@@ -44,10 +47,13 @@ from edge_component.inference.errors import (
     UnsupportedProtocolError,
 )
 from edge_component.inference.router import ActiveModel, Route, Router
+from edge_component.serving.binding import Binding, Outputs
 from edge_component.serving.channel import Channel
-from edge_component.serving.core_follower import LOOK_EVERY_COUNT, CoreFollower, ProcessorOf, peer_process_id
+from edge_component.serving.core_follower import CoreFollower, LongRuns, ThreadOf, look_every_count, peer_process_id
+from edge_component.serving.detoured import Detoured
 from edge_component.serving.failures import speaks_against_the_model
 from edge_component.serving.layout import Layout, plan_layout
+from edge_component.serving.steady import KEY, REPLY, REPLY_AT, Steady, SteadySlots
 from edge_component.telemetry_sink import TelemetrySink, Tensors
 
 log = logging.getLogger(__name__)
@@ -67,6 +73,7 @@ class Serving:
     watch: DeadlineWatch
     config: RuntimeConfig
     runtime_version: str
+    long_runs: LongRuns = field(default_factory=LongRuns)
 
 
 class FastpathConnection:
@@ -75,10 +82,13 @@ class FastpathConnection:
     def __init__(self, connection: socket.socket, serving: Serving) -> None:
         """Take over the socket."""
         self._socket = connection
+        self._descriptor = connection.fileno()
         self._serving = serving
         self._leash = serving.watch.leash()
         self._channels: dict[int, Channel] = {}
         self._opened_count = 0
+        self._sink = serving.sink
+        self._steady = SteadySlots(serving.sink)
         self._buffer = bytearray(MESSAGE_BYTES_MAX + 1)
         self._sink_failed = False
         self._follower: CoreFollower | None = None
@@ -87,13 +97,12 @@ class FastpathConnection:
 
     def serve(self) -> None:
         """Greet, then answer until the client hangs up or breaks the protocol."""
-        processor: ProcessorOf | None = None
+        asking: ThreadOf | None = None
         try:
             hello = self._greet()
             if hello is not None:
-                processor = self._follow(hello)
-                while self._next():
-                    pass
+                asking = self._follow(hello)
+                self._converse()
         except OSError as error:
             log.debug("a fast-path client went away: %s", error)
         finally:
@@ -101,8 +110,10 @@ class FastpathConnection:
                 channel.close()
             self._channels.clear()
             self._socket.close()
-            if processor is not None:
-                processor.close()
+            if asking is not None:
+                asking.close()
+            if self._follower is not None:
+                self._follower.stop()
 
     def _greet(self) -> Hello | None:
         self._wait_at_most(self._serving.config.hello_s_max)  # whoever is silent holds a place that others want
@@ -128,14 +139,14 @@ class FastpathConnection:
         limit = struct.pack("@ll", int(wait_s), int(wait_s % 1 * 1_000_000))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
 
-    def _follow(self, hello: Hello) -> ProcessorOf | None:
+    def _follow(self, hello: Hello) -> ThreadOf | None:
         """Serve the client on its own core from now on, where that is worth it and the client says which thread it is."""
         config = self._serving.config
         if hello.thread_id is None or not config.follow_run_us_max or config.intra_op_threads > 1:
             return None
-        processor = ProcessorOf(peer_process_id(self._socket), hello.thread_id)
-        self._follower = CoreFollower(processor, config.follow_run_us_max)
-        return processor
+        asking = ThreadOf(peer_process_id(self._socket), hello.thread_id)
+        self._follower = CoreFollower(asking, config.follow_run_us_max, self._serving.long_runs)
+        return asking
 
     def _receive(self) -> memoryview:
         size = self._socket.recv_into(self._buffer)
@@ -143,11 +154,28 @@ class FastpathConnection:
             raise ProtocolViolationError(f"a message of more than {MESSAGE_BYTES_MAX} bytes")
         return memoryview(self._buffer)[:size]
 
-    def _next(self) -> bool:
-        """Answer one message; whether the conversation goes on."""
-        size = self._socket.recv_into(self._buffer)
+    def _converse(self) -> None:
+        """Answer message by message until the conversation is over."""
+        receive_into, buffer, steady_at, key_in = (
+            self._socket.recv_into,
+            self._buffer,
+            self._steady.by_key.get,
+            KEY.unpack_from,
+        )
+        while True:
+            size = receive_into(buffer)
+            started_ns = perf_counter_ns()
+            (key,) = key_in(buffer)
+            steady = steady_at(key)
+            if (steady is None or not self._answer_steadily(steady, size, started_ns)) and not self._next(
+                size, started_ns
+            ):
+                return
+
+    def _next(self, size: int, started_ns: int) -> bool:
+        """Answer one message in the general way; whether the conversation goes on."""
         if size >= REQUEST_HEAD.size and self._buffer[0] == REQUEST and size <= MESSAGE_BYTES_MAX:
-            self._answer(size)
+            self._answer(size, started_ns)
             return True
         if not size:
             return False
@@ -155,9 +183,56 @@ class FastpathConnection:
             return self._refuse(ProtocolViolationError(f"a message of more than {MESSAGE_BYTES_MAX} bytes"))
         return self._control(size)
 
-    def _answer(self, size: int) -> None:  # noqa: PLR0915 - in one piece: each part made a function costs what a look-up does
-        """The hot path: every line here is paid for by every request."""
-        started_ns = perf_counter_ns()
+    def _answer_steadily(self, steady: Steady, size: int, started_ns: int) -> bool:
+        """The shortest way: every line here is paid for by every request. Whether the request was answered.
+
+        Where not, nothing has happened yet: it is not as steady as it looked.
+        """
+        _, sequence, deadline_us, dimensions = steady.unpack(self._buffer)
+        if (
+            size != steady.size
+            or dimensions != steady.dimensions
+            or steady.route.active is not steady.active
+            or steady.listener is not self._sink.record
+        ):
+            return False
+        try:
+            steady.take_place()
+        except IndexError:  # others have them all, and waiting is the general way's
+            return False
+        leash = self._leash
+        try:
+            if steady.check is not None:
+                steady.check()
+            leash.start((deadline_us if 0 < deadline_us < self._longest_us else self._longest_us) * 1e-6)
+            steady.run(leash.options)
+        except Exception as error:  # noqa: BLE001 - onnxruntime raises a dozen unrelated classes from C++
+            steady.leave()
+            self._answer(size, started_ns, None if isinstance(error, DeviceError) else (steady.binding, error))
+            return True
+        leash.end()
+        steady.leave()
+        run_us = (perf_counter_ns() - started_ns) // 1000
+        reply = steady.reply
+        REPLY.pack_into(reply, REPLY_AT, sequence, steady.active.generation, run_us)
+        steady.channel.tally.answered_count += 1
+        try:
+            if not steady.tells_first:
+                os.write(self._descriptor, reply)  # cheaper than the socket's own send
+        finally:  # also when the client gave up waiting
+            try:
+                steady.tell(run_us)
+            except Exception as error:  # noqa: BLE001 - telemetry must never cost an answer, whatever is wrong with it
+                self._sink_broke(error)
+        if steady.tells_first:
+            os.write(self._descriptor, reply)
+        self._until_look_count -= 1
+        if not self._until_look_count:
+            self._look(run_us)
+        return True
+
+    def _answer(self, size: int, started_ns: int, trouble: tuple[Binding, Exception] | None = None) -> None:
+        """The general way. ``trouble`` is a binding that was run for this request, and what it raised."""
         buffer = self._buffer
         _, slot, number, sequence, deadline_us = REQUEST_HEAD.unpack_from(buffer)
         channel = self._channels.get(number)
@@ -177,18 +252,13 @@ class FastpathConnection:
             if binding is None or binding.active is not active or binding.dimensions != dimensions:
                 binding = channel.bind(active, slot, bytes(dimensions))
             inputs = binding.inputs
-            gate = active.gate
-            allowed_s = gate.enter(allowed_us * 1e-6)
-            try:
-                outputs, packed = binding.run(self._leash, allowed_s)
-            finally:
-                gate.leave()
+            outputs, packed = self._compute(active, binding, allowed_us * 1e-6, trouble)
             run_us = (perf_counter_ns() - started_ns) // 1000
-            generation = active.generation
-            reply = ANSWER_HEAD.pack(ANSWER, 0, number, sequence, generation, run_us) + packed
-            if channel.named_generation != generation:
+            reply = ANSWER_HEAD.pack(ANSWER, 0, number, sequence, active.generation, run_us) + packed
+            if channel.named_generation != active.generation:
                 reply = self._named(channel, active, reply)
             channel.tally.answered_count += 1
+            self._steady.keep(KEY.unpack_from(buffer)[0], channel, binding)
         except DeviceError as failure:
             run_us = (perf_counter_ns() - started_ns) // 1000
             code = failure.code
@@ -205,9 +275,23 @@ class FastpathConnection:
             self._socket.send(reply)
         self._until_look_count -= 1
         if not self._until_look_count:
-            self._until_look_count = LOOK_EVERY_COUNT
-            if self._follower is not None:
-                self._follower.look(run_us)
+            self._look(run_us)
+
+    def _compute(
+        self,
+        active: ActiveModel,
+        binding: Binding | Detoured,
+        allowed_s: float,
+        trouble: tuple[Binding, Exception] | None,
+    ) -> Outputs:
+        allowed_s = active.gate.enter(allowed_s)
+        try:
+            if trouble is not None and trouble[0] is binding:
+                return trouble[0].recover(trouble[1], self._leash, allowed_s)
+            self._leash.end()  # of a run for a model that has been switched from meanwhile
+            return binding.run(self._leash, allowed_s)
+        finally:
+            active.gate.leave()
 
     def _named(self, channel: Channel, active: ActiveModel, reply: bytes) -> bytes:
         """The first answer of another generation, with its model's name."""
@@ -222,11 +306,20 @@ class FastpathConnection:
         if active.mirror is not None and code is None:
             active.mirror.offer(inputs, outputs)
         try:
-            self._serving.sink.record(active.ref, inputs, outputs, run_us, code)
-        except Exception:  # telemetry must never cost an answer, whatever is wrong with it
-            if not self._sink_failed:
-                log.exception("telemetry failed; serving goes on, and this connection will not say so again")
-            self._sink_failed = True
+            self._sink.record(active.ref, inputs, outputs, run_us, code)
+        except Exception as error:  # noqa: BLE001 - telemetry must never cost an answer, whatever is wrong with it
+            self._sink_broke(error)
+
+    def _sink_broke(self, error: Exception) -> None:
+        if not self._sink_failed:
+            log.error("telemetry failed; serving goes on, and this connection will not say so again", exc_info=error)
+        self._sink_failed = True
+
+    def _look(self, run_us: int) -> None:
+        """Now and then: where the client runs."""
+        self._until_look_count = look_every_count(run_us)
+        if self._follower is not None:
+            self._follower.look(run_us)
 
     def _control(self, size: int) -> bool:
         try:
@@ -263,7 +356,7 @@ class FastpathConnection:
             self._opened_count += 1
         self._opened_count += 1
         try:
-            return Channel(number, route, self._serving.router, active, layout, asked)
+            return Channel(number, route, self._serving.router, active, layout, asked, self._steady.forget)
         except OSError as error:
             raise ChannelLimitError(f"no shared memory: {error}") from error
 

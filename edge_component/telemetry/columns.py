@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edge_component.contracts.baseline import Baseline, BaselineColumn
@@ -22,8 +21,6 @@ from edge_component.telemetry.histogram import CLASS_BINS, Bins, Histogram, base
 COLUMN_NAME_CHARS_MAX = 128
 """A longer name could not share a publish with its own counts."""
 Tensors = Mapping[str, NDArray[Any]]
-Kept = tuple[bytes, np.dtype[Any], tuple[int, ...]]
-"""A copy of a tensor as the hot path makes it: content in C order, dtype and shape. Four times as fast as ``copy()``."""
 UNCOUNTABLE_DTYPES = ("string", "bfloat16")
 
 
@@ -85,24 +82,6 @@ class WatchPlan:
         return frozenset(column.position for column in self.columns if column.is_vector)
 
 
-def tensors_of(captured: Sequence[Kept]) -> list[NDArray[Any]]:
-    """The kept tensors of one request as arrays.
-
-    Raises:
-        ValueError: not an array of plain values.
-    """
-    return [np.frombuffer(content, dtype).reshape(shape) for content, dtype, shape in captured]
-
-
-def join_captures(captures: Sequence[Sequence[Kept]], vectors: frozenset[int]) -> list[NDArray[Any]]:
-    """The kept tensors of many requests as one array each, sample by sample.
-
-    Raises:
-        ValueError: they differ in more than their first axis; then count them one by one.
-    """
-    return [_join(kept, position in vectors) for position, kept in enumerate(zip(*captures, strict=True))]
-
-
 def count_columns(columns: Sequence[WatchedColumn], tensors: Sequence[NDArray[Any]]) -> dict[str, Histogram]:
     """Count every column of some tensors.
 
@@ -129,17 +108,6 @@ def _as_matrix(tensor: NDArray[Any], is_vector: bool) -> NDArray[Any]:  # noqa: 
 
 def _position(column: WatchedColumn) -> int:
     return column.position
-
-
-def _join(kept: Sequence[Kept], is_vector: bool) -> NDArray[Any]:  # noqa: FBT001 - one caller
-    _, dtype, shape = kept[0]
-    inner = () if is_vector else shape if len(shape) < 2 else shape[1:]
-    if any(
-        other != dtype or (other_shape if len(shape) < 2 and not is_vector else other_shape[1:]) != inner
-        for _, other, other_shape in kept
-    ):
-        raise ValueError("the tensors differ in more than their first axis")
-    return np.frombuffer(b"".join([content for content, _, _ in kept]), dtype).reshape(-1, *inner)
 
 
 def _columns(

@@ -21,23 +21,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from numpy.typing import NDArray
-
 from edge_component.clock import Clock
 from edge_component.contracts.codec import Document
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.telemetry import TelemetryWindow
 from edge_component.errors import TelemetryError
-from edge_component.telemetry.columns import (
-    Kept,
-    Tensors,
-    WatchPlan,
-    count_columns,
-    join_captures,
-    sample_count,
-    tensors_of,
-)
+from edge_component.telemetry.captures import Kept, WatchedArrays, count_captures
+from edge_component.telemetry.columns import Tensors, WatchPlan
 from edge_component.telemetry.window import Span, WindowCounts, close_window, count_service, split_window
 
 logger = logging.getLogger(__name__)
@@ -183,6 +174,31 @@ class Recorder:
         if waiting_count >= limits.wake_records_count and not self._wake.is_set():
             self._wake.set()
 
+    def bound_record(self, model: ModelRef, inputs: Tensors, outputs: Tensors) -> Callable[[float], None]:
+        """:meth:`record` for answers whose tensors always lie in these same arrays: what to copy is found out once."""
+        ring, wake, limits = self._ring, self._wake, self._limits
+        ring_records_max, wake_records_count = limits.ring_records_max, limits.wake_records_count
+        plans: Mapping[str, WatchPlan] | None = None
+        watched: WatchedArrays | None = None
+
+        def record(latency_us: float) -> None:
+            nonlocal plans, watched
+            waiting_count = len(ring)
+            if plans is not self._plans:  # a switch has told what to watch
+                plans = self._plans
+                watched = WatchedArrays.of(plans.get(model.digest), inputs, outputs)
+            if waiting_count >= ring_records_max or watched is None or watched.size_bytes > limits.large_record_bytes:
+                self.record(model, inputs, outputs, latency_us)
+                return
+            kept = []
+            for take, dtype, shape in watched.taken:  # a loop: a comprehension would cost a call
+                kept.append((take(), dtype, shape))
+            ring.append((model, kept, watched.size_bytes, latency_us, None, ""))
+            if waiting_count >= wake_records_count and not wake.is_set():
+                wake.set()
+
+        return record
+
     def _lose(self, model: ModelRef, count: int = 1) -> None:
         with self._ring_lock:
             self._lost[model] = self._lost.get(model, 0) + count
@@ -308,7 +324,7 @@ class Recorder:
         lost_count = sum(record.captured is None for record in records)
         kept = [record.captured for record in records if record.captured]
         self._add(model, WindowCounts(service=service, lost_count=lost_count))
-        self._add(model, _count_captures(self._window(model).plan, kept))
+        self._add(model, count_captures(self._window(model).plan, kept))
         for observer in self._observers:
             observer.counted(model, latencies_us, error_codes, [record.request_id for record in records])
 
@@ -363,27 +379,3 @@ class Recorder:
     def _lose_part(self, part: TelemetryWindow) -> None:
         if part.service is not None:  # the first part counts for the whole window
             self._lose(part.model, part.service.answered_count + part.service.failed_count + part.lost_count)
-
-
-def _count_captures(plan: WatchPlan, captures: Sequence[Sequence[Kept]]) -> WindowCounts:
-    if not captures or not plan.columns:
-        return WindowCounts()
-    try:
-        return _count_tensors(plan, join_captures(captures, plan.vector_positions()))
-    except (ValueError, IndexError, TypeError):
-        return sum((_count_one(plan, capture) for capture in captures), WindowCounts())
-
-
-def _count_one(plan: WatchPlan, capture: Sequence[Kept]) -> WindowCounts:
-    try:
-        return _count_tensors(plan, tensors_of(capture))
-    except (ValueError, IndexError, TypeError):
-        return WindowCounts(lost_count=1)
-
-
-def _count_tensors(plan: WatchPlan, tensors: Sequence[NDArray[Any]]) -> WindowCounts:
-    return WindowCounts(
-        record_count=sample_count(plan.columns, tensors),
-        features=count_columns(plan.features, tensors),
-        outputs=count_columns(plan.outputs, tensors),
-    )

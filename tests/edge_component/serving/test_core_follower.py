@@ -3,10 +3,17 @@
 import os
 import socket
 import threading
+from dataclasses import dataclass
 
 import pytest
 
-from edge_component.serving.core_follower import CoreFollower, ProcessorOf, peer_process_id
+from edge_component.serving.core_follower import (
+    CoreFollower,
+    LongRuns,
+    ThreadOf,
+    look_every_count,
+    peer_process_id,
+)
 from tests.edge_component.serving.conftest import Door
 from tests.edge_component.serving.test_fastpath import ROW, wait_until
 
@@ -20,36 +27,77 @@ def _same_cores_afterwards() -> object:
     os.sched_setaffinity(0, CORES)
 
 
+@dataclass
+class FakeThread:
+    """A client's thread, moved by the test."""
+
+    where: int | None
+    pinned: bool = False
+
+    def core(self) -> int | None:
+        return self.where
+
+    def is_pinned(self) -> bool:
+        return self.pinned
+
+
 @needs_two_cores
 def test_short_runs_are_followed_and_long_ones_are_not() -> None:
-    where = [CORES[0]]
-    follower = CoreFollower(lambda: where[0], run_us_max=100)
+    client = FakeThread(CORES[0])
+    follower = CoreFollower(client, 100, LongRuns())
     follower.look(50)
     assert os.sched_getaffinity(0) == {CORES[0]}
-    where[0] = CORES[1]
+    client.where = CORES[1]
     follower.look(100)
     assert os.sched_getaffinity(0) == {CORES[1]}
     follower.look(101)
     assert sorted(os.sched_getaffinity(0)) == CORES
 
 
+@needs_two_cores
+def test_long_runs_follow_a_pinned_client_and_only_one_of_them_each_core() -> None:
+    client = FakeThread(CORES[0], pinned=True)
+    long_runs = LongRuns()
+    one, other = (CoreFollower(client, 100, long_runs) for _ in range(2))
+    one.look(5_000)
+    assert os.sched_getaffinity(0) == {CORES[0]}
+    other._core = CORES[0]  # the two share this test's thread
+    other.look(5_000)
+    assert sorted(os.sched_getaffinity(0)) == CORES
+    one.stop()
+    other.look(5_000)
+    assert os.sched_getaffinity(0) == {CORES[0]}
+    client.pinned = False
+    other.look(5_000)
+    assert sorted(os.sched_getaffinity(0)) == CORES
+
+
+def test_the_longer_the_runs_the_fewer_between_two_looks() -> None:
+    assert [look_every_count(run_us) for run_us in (0, 5, 100, 2_500, 40_000)] == [256, 256, 250, 10, 1]
+
+
 @pytest.mark.parametrize("lost", [None, 4095])
 def test_a_client_that_cannot_be_seen_or_runs_elsewhere_is_left_to_the_scheduler(lost: int | None) -> None:
-    where: list[int | None] = [CORES[0]]
-    follower = CoreFollower(lambda: where[0], run_us_max=100)
+    client = FakeThread(CORES[0])
+    follower = CoreFollower(client, 100, LongRuns())
     follower.look(1)
-    where[0] = lost
+    client.where = lost
     follower.look(1)
     assert sorted(os.sched_getaffinity(0)) == CORES
 
 
 def test_where_a_thread_ran_is_read_and_a_thread_that_is_not_there_is_none() -> None:
-    own = ProcessorOf(os.getpid(), threading.get_native_id())
+    own = ThreadOf(os.getpid(), threading.get_native_id())
     os.sched_setaffinity(0, {CORES[-1]})
-    assert own() == CORES[-1]
+    assert own.core() == CORES[-1]
+    assert own.is_pinned()
+    os.sched_setaffinity(0, CORES)
+    assert own.is_pinned() is (len(CORES) == 1)
     own.close()
-    assert own() is None
-    assert ProcessorOf(os.getpid(), 2**22 + 1)() is None
+    assert own.core() is None
+    gone = ThreadOf(os.getpid(), 2**22 + 1)
+    assert gone.core() is None
+    assert not gone.is_pinned()
 
 
 def test_the_kernel_names_the_peer() -> None:
