@@ -46,7 +46,7 @@ MODELS: dict[str, tuple[bytes, Manifest]] = {
 
 @pytest.fixture
 def watch() -> Iterator[DeadlineWatch]:
-    watch = DeadlineWatch(SystemClock(), tick_s=0.01)
+    watch = DeadlineWatch(SystemClock())
     watch.start()
     yield watch
     watch.stop()

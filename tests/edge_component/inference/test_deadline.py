@@ -1,0 +1,89 @@
+"""The watch over deadlines: what is late is stopped, what is not is left alone, and nobody is woken for nothing."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from edge_component.clock import SystemClock
+from edge_component.inference.deadline import NEVER_S, DeadlineWatch, Leash
+from tests.edge_component.serving.test_fastpath import wait_until
+
+
+class CountingWatch(DeadlineWatch):
+    """Counts how often it looked."""
+
+    looked_count = 0
+
+    def _look(self) -> float | None:
+        self.looked_count += 1
+        return super()._look()
+
+
+@pytest.fixture
+def watch() -> Iterator[CountingWatch]:
+    watch = CountingWatch(SystemClock())
+    watch.start()
+    yield watch
+    watch.stop()
+
+
+def test_a_run_that_is_late_is_stopped_and_the_next_one_is_not(watch: CountingWatch) -> None:
+    leash = watch.leash()
+    leash.start(0.02)
+    wait_until(lambda: leash.options.terminate)
+    assert leash.end()
+    leash.start(30)
+    assert not leash.options.terminate
+    assert not leash.end()
+
+
+def test_a_short_run_among_long_ones_is_stopped_in_its_own_time(watch: CountingWatch) -> None:
+    long, short = watch.leash(), watch.leash()
+    long.start(60)
+    wait_until(lambda: watch.wakes_before_s < NEVER_S)
+    short.start(0.02)
+    wait_until(lambda: short.options.terminate)
+    assert not long.options.terminate
+    assert short.end()
+    assert not long.end()
+
+
+def test_ordinary_requests_wake_nobody_and_an_idle_watch_sleeps(watch: CountingWatch) -> None:
+    leash = watch.leash()
+    leash.start(60)
+    wait_until(lambda: watch.wakes_before_s < NEVER_S)
+    looked_count = watch.looked_count + 1  # one look more if the run began during the first
+    for _ in range(10_000):
+        leash.start(60)
+        leash.end()
+    time.sleep(0.2)
+    assert watch.looked_count <= looked_count
+
+
+def test_hundreds_of_runs_with_their_own_deadlines_are_each_stopped_or_not(watch: CountingWatch) -> None:
+    def use(leash: Leash, stopped: list[bool]) -> None:
+        for number in range(20):
+            is_late = number % 2 == 0
+            leash.start(0.005 if is_late else 30)
+            if is_late:
+                wait_until(lambda: leash.options.terminate)
+            stopped.append(leash.end() is is_late)
+
+    results: list[bool] = []
+    threads = [threading.Thread(target=use, args=(watch.leash(), results)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [True] * 160
+
+
+def test_it_ends_while_a_run_is_under_way() -> None:
+    watch = CountingWatch(SystemClock())
+    watch.start()
+    leash = watch.leash()
+    leash.start(3600)
+    watch.stop()
+    assert not watch._thread.is_alive()
