@@ -62,7 +62,7 @@ class Batcher:
     def __init__(self, session: Session, rule: BatchRule, monotonic_s: Callable[[], float] = monotonic) -> None:
         """Nothing waits. The session's model is batchable."""
         self._session = session
-        self._rule = rule
+        self.rule = rule
         self._monotonic_s = monotonic_s
         self._changed = threading.Condition()
         self._open: dict[_Shapes, _Batch] = {}
@@ -83,7 +83,7 @@ class Batcher:
         del turn
         feed = self._session.checked(inputs)
         member = _Member(feed, _rows(feed), self._monotonic_s() + allowed_s)
-        if not 0 < member.rows < self._rule.rows_max:
+        if not 0 < member.rows < self.rule.rows_max:
             return run_session(self._session, feed, leash, allowed_s)
         batch = self._join(member)
         if batch.members[0] is member:
@@ -98,14 +98,14 @@ class Batcher:
         shapes = tuple(array.shape[1:] for array in member.feed.values())
         with self._changed:
             batch = self._open.get(shapes)
-            if batch is not None and batch.rows + member.rows > self._rule.rows_max:
+            if batch is not None and batch.rows + member.rows > self.rule.rows_max:
                 self._close(batch)
                 batch = None
             if batch is None:
                 batch = self._open[shapes] = _Batch()
             batch.members.append(member)
             batch.rows += member.rows
-            if batch.rows == self._rule.rows_max:
+            if batch.rows == self.rule.rows_max:
                 self._close(batch)
         return batch
 
@@ -117,7 +117,7 @@ class Batcher:
             self._changed.notify_all()
 
     def _lead(self, batch: _Batch, leader: _Member, leash: Leash) -> None:
-        delay_s = min(self._rule.delay_us_max / 1e6, max(leader.ends_at_s - self._monotonic_s(), 0.0))
+        delay_s = min(self.rule.delay_us_max / 1e6, max(leader.ends_at_s - self._monotonic_s(), 0.0))
         try:
             with self._changed:
                 self._changed.wait_for(lambda: batch.closed, delay_s)

@@ -94,7 +94,7 @@ class Sequences:
         self._carried = [spec for spec in session.inputs if spec.name in carried]
         self.inputs = tuple(spec for spec in session.inputs if spec.name not in carried)
         self.outputs = tuple(spec for spec in session.outputs if spec.name not in self._becomes)
-        self._limits = limits or SequenceLimits()
+        self.limits = limits or SequenceLimits()
         self._monotonic_s = monotonic_s
         self._lock = threading.Lock()
         self._kept: dict[str, _Kept] = {}
@@ -156,12 +156,12 @@ class Sequences:
         now_s = self._monotonic_s()
         with self._lock:
             kept = self._kept.get(turn.sequence)
-            if kept is not None and (now_s - kept.used_s < self._limits.idle_s or kept.turn.locked()):
+            if kept is not None and (now_s - kept.used_s < self.limits.idle_s or kept.turn.locked()):
                 return kept
-            if kept is None and len(self._kept) >= self._limits.count_max:
+            if kept is None and len(self._kept) >= self.limits.count_max:
                 self._forget_idle(now_s)
-            if kept is None and len(self._kept) >= self._limits.count_max:
-                raise SequenceLimitError(f"{self._limits.count_max} sequences are under way")
+            if kept is None and len(self._kept) >= self.limits.count_max:
+                raise SequenceLimitError(f"{self.limits.count_max} sequences are under way")
             kept = self._kept[turn.sequence] = _Kept(used_s=now_s)
             return kept
 
@@ -169,5 +169,5 @@ class Sequences:
         self._kept = {
             name: kept
             for name, kept in self._kept.items()
-            if now_s - kept.used_s < self._limits.idle_s or kept.turn.locked()
+            if now_s - kept.used_s < self.limits.idle_s or kept.turn.locked()
         }

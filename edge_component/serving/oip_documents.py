@@ -1,14 +1,17 @@
 """Metadata, configuration and repository index, as documents that REST writes as JSON and gRPC reads into its messages.
 
-The field names are the protocol's in both. The configuration is what Triton's clients ask for before they send anything:
-``max_batch_size`` is 0 there, so that ``dims`` are the model's own shapes, batch dimension included.
+The field names are the protocol's in both. The configuration is what Triton's clients ask for before they send anything, and
+what they believe: a model whose every tensor begins with a free axis takes batches, so its ``max_batch_size`` is not 0, and
+its ``dims`` leave that axis out (the metadata's shapes never do); ``perf_analyzer -b`` and its like go by that.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
 from edge_component.contracts.manifest import TensorSpec
+from edge_component.inference.batching import Batcher
 from edge_component.inference.router import ActiveModel
+from edge_component.inference.sequences import Sequences
 from edge_component.serving.oip_codec import DATATYPES
 
 Document = dict[str, Any]
@@ -16,6 +19,8 @@ Document = dict[str, Any]
 PLATFORM = "onnxruntime_onnx"
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")
 SHARED_MEMORY_EXTENSION = "system_shared_memory"
+BATCH_ROWS_TOLD = 4096
+"""``max_batch_size`` where nothing but the size of a message limits a batch; a larger one is answered all the same."""
 
 
 def server_metadata(runtime_version: str, *, shared_memory: bool) -> Document:
@@ -37,14 +42,23 @@ def model_metadata(active: ActiveModel) -> Document:
 
 def model_config(active: ActiveModel) -> Document:
     """Triton's ModelConfig, as far as it says anything here."""
+    batched = takes_batches(active)
     return {
         "name": active.ref.name,
         "platform": PLATFORM,
         "backend": "onnxruntime",
-        "max_batch_size": 0,
-        "input": [_configured(spec) for spec in active.inputs],
-        "output": [_configured(spec) for spec in active.outputs],
+        "max_batch_size": _batch_rows_max(active) if batched else 0,
+        "input": [{**_configured(spec, batched=batched), "format": "FORMAT_NONE"} for spec in active.inputs],
+        "output": [_configured(spec, batched=batched) for spec in active.outputs],
+        "model_transaction_policy": {"decoupled": False},
+        **_scheduling(active),
     }
+
+
+def takes_batches(active: ActiveModel) -> bool:
+    """Every tensor begins with a free axis: Triton's own rule for ONNX models."""
+    specs = (*active.inputs, *active.outputs)
+    return bool(active.inputs) and all(spec.shape and spec.shape[0] == -1 for spec in specs)
 
 
 def repository_index(models: Iterable[ActiveModel]) -> list[Document]:
@@ -56,10 +70,23 @@ def _tensor(spec: TensorSpec) -> Document:
     return {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": list(spec.shape)}
 
 
-def _configured(spec: TensorSpec) -> Document:
+def _configured(spec: TensorSpec, *, batched: bool) -> Document:
     datatype = DATATYPES[spec.dtype]
-    return {
-        "name": spec.name,
-        "data_type": "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}",
-        "dims": list(spec.shape),
-    }
+    dims = list(spec.shape[1:] if batched else spec.shape)
+    shape: Document = (
+        {"dims": dims} if dims else {"dims": [1], "reshape": {"shape": []}}
+    )  # Triton has no dims for a scalar
+    return {"name": spec.name, "data_type": "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}", **shape}
+
+
+def _batch_rows_max(active: ActiveModel) -> int:
+    return active.detour.rule.rows_max if isinstance(active.detour, Batcher) else BATCH_ROWS_TOLD
+
+
+def _scheduling(active: ActiveModel) -> Document:
+    """Triton's ``scheduling_choice``: clients send sequences to a model that says it carries their state."""
+    if isinstance(active.detour, Batcher):
+        return {"dynamic_batching": {"max_queue_delay_microseconds": active.detour.rule.delay_us_max}}
+    if isinstance(active.detour, Sequences):
+        return {"sequence_batching": {"max_sequence_idle_microseconds": int(active.detour.limits.idle_s * 1_000_000)}}
+    return {}

@@ -142,6 +142,8 @@ def _stream(rpc: Rpc, method: Callable[..., Any]) -> Callable[[Iterator[bytes], 
         try:
             for fields in method((_read(rpc, data) for data in received), context):
                 yield rpc.response(**fields)
+        except grpc.RpcError:  # the client has gone: grpc ends the requests so, and nobody waits for an answer
+            return
         except Exception as error:  # noqa: BLE001 - as above
             code, details = _told(error)
         else:

@@ -13,6 +13,7 @@ import grpc
 
 from edge_component.errors import DeviceError
 from edge_component.inference.errors import BusyError
+from edge_component.serving.oip_absent import no_cuda_region, refuse_cuda, refuse_log_settings, refuse_tracing
 from edge_component.serving.oip_grpc_infer import InferenceCall, Message, answer_fields
 from edge_component.serving.oip_repository import Behind
 from edge_component.serving.oip_request import SharedMemory, chosen_outputs
@@ -76,7 +77,7 @@ class OipGrpc:
 
     def repository_model_load(self, request: Message, _: Context) -> dict[str, Any]:
         """See :class:`Repository`."""
-        self._repository.load(request.model_name)
+        self._repository.load(request.model_name, request.parameters)
         return {}
 
     def repository_model_unload(self, request: Message, _: Context) -> dict[str, Any]:
@@ -100,6 +101,27 @@ class OipGrpc:
         """See Triton's system-shared-memory extension."""
         self._shared.registered().unregister(request.name, self._shared.peer_id)
         return {}
+
+    def cuda_shared_memory_status(self, request: Message, _: Context) -> dict[str, Any]:
+        """See oip_absent.py."""
+        no_cuda_region(request.name)
+        return {}
+
+    def cuda_shared_memory_register(self, _request: Message, _: Context) -> dict[str, Any]:
+        """See oip_absent.py."""
+        refuse_cuda()
+
+    def cuda_shared_memory_unregister(self, _request: Message, _: Context) -> dict[str, Any]:
+        """See oip_absent.py."""
+        return {}
+
+    def trace_setting(self, _request: Message, _: Context) -> dict[str, Any]:
+        """See oip_absent.py."""
+        refuse_tracing()
+
+    def log_settings(self, _request: Message, _: Context) -> dict[str, Any]:
+        """See oip_absent.py."""
+        refuse_log_settings()
 
     def model_infer(self, request: Message, context: Context) -> dict[str, Any]:
         """Predict."""

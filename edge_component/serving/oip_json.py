@@ -133,14 +133,11 @@ def write_answer(answered: Answered, sent: list[SentOutput], request_id: str) ->
 
 def _written(output: SentOutput, tensors: list[Buffer]) -> Document:
     document: Document = {"name": output.name, "datatype": output.datatype, "shape": list(output.array.shape)}
-    place = output.wanted.slice
-    if place is not None:
-        document["parameters"] = {
-            "shared_memory_region": place.region.name,
-            "shared_memory_offset": place.offset,
-            "shared_memory_byte_size": output.written_bytes,
-        }
-    elif output.wanted.binary:
+    if (
+        output.wanted.slice is not None
+    ):  # and not a word about where: Triton's C++ client takes any parameters for a size
+        return document
+    if output.wanted.binary:
         tensors.append(to_binary(output.datatype, output.array))
         document["parameters"] = {"binary_data_size": len(tensors[-1])}
     else:

@@ -5,12 +5,19 @@ must not be able to change that by a call that needs no proof of who it is. So *
 (clients that load before they ask go on working), and *unload* is refused, with the way that does it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Self
 
 from edge_component.errors import DeviceError
 from edge_component.serving.fastpath_connection import Serving
-from edge_component.serving.oip_documents import model_config, model_metadata, repository_index, server_metadata
+from edge_component.serving.oip_documents import (
+    model_config,
+    model_metadata,
+    repository_index,
+    server_metadata,
+    takes_batches,
+)
 from edge_component.serving.oip_errors import OipUnsupportedError
 from edge_component.serving.oip_service import OipService
 from edge_component.serving.regions import Regions
@@ -61,25 +68,40 @@ class Repository:
         return repository_index(active for active in found if active is not None)
 
     def statistics(self, name: str, version: str) -> Document:
-        """Of one model, or of all if the name is empty.
+        """Of one model in one version, or in all that may answer for its name; of all models if the name is empty.
+
+        Versions go by their release numbers, unless one was asked for by its name: Triton's own client for measuring
+        reads them as whole numbers.
 
         Raises:
             UnknownModelError, UnknownVersionError: it does not serve.
         """
         if name:
-            refs = [self._service.find(name, version)[1].ref]
+            found = [self._service.find(name, version)[1]] if version else self._service.answering(name)
         else:
             router = self._service.serving.router
-            refs = [active.ref for known in router.names() if (active := router.active(known)) is not None]
-        return {"model_stats": [self._service.statistics.document(ref.name, ref.version) for ref in refs]}
+            found = [active for known in router.names() if (active := router.active(known)) is not None]
+        document = self._service.statistics.document
+        return {
+            "model_stats": [
+                document(active.ref, version or str(active.manifest.release), batched=takes_batches(active))
+                for active in found
+            ]
+        }
 
-    def load(self, name: str) -> None:
+    def load(self, name: str, overrides: Collection[str] = ()) -> None:
         """Make sure that it serves.
 
         Raises:
             UnknownModelError: it does not; a deployment of its component brings it.
+            OipUnsupportedError: the client brings a configuration or files of its own.
         """
         self._service.find(name, "")
+        if overrides:
+            raise OipUnsupportedError(
+                f"{name} serves as it was signed; {', '.join(sorted(overrides))} cannot be put in its place here",
+                "Publish it anew, or set rules with `edgewright-edge route`.",
+            )
 
     def unload(self, name: str) -> None:
         """Refuse.

@@ -16,6 +16,7 @@ from edge_component.inference.errors import OverloadedError
 from edge_component.serving.http_connection import AfterSending, HttpRequest
 from edge_component.serving.http_messages import HttpError, Reply
 from edge_component.serving.http_routes import Routes
+from edge_component.serving.oip_absent import no_cuda_region, refuse_cuda, refuse_log_settings, refuse_tracing
 from edge_component.serving.oip_errors import OipMalformedError
 from edge_component.serving.oip_json import InferenceBody, read_object, write_answer, write_json
 from edge_component.serving.oip_repository import Behind
@@ -127,8 +128,9 @@ class OipRest:
             read_object(request.body)  # {"ready": …} changes nothing: what is listed is ready
         return _said(self._repository.index())
 
-    def _load(self, _: HttpRequest, name: str) -> Answer:
-        self._repository.load(name)
+    def _load(self, request: HttpRequest, name: str) -> Answer:
+        document = read_object(request.body) if request.body else {}
+        self._repository.load(name, document.get("parameters") or {})
         return _said({})
 
     def _unload(self, _: HttpRequest, name: str) -> Answer:
@@ -149,6 +151,22 @@ class OipRest:
     def _unregister(self, _: HttpRequest, name: str = "") -> Answer:
         self._shared.registered().unregister(name, self._shared.peer_id)
         return _said({})
+
+    def _cuda_status(self, _: HttpRequest, name: str = "") -> Answer:
+        no_cuda_region(name)
+        return _said([])
+
+    def _cuda_unregister(self, _: HttpRequest, _name: str = "") -> Answer:
+        return _said({})
+
+    def _cuda_register(self, _: HttpRequest, _name: str) -> Answer:
+        refuse_cuda()
+
+    def _trace(self, _: HttpRequest, _name: str = "") -> Answer:
+        refuse_tracing()
+
+    def _logging(self, _: HttpRequest) -> Answer:
+        refuse_log_settings()
 
     ROUTES = Routes[Callable[..., Answer]](
         {
@@ -174,6 +192,17 @@ class OipRest:
             "POST v2/systemsharedmemory/region/*/register": _register,
             "POST v2/systemsharedmemory/region/*/unregister": _unregister,
             "POST v2/systemsharedmemory/unregister": _unregister,
+            "GET v2/cudasharedmemory/status": _cuda_status,
+            "GET v2/cudasharedmemory/region/*/status": _cuda_status,
+            "POST v2/cudasharedmemory/region/*/register": _cuda_register,
+            "POST v2/cudasharedmemory/region/*/unregister": _cuda_unregister,
+            "POST v2/cudasharedmemory/unregister": _cuda_unregister,
+            "GET v2/trace/setting": _trace,
+            "POST v2/trace/setting": _trace,
+            "GET v2/models/*/trace/setting": _trace,
+            "POST v2/models/*/trace/setting": _trace,
+            "GET v2/logging": _logging,
+            "POST v2/logging": _logging,
         }
     )
 

@@ -83,12 +83,36 @@ class OipService:
     def find(self, name: str, version: str, key: str = "") -> tuple[Route, ActiveModel]:
         """The model that answers for a name, or in exactly this version; ``key`` makes a split stick.
 
+        A version is what its manifest says (``1.2.0``), or its release number (``3``): Triton's versions are whole numbers,
+        and some of its clients take no others. Numbers are known of what is in memory.
+
         Raises:
             UnknownModelError, UnknownVersionError: it does not serve.
             DeviceError: it was asleep and could not be loaded.
         """
+        if version.isdecimal():
+            version = self._version_of_release(name, version)
         route = self.serving.router.route(f"{name}@{version}" if version else name)
         return route, route.active or route.resolve(key)
+
+    def answering(self, name: str) -> list[ActiveModel]:
+        """Every version that may answer for a name and is in memory; where none is, the one that is loaded now.
+
+        Raises:
+            UnknownModelError: it does not serve.
+            DeviceError: it was asleep and could not be loaded.
+        """
+        plan = self.serving.router.route(name).plan
+        found = [version.loaded for version in plan.versions if version.loaded is not None] if plan is not None else []
+        return found or [self.find(name, "")[1]]
+
+    def _version_of_release(self, name: str, number: str) -> str:
+        """The version of that number; the number itself if there is none, for the router to say so."""
+        plan = self.serving.router.route(name).plan
+        for version in self.serving.router.versions(plan.versions[0].ref.name) if plan is not None else ():
+            if version.loaded is not None and str(version.loaded.manifest.release) == number:
+                return version.ref.version
+        return number
 
     def record(self, active: ActiveModel, inputs: Mapping[str, Array], outputs: Mapping[str, Array],
                run_us: int, code: str | None) -> None:  # fmt: skip
@@ -145,7 +169,8 @@ class Asker:
     def settle(self, answered: Answered, output_ns: int) -> None:
         """The answer is encoded and, where the transport allows it, sent: count the time, tell telemetry."""
         active = answered.active
-        self._figures(active).answered(answered.decoded_ns, answered.run_ns, output_ns)
+        rows = _rows(answered.inputs)
+        self._figures(active).answered(rows, answered.decoded_ns, answered.run_ns, output_ns)
         run_us = (answered.decoded_ns + answered.run_ns) // 1000
         self._service.record(active, answered.inputs, answered.outputs, run_us, None)
 
@@ -194,6 +219,12 @@ def _declared_rightly(active: ActiveModel, inputs: Mapping[str, InputTensor]) ->
                 "Send the datatype that the model's metadata names; nothing is cast silently.",
             )
     return {name: tensor.array for name, tensor in inputs.items()}
+
+
+def _rows(inputs: Mapping[str, Array]) -> int:
+    for array in inputs.values():
+        return int(array.shape[0]) if array.ndim else 1
+    return 1
 
 
 def _as_numbers(session: Session, tensors: Mapping[str, Array]) -> dict[str, Array]:

@@ -2,7 +2,8 @@
 
 Each thread that answers writes a ledger of its own, so that counting takes no lock; the ledgers are added up when somebody
 asks. These are the doors' own figures: what the fast path answered is in the heartbeat and in telemetry, and
-``inference_count`` here does not include it (a client computes averages from count and time together).
+``inference_count`` here does not include it (a client computes averages from count and time together). What a request waited
+for a place among others is part of ``compute_infer``: ``queue`` counts it, and has no time of its own.
 """
 
 import threading
@@ -11,6 +12,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from edge_component.clock import Clock
+from edge_component.contracts.heartbeat import ModelRef
 
 Document = dict[str, Any]
 
@@ -20,6 +22,7 @@ class Figures:
     """Of one model version, as one thread counts it. Times are summed nanoseconds."""
 
     answered_count: int = 0
+    rows_count: int = 0
     answered_ns: int = 0
     input_ns: int = 0
     run_ns: int = 0
@@ -28,9 +31,10 @@ class Figures:
     failed_ns: int = 0
     last_at_ns: int = 0
 
-    def answered(self, input_ns: int, run_ns: int, output_ns: int) -> None:
-        """One request was answered."""
+    def answered(self, rows: int, input_ns: int, run_ns: int, output_ns: int) -> None:
+        """One request was answered; ``rows``: as many as its first input's first axis has."""
         self.answered_count += 1
+        self.rows_count += rows
         self.input_ns += input_ns
         self.run_ns += run_ns
         self.output_ns += output_ns
@@ -86,30 +90,40 @@ class Statistics:
                 _add(total, ledger.copy())
         return total
 
-    def document(self, name: str, version: str) -> Document:
-        """One model version's element of ``model_stats``."""
-        figures = self.total().get((name, version), Figures())
+    def document(self, ref: ModelRef, version: str, *, batched: bool) -> Document:
+        """One model version's element of ``model_stats``.
+
+        Args:
+            ref: whose.
+            version: what it is called there.
+            batched: whether each row of a request counts as an inference, as it does where the configuration has a batch.
+        """
+        figures = self.total().get((ref.name, ref.version), Figures())
         idle_ms = (time.monotonic_ns() - figures.last_at_ns) // 1_000_000
         now_ms = int(self._clock.now().timestamp() * 1000)
-        none = {"count": 0, "ns": 0}
+        count, none = figures.answered_count, _duration(0, 0)
         return {
-            "name": name,
+            "name": ref.name,
             "version": version,
             "last_inference": now_ms - idle_ms if figures.last_at_ns else 0,
-            "inference_count": figures.answered_count,
-            "execution_count": figures.answered_count,
+            "inference_count": figures.rows_count if batched else count,
+            "execution_count": count,
             "inference_stats": {
-                "success": {"count": figures.answered_count, "ns": figures.answered_ns},
-                "fail": {"count": figures.failed_count, "ns": figures.failed_ns},
-                "queue": none,
-                "compute_input": {"count": figures.answered_count, "ns": figures.input_ns},
-                "compute_infer": {"count": figures.answered_count, "ns": figures.run_ns},
-                "compute_output": {"count": figures.answered_count, "ns": figures.output_ns},
+                "success": _duration(count, figures.answered_ns),
+                "fail": _duration(figures.failed_count, figures.failed_ns),
+                "queue": _duration(count, 0),
+                "compute_input": _duration(count, figures.input_ns),
+                "compute_infer": _duration(count, figures.run_ns),
+                "compute_output": _duration(count, figures.output_ns),
                 "cache_hit": none,
                 "cache_miss": none,
             },
             "batch_stats": [],
         }
+
+
+def _duration(count: int, total_ns: int) -> Document:
+    return {"count": count, "ns": total_ns}
 
 
 def _add(total: Ledger, ledger: Ledger) -> None:

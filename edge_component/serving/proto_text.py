@@ -126,6 +126,8 @@ class _Reader:
         while not self._take("}"):
             if self._take("message"):
                 self._message(message.nested_type.add())
+            elif self._take("enum"):
+                self._enum(message.enum_type.add())
             elif self._take("oneof"):
                 self._oneof(message)
             elif self._take("map"):

@@ -68,8 +68,8 @@ def test_every_description_over_http(doors: Doors, http_client: Any) -> None:
         "inputs": [{"name": "x", **tensor}], "outputs": [{"name": "y", **tensor}],
     }  # fmt: skip
     config = http_client.get_model_config("scale")
-    assert config["max_batch_size"] == 0
-    assert config["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [-1, 3]}]
+    assert config["max_batch_size"] == 4096
+    assert config["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [3], "format": "FORMAT_NONE"}]
     assert http_client.get_model_repository_index() == [
         {"name": "scale", "version": "1.0.0", "state": "READY", "reason": ""}
     ]
@@ -85,7 +85,7 @@ def test_every_description_over_grpc(doors: Doors, grpc_client: Any) -> None:
     assert list(metadata.versions) == ["1.0.0"]
     assert (metadata.inputs[0].datatype, list(metadata.inputs[0].shape)) == ("FP32", [-1, 3])
     config = grpc_client.get_model_config("scale").config
-    assert (config.backend, config.max_batch_size, list(config.output[0].dims)) == ("onnxruntime", 0, [-1, 3])
+    assert (config.backend, config.max_batch_size, list(config.output[0].dims)) == ("onnxruntime", 4096, [3])
     assert [model.state for model in grpc_client.get_model_repository_index().models] == ["READY"]
 
 
@@ -187,7 +187,7 @@ def test_statistics_count_what_came_through_these_doors(doors: Doors, http_clien
         ask(http_client, tritonclient.http, "scale", {"x": ("FP64", ROW.astype(np.float64))})
     doors.fastpath.client().infer("scale", {"x": ROW})
     (stats,) = http_client.get_inference_statistics("scale")["model_stats"]
-    assert (stats["name"], stats["version"], stats["inference_count"]) == ("scale", "1.0.0", 4)
+    assert (stats["name"], stats["version"], stats["inference_count"]) == ("scale", "1", 4)
     assert stats["inference_stats"]["success"]["count"] == 4
     assert stats["inference_stats"]["success"]["ns"] >= stats["inference_stats"]["compute_infer"]["ns"] > 0
     assert stats["inference_stats"]["fail"]["count"] == 1
