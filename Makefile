@@ -7,7 +7,7 @@ ARGS   ?=
 export ORT_DISABLE_TELEMETRY := 1
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 
-.PHONY: help demo test test-sagemaker lint format bench bench-telemetry bench-ingest bench-serving bench-swaps bench-oip perf-analyzer faults lock clean
+.PHONY: help demo test test-sagemaker lint format bench bench-telemetry bench-ingest bench-serving bench-swaps bench-restarts bench-oip perf-analyzer faults lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | sort | column -t -s "$$(printf '\t')"
@@ -33,7 +33,7 @@ format: $(VENV)/.dev ## put the sources into their canonical form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-telemetry bench-ingest bench-serving bench-swaps bench-oip ## every benchmark, one after the other
+bench: bench-telemetry bench-ingest bench-serving bench-swaps bench-restarts bench-oip ## every benchmark, one after the other
 
 bench-telemetry: $(VENV)/.dev ## cost of recording a prediction on the device
 	$(BIN)/python tests/benchmarks/bench_telemetry.py $(ARGS)
@@ -43,6 +43,9 @@ bench-serving: $(VENV)/.dev ## latency, throughput, swaps, idle cost of the fast
 
 bench-swaps: $(VENV)/.dev ## 200 model swaps under load: what requests notice of them
 	$(BIN)/python tests/benchmarks/bench_swaps.py $(ARGS)
+
+bench-restarts: $(VENV)/.dev ## 20 kills of the runtime under load: every request answered, or told so by its deadline
+	$(BIN)/python tests/benchmarks/bench_restarts.py $(ARGS)
 
 bench-oip: $(VENV)/.dev ## what the Open Inference Protocol adds, through its real client
 	$(BIN)/python tests/benchmarks/bench_oip.py $(ARGS)
