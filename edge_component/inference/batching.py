@@ -133,6 +133,7 @@ class Batcher:
     def _compute(self, batch: _Batch, leash: Leash) -> None:
         members = batch.members
         if len(members) > 1:
+            leash.is_wanted = None  # the leader computes for others too: that its own caller has gone ends nothing
             try:
                 self._compute_together(members, leash)
             except RunFailedError:

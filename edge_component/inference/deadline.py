@@ -6,6 +6,9 @@ The failure this exists for: a graph that loops on one particular input and take
 a run that must end sooner wakes it: with deadlines of seconds that is once in seconds, with ones of milliseconds it is
 up in time anyway. So an ordinary request costs a comparison, and an idle runtime nothing.
 
+A run may also outlive whoever wanted it: a leash that knows how to find out (:attr:`Leash.is_wanted`) is asked every
+``TICK_S`` while its run is under way, so that a caller who hangs up costs a request nothing, and the model 50 ms.
+
 Each :class:`Leash` belongs to one connection's thread, and costs it no lock: the watcher announces what it is about to
 do, looks again whether the same run is still under way, and only then stops it; the thread says first that its run is
 over and then looks for an announcement. One of the two always sees the other, so the *next* run is never stopped.
@@ -13,21 +16,31 @@ over and then looks for an announcement. One of the two always sees the other, s
 
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import onnxruntime as ort
 
 from edge_component.clock import Clock
 
+TICK_S = 0.05
+"""How often a run is looked at whose caller may stop waiting for it."""
 LATE_S = 0.01
 """How much later than its deadline a run may be stopped; so the watch looks at most once in that time, or is woken."""
 NEVER_S = float("inf")
 
 
 class Leash:
-    """The run options of one thread, and until when its present run may last."""
+    """The run options of one thread, and until when its present run may last.
 
-    __slots__ = ("__weakref__", "_announced", "_ends_at_s", "_lock", "_monotonic_s", "_stopped", "_watch", "options")
+    Attributes:
+        is_wanted: whether anybody still waits for the present run; set before the run, called from the watcher's thread,
+            must not raise. ``None`` for always.
+    """
+
+    __slots__ = (
+        "__weakref__", "_announced", "_ends_at_s", "_lock", "_monotonic_s", "_stopped", "_watch", "is_wanted", "options",
+    )  # fmt: skip
 
     def __init__(self, clock: Clock, watch: "DeadlineWatch") -> None:
         """Not running."""
@@ -37,12 +50,16 @@ class Leash:
         self._ends_at_s = NEVER_S
         self._announced = False
         self._stopped = False
+        self.is_wanted: Callable[[], bool] | None = None
         self.options = run_options()
 
     def start(self, allowed_s: float) -> None:
         """A run begins."""
-        self._ends_at_s = ends_at_s = self._monotonic_s() + allowed_s
-        if ends_at_s < self._watch.wakes_before_s:
+        now_s = self._monotonic_s()
+        looked_at_s = self._ends_at_s = now_s + allowed_s
+        if self.is_wanted is not None:
+            looked_at_s = now_s + TICK_S
+        if looked_at_s < self._watch.wakes_before_s:
             self._watch.wake()
 
     def end(self) -> bool:
@@ -50,13 +67,13 @@ class Leash:
         self._ends_at_s = NEVER_S
         return self._was_stopped() if self._announced else False
 
-    def stop_if_late(self, now_s: float) -> float:
-        """Called by the watcher; returns until when the present run may go on, :data:`NEVER_S` if there is nothing to do."""
-        ends_at_s = self._ends_at_s
-        if self._stopped:
+    def look(self, now_s: float) -> float:
+        """Called by the watcher: stop the run if it is late or not wanted; returns when to look again, at the latest."""
+        ends_at_s, is_wanted = self._ends_at_s, self.is_wanted
+        if self._stopped or ends_at_s is NEVER_S:
             return NEVER_S
-        if now_s <= ends_at_s:
-            return ends_at_s
+        if now_s <= ends_at_s and (is_wanted is None or is_wanted()):
+            return ends_at_s if is_wanted is None else min(ends_at_s, now_s + TICK_S)
         with self._lock:
             self._announced = True
             if self._ends_at_s is ends_at_s:  # the same run: each has a float object of its own
@@ -124,10 +141,10 @@ class DeadlineWatch:
         with self._lock:
             leashes = list(self._leashes)
         now_s = self._clock.monotonic_s()
-        ends_at_s = min((leash.stop_if_late(now_s) for leash in leashes), default=NEVER_S)
-        if ends_at_s == NEVER_S:
+        looks_at_s = min((leash.look(now_s) for leash in leashes), default=NEVER_S)
+        if looks_at_s == NEVER_S:
             return None
-        looks_at_s = max(ends_at_s, now_s + LATE_S)
+        looks_at_s = max(looks_at_s, now_s + LATE_S)
         self.wakes_before_s = looks_at_s - LATE_S
         return min(looks_at_s - now_s, threading.TIMEOUT_MAX)
 

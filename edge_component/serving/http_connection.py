@@ -15,6 +15,7 @@ tensors begin, and they are used where they lie until the next request.
 """
 
 import logging
+import select
 import socket
 import struct
 import time
@@ -232,6 +233,19 @@ class HttpConnection:
         """The kernel's own time limit of the socket: a call that takes longer ends in EAGAIN."""
         seconds, microseconds = int(limit_s), int(limit_s % 1 * 1_000_000)
         self._socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, microseconds))
+
+
+def is_there(connection: socket.socket) -> bool:
+    """Whether the client has not hung up; any thread may ask, at any time.
+
+    One that only stops sending is taken to have gone, as most HTTP servers do.
+    """
+    descriptor = connection.fileno()
+    if descriptor < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLRDHUP)
+    return not poll.poll(0)
 
 
 def aligned_memory(size_bytes: int) -> memoryview:

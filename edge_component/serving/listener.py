@@ -167,6 +167,11 @@ class Listener:
         port: int = self._bound.listening.getsockname()[1]
         return port
 
+    @property
+    def is_stopping(self) -> bool:
+        """:meth:`stop` has been called."""
+        return self._stopping
+
     def stop(self, wait_s: float) -> None:
         """Accept no more; let requests in flight finish for up to ``wait_s``, then hang up."""
         self._stopping = True

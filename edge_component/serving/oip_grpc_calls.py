@@ -128,6 +128,7 @@ class OipGrpc:
         began_ns = time.perf_counter_ns()
         call = InferenceCall(request, self._shared, context.time_remaining(), began_ns)
         asker = self._asker()
+        asker.is_wanted = context.is_active
         answered = asker.ask(call.question)
         ran_ns = time.perf_counter_ns()
         sent = chosen_outputs(answered, call.wanted, binary=True)

@@ -39,12 +39,14 @@ class OipRest:
 
     aligned_by = JSON_BYTES_HEADER
 
-    def __init__(self, behind: Behind, shared: SharedMemory, *, over_tcp: bool) -> None:
+    def __init__(
+        self, behind: Behind, shared: SharedMemory, *, over_tcp: bool, is_wanted: Callable[[], bool] | None = None
+    ) -> None:
         """Close it with the connection."""
         self._repository = behind.repository
         self._shared = shared
         self._over_tcp = over_tcp
-        self._asker = Asker(behind.service)
+        self._asker = Asker(behind.service, is_wanted)
 
     def close(self) -> None:
         """Keep what was counted."""

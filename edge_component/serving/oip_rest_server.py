@@ -3,7 +3,7 @@
 import socket
 
 from edge_component.serving.access import peer_of
-from edge_component.serving.http_connection import HttpConnection, HttpLimits
+from edge_component.serving.http_connection import HttpConnection, HttpLimits, is_there
 from edge_component.serving.listener import Listener, LoopbackDoor, Place
 from edge_component.serving.oip_repository import Behind
 from edge_component.serving.oip_request import SharedMemory
@@ -18,7 +18,10 @@ def rest_listener(door: Place, behind: Behind, limits: HttpLimits) -> Listener:
         if over_tcp:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         shared = SharedMemory(behind.regions, None if over_tcp else peer_of(connection).user_id)
-        rest = OipRest(behind, shared, over_tcp=over_tcp)
+        # Stopping ends what comes in, which looks as if the client had hung up: what is under way is finished all the same.
+        rest = OipRest(
+            behind, shared, over_tcp=over_tcp, is_wanted=lambda: listener.is_stopping or is_there(connection)
+        )
         try:
             HttpConnection(connection, limits, rest).serve()
         finally:
@@ -28,4 +31,5 @@ def rest_listener(door: Place, behind: Behind, limits: HttpLimits) -> Listener:
         reply = refusal(503, f"{door.connections_max} connections are open already; use one for each thread")
         connection.sendmsg(reply.parts(keep_alive=False))
 
-    return Listener(door, serve, refuse)
+    listener = Listener(door, serve, refuse)
+    return listener

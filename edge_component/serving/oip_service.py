@@ -12,13 +12,14 @@ request. One :class:`Asker` belongs to one thread. :class:`OipService` may be us
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from edge_component.clock import Clock, SystemClock
 from edge_component.errors import DeviceError
 from edge_component.inference.computing import compute
-from edge_component.inference.errors import InputTypeError
+from edge_component.inference.deadline import TICK_S
+from edge_component.inference.errors import InputTypeError, RunCancelledError, RunDeadlineError
 from edge_component.inference.router import ActiveModel, Route, Tally
 from edge_component.inference.session import Array, Session, widened
 from edge_component.inference.versions import NO_TURN, Turn
@@ -130,10 +131,15 @@ class OipService:
 
 
 class Asker:
-    """One thread's way to the models: its leash, its counters."""
+    """One thread's way to the models: its leash, its counters.
 
-    def __init__(self, service: OipService) -> None:
+    Attributes:
+        is_wanted: whether the client still waits; a run whose client has gone is stopped. ``None`` where nobody can tell.
+    """
+
+    def __init__(self, service: OipService, is_wanted: Callable[[], bool] | None = None) -> None:
         """Close it when the thread ends."""
+        self.is_wanted = is_wanted
         self._service = service
         self._serving = service.serving
         self._leash = self._serving.watch.leash()
@@ -158,9 +164,13 @@ class Asker:
         run_began_ns = time.perf_counter_ns()
         try:
             inputs = _declared_rightly(active, question.inputs)
+            self._leash.is_wanted = self.is_wanted
             outputs = compute(active, inputs, self._leash, self._allowed_s(question.deadline_s), question.turn)
-        except DeviceError as failure:
-            self._failed(route, active, question, inputs, failure)
+        except DeviceError as error:
+            failure = self._as_cancelled(question) if isinstance(error, RunDeadlineError) else None
+            self._failed(route, active, question, inputs, failure or error)
+            if failure is not None:
+                raise failure from error
             raise
         ended_ns = time.perf_counter_ns()
         self._tally(route, active).answered_count += 1
@@ -173,6 +183,13 @@ class Asker:
         self._figures(active).answered(rows, answered.decoded_ns, answered.run_ns, output_ns)
         run_us = (answered.decoded_ns + answered.run_ns) // 1000
         self._service.record(active, answered.inputs, answered.outputs, run_us, None)
+
+    def _as_cancelled(self, question: Question) -> RunCancelledError | None:
+        """What a stopped run is if it was stopped well before its deadline; that says nothing about the model."""
+        took_s = (time.perf_counter_ns() - question.began_ns) / 1e9
+        if took_s > self._allowed_s(question.deadline_s) - TICK_S or self.is_wanted is None or self.is_wanted():
+            return None
+        return RunCancelledError("the client did not wait for the answer")
 
     def _allowed_s(self, deadline_s: float) -> float:
         longest_s = self._serving.config.run_s_max
