@@ -17,7 +17,9 @@ from edge_component.serving.oip_codec import DATATYPES
 Document = dict[str, Any]
 
 PLATFORM = "onnxruntime_onnx"
-EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")
+EXTENSIONS = (
+    "binary_tensor_data", "classification", "model_configuration", "model_repository", "sequence", "statistics"
+)  # fmt: skip
 SHARED_MEMORY_EXTENSION = "system_shared_memory"
 BATCH_ROWS_TOLD = 4096
 """``max_batch_size`` where nothing but the size of a message limits a batch; a larger one is answered all the same."""

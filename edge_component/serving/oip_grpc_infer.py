@@ -18,6 +18,7 @@ from edge_component.serving.oip_request import (
     SentOutput,
     SharedMemory,
     WantedOutput,
+    classes_of,
     question_of,
     shared_input,
     tensor_head,
@@ -83,9 +84,8 @@ class InferenceCall:
 
     def _output(self, message: Message) -> WantedOutput:
         parameters = parameters_of(message)
-        if parameters.get("classification"):
-            raise OipUnsupportedError(f"{message.name}: the classification extension is not built", "Sort the scores.")
-        return WantedOutput(message.name, binary=True, slice=self._shared.slice(parameters, message.name))
+        place, classes = self._shared.slice(parameters, message.name), classes_of(parameters, message.name)
+        return WantedOutput(message.name, True, place, classes)
 
 
 def answer_fields(answered: Answered, sent: list[SentOutput], request_id: str, *, is_typed: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from edge_component.serving.oip_codec import Buffer, from_binary, from_values, to_binary, to_values
-from edge_component.serving.oip_errors import OipMalformedError, OipTensorError, OipUnsupportedError
+from edge_component.serving.oip_errors import OipMalformedError, OipTensorError
 from edge_component.serving.oip_request import (
     NO_PARAMETERS,
     TENSORS_MAX,
@@ -17,6 +17,7 @@ from edge_component.serving.oip_request import (
     SentOutput,
     SharedMemory,
     WantedOutput,
+    classes_of,
     question_of,
     shared_input,
     tensor_head,
@@ -91,10 +92,8 @@ class InferenceBody:
         if not isinstance(name, str):
             raise OipMalformedError("an output has no name")
         parameters = _parameters(entry, name)
-        if parameters.get("classification"):
-            raise OipUnsupportedError(f"{name}: the classification extension is not built", "Sort the scores yourself.")
         binary = parameters.get("binary_data", self.binary) is True
-        return WantedOutput(name, binary, self._shared.slice(parameters, name))
+        return WantedOutput(name, binary, self._shared.slice(parameters, name), classes_of(parameters, name))
 
 
 def read_object(data: Buffer) -> Document:

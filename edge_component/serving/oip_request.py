@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from edge_component.inference.errors import InputNameError
 from edge_component.inference.session import Array
 from edge_component.inference.versions import NO_TURN, Turn
+from edge_component.serving.oip_classification import classified
 from edge_component.serving.oip_codec import DATATYPES, Buffer, checked_shape, from_binary, known_datatype, to_binary
-from edge_component.serving.oip_documents import SHARED_MEMORY_EXTENSION
+from edge_component.serving.oip_documents import SHARED_MEMORY_EXTENSION, takes_batches
 from edge_component.serving.oip_errors import OipMalformedError, OipUnsupportedError, RegionBoundsError
 from edge_component.serving.oip_service import Answered, InputTensor, Question
 from edge_component.serving.regions import Region, Regions
@@ -33,11 +34,12 @@ class Slice:
 
 
 class WantedOutput(NamedTuple):
-    """An output that the client named, how it wants it, and where to."""
+    """An output that the client named, how it wants it, and where to; ``classes`` above 0: so many of its highest values."""
 
     name: str
     binary: bool
     slice: Slice | None = None
+    classes: int = 0
 
 
 class SentOutput(NamedTuple):
@@ -146,11 +148,24 @@ def turn_of(parameters: Parameters) -> Turn:
     return Turn(str(sequence), starts, ends)
 
 
+def classes_of(parameters: Parameters, where: str) -> int:
+    """How many classes an output is wanted as; 0 for the output itself.
+
+    Raises:
+        OipMalformedError: not a number of them.
+    """
+    count = parameters.get("classification", 0)
+    if type(count) is not int or count < 0:
+        raise OipMalformedError(f"{where}: classification must be a number of classes, not {count!r:.40}")
+    return count
+
+
 def chosen_outputs(answered: Answered, wanted: tuple[WantedOutput, ...], *, binary: bool) -> list[SentOutput]:
     """The outputs that the client named, or all; those for shared memory are there when this returns.
 
     Raises:
         InputNameError: the model has no such output.
+        OipUnsupportedError: it is wanted in classes, and holds no numbers.
         RegionBoundsError: an output does not fit its place.
     """
     datatypes = {spec.name: DATATYPES[spec.dtype] for spec in answered.active.outputs}
@@ -159,6 +174,10 @@ def chosen_outputs(answered: Answered, wanted: tuple[WantedOutput, ...], *, bina
         if output.name not in datatypes:
             raise InputNameError(f"the model has the outputs {sorted(datatypes)}, not {output.name!r}")
         array, datatype = answered.outputs[output.name], datatypes[output.name]
+        if output.classes:
+            batched = takes_batches(answered.active)
+            array = classified(output.name, datatype, array, output.classes, batched=batched)
+            datatype = "BYTES"
         written_bytes = _write(output.slice, to_binary(datatype, array)) if output.slice is not None else 0
         sent.append(SentOutput(output.name, datatype, array, output, written_bytes))
     return sent

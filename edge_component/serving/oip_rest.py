@@ -13,6 +13,7 @@ from typing import Any
 
 from edge_component.errors import DeviceError
 from edge_component.inference.errors import OverloadedError
+from edge_component.serving.http_coding import unpacked
 from edge_component.serving.http_connection import AfterSending, HttpRequest
 from edge_component.serving.http_messages import HttpError, Reply
 from edge_component.serving.http_routes import Routes
@@ -40,12 +41,19 @@ class OipRest:
     aligned_by = JSON_BYTES_HEADER
 
     def __init__(
-        self, behind: Behind, shared: SharedMemory, *, over_tcp: bool, is_wanted: Callable[[], bool] | None = None
+        self,
+        behind: Behind,
+        shared: SharedMemory,
+        *,
+        over_tcp: bool,
+        body_bytes_max: int,
+        is_wanted: Callable[[], bool] | None = None,
     ) -> None:
         """Close it with the connection."""
         self._repository = behind.repository
         self._shared = shared
         self._over_tcp = over_tcp
+        self._body_bytes_max = body_bytes_max
         self._asker = Asker(behind.service, is_wanted)
 
     def close(self) -> None:
@@ -56,6 +64,9 @@ class OipRest:
         """See :class:`~edge_component.serving.http_connection.HttpService`."""
         try:
             self._check_host(request)
+            coding = request.head.headers.get(b"content-encoding")
+            if coding is not None and coding != b"identity":
+                request = request._replace(body=unpacked(request.body, coding, self._body_bytes_max))
             call, names = self.ROUTES.find(request.head.method, request.head.target)
             return call(self, request, *names)
         except DeviceError as error:

@@ -20,7 +20,11 @@ def rest_listener(door: Place, behind: Behind, limits: HttpLimits) -> Listener:
         shared = SharedMemory(behind.regions, None if over_tcp else peer_of(connection).user_id)
         # Stopping ends what comes in, which looks as if the client had hung up: what is under way is finished all the same.
         rest = OipRest(
-            behind, shared, over_tcp=over_tcp, is_wanted=lambda: listener.is_stopping or is_there(connection)
+            behind,
+            shared,
+            over_tcp=over_tcp,
+            body_bytes_max=limits.body_bytes_max,
+            is_wanted=lambda: listener.is_stopping or is_there(connection),
         )
         try:
             HttpConnection(connection, limits, rest).serve()

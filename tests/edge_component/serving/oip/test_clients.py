@@ -59,7 +59,8 @@ def test_every_description_over_http(doors: Doors, http_client: Any) -> None:
         "name": "edgewright",
         "version": "1.0.0",
         "extensions": [
-            "binary_tensor_data", "model_configuration", "model_repository", "statistics", "system_shared_memory"
+            "binary_tensor_data", "classification", "model_configuration", "model_repository", "sequence",
+            "statistics", "system_shared_memory",
         ],
     }  # fmt: skip
     tensor = {"datatype": "FP32", "shape": [-1, 3]}
