@@ -7,7 +7,7 @@ ARGS   ?=
 export ORT_DISABLE_TELEMETRY := 1
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 
-.PHONY: help demo test test-sagemaker lint format bench bench-telemetry bench-ingest bench-serving bench-swaps bench-restarts bench-oip perf-analyzer faults lock clean
+.PHONY: help demo test test-sagemaker lint format bench bench-telemetry bench-ingest bench-serving bench-swaps bench-restarts bench-oip bench-perf-analyzer perf-analyzer faults lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | sort | column -t -s "$$(printf '\t')"
@@ -52,6 +52,9 @@ bench-oip: $(VENV)/.dev ## what the Open Inference Protocol adds, through its re
 
 bench-ingest: $(VENV)/.dev ## messages a second into the fleet store
 	$(BIN)/python tests/benchmarks/bench_ingest.py $(ARGS)
+
+bench-perf-analyzer: perf-analyzer ## the same as Triton's measuring client sees it
+	$(BIN)/python tests/benchmarks/bench_perf_analyzer.py $(ARGS)
 
 perf-analyzer: $(VENV)/.dev ## fetch Triton's measuring client (x86-64), which the tests then run against the protocol's doors
 	$(BIN)/python -m tests.edge_component.serving.oip.perf_analyzer

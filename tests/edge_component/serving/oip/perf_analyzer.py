@@ -51,13 +51,13 @@ def what_is_missing() -> str:
     return ""
 
 
-def measure(arguments: Sequence[str], report: Path) -> list[dict[str, float]]:
-    """Run it: short windows, and no asking whether they agree; one row for each load, as its own report has them.
+def measure(arguments: Sequence[str], report: Path, window_ms: int = 250) -> list[dict[str, float]]:
+    """Run it: three short windows, and no asking whether they agree; one row for each load, as its own report has them.
 
     Raises:
         AssertionError: it ended with an error, or complained.
     """
-    quick = ["-p", "250", "-r", "5", "-s", "999", "-f", str(report)]
+    quick = ["-p", str(window_ms), "-r", "5", "-s", "999", "-f", str(report)]
     done = _run([*arguments, *quick])
     told = done.stdout + done.stderr
     assert done.returncode == 0, told
@@ -85,7 +85,8 @@ def _run(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 if __name__ == "__main__":
-    fetch()
+    if not (FOLDER / "perf_analyzer").exists():
+        fetch()
     missing = what_is_missing()
     print(missing or f"{FOLDER / 'perf_analyzer'}, to be started with LD_LIBRARY_PATH={FOLDER}")
     sys.exit(bool(missing))

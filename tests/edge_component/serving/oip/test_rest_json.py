@@ -87,7 +87,11 @@ MALFORMED: list[tuple[Any, int, str]] = [
     ({"id": 7, "inputs": [INPUT]}, 400, "id must be text"),
     ({"inputs": [INPUT], "outputs": [{"name": "z"}]}, 400, "not 'z'"),
     ({"inputs": [INPUT], "outputs": [{}]}, 400, "an output has no name"),
-    ({"inputs": [INPUT], "outputs": [{"name": "y", "parameters": {"classification": -1}}]}, 400, "must be a number of classes"),
+    (
+        {"inputs": [INPUT], "outputs": [{"name": "y", "parameters": {"classification": -1}}]},
+        400,
+        "must be a number of classes",
+    ),
     ({"inputs": [INPUT], "parameters": {"sequence_id": 5.5}}, 400, "sequence_id must be"),
     ({"inputs": [INPUT], "parameters": {"timeout": "1"}}, 400, "number of microseconds"),
     ({"inputs": [INPUT], "parameters": {"edgewright_key": 1}}, 400, "edgewright_key must be text"),
