@@ -8,6 +8,7 @@ its ``dims`` leave that axis out (the metadata's shapes never do); ``perf_analyz
 from collections.abc import Iterable
 from typing import Any
 
+from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.manifest import TensorSpec
 from edge_component.inference.batching import Batcher
 from edge_component.inference.router import ActiveModel
@@ -63,9 +64,9 @@ def takes_batches(active: ActiveModel) -> bool:
     return bool(active.inputs) and all(spec.shape and spec.shape[0] == -1 for spec in specs)
 
 
-def repository_index(models: Iterable[ActiveModel]) -> list[Document]:
+def repository_index(refs: Iterable[ModelRef]) -> list[Document]:
     """What is in the repository: what serves. A bundle on disk that does not serve cannot be asked for."""
-    return [{"name": model.ref.name, "version": model.ref.version, "state": "READY", "reason": ""} for model in models]
+    return [{"name": ref.name, "version": ref.version, "state": "READY", "reason": ""} for ref in refs]
 
 
 def _tensor(spec: TensorSpec) -> Document:

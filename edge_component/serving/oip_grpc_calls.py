@@ -23,6 +23,9 @@ from edge_component.serving.oip_status import sentence_of
 STREAMS_MAX = 16
 """Each holds one of the server's threads for as long as its client likes."""
 
+FINAL_WANTED = "triton_enable_empty_final_response"
+"""Clients of streams that may have several responses to a request ask which one is the last."""
+
 Context = grpc.ServicerContext
 
 
@@ -145,7 +148,10 @@ class OipGrpc:
         try:
             for request in requests:
                 try:
-                    yield {"infer_response": self.model_infer(request, context)}
+                    fields = self.model_infer(request, context)
+                    if FINAL_WANTED in request.parameters:  # each request has one response, which is thus the last one
+                        fields["parameters"] = {"triton_final_response": {"bool_param": True}}
+                    yield {"infer_response": fields}
                 except DeviceError as error:
                     yield {"error_message": sentence_of(error), "infer_response": {"id": request.id}}
         finally:

@@ -54,18 +54,18 @@ class Repository:
         return model_config(self._service.find(name, version)[1])
 
     def is_ready(self, name: str, version: str) -> bool:
-        """Whether it answers now."""
+        """Whether it answers now, or is loaded as soon as somebody asks: asking whether it is ready loads nothing."""
         try:
-            self._service.find(name, version)
+            plan = self._service.route(name, version).plan
         except DeviceError:
             return False
-        return True
+        return plan is not None and any(known.loaded is not None or known.failure is None for known in plan.versions)
 
     def index(self) -> list[Document]:
-        """Everything that serves."""
+        """Everything that serves, in memory or not."""
         router = self._service.serving.router
-        found = (router.active(name) for name in router.names())
-        return repository_index(active for active in found if active is not None)
+        found = (router.answering(name) for name in router.names())
+        return repository_index(ref for ref in found if ref is not None)
 
     def statistics(self, name: str, version: str) -> Document:
         """Of one model in one version, or in all that may answer for its name; of all models if the name is empty.

@@ -91,10 +91,18 @@ class OipService:
             UnknownModelError, UnknownVersionError: it does not serve.
             DeviceError: it was asleep and could not be loaded.
         """
+        route = self.route(name, version)
+        return route, route.active or route.resolve(key)
+
+    def route(self, name: str, version: str) -> Route:
+        """Where a name leads; nothing is loaded for that.
+
+        Raises:
+            UnknownModelError, UnknownVersionError: nowhere.
+        """
         if version.isdecimal():
             version = self._version_of_release(name, version)
-        route = self.serving.router.route(f"{name}@{version}" if version else name)
-        return route, route.active or route.resolve(key)
+        return self.serving.router.route(f"{name}@{version}" if version else name)
 
     def answering(self, name: str) -> list[ActiveModel]:
         """Every version that may answer for a name and is in memory; where none is, the one that is loaded now.

@@ -1,6 +1,7 @@
 """What Triton's clients believe of a model's configuration, and the extensions that are not here: told, never hung up on."""
 
 import logging
+import queue
 import threading
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from edge_component.contracts.manifest import TensorSpec
 from edge_component.contracts.routes import Arm, BatchRule, ModelRules, RouteTable, StatePair
+from edge_component.errors import UnloadableModelError
 from edge_component.inference.batching import Batcher
 from edge_component.inference.sequences import SequenceLimits, Sequences
 from edge_component.inference.versions import ActiveModel
@@ -85,6 +87,19 @@ def test_statistics_of_a_name_are_those_of_every_version_that_may_answer(doors: 
     assert sum(counts) == 20
 
 
+@DOORS
+def test_asking_whether_a_version_is_ready_loads_nothing(doors: Doors, request: Any, door: str) -> None:
+    router, first = doors.fastpath.router, active(doors).ref
+    router.hold("scale", (replace(first, version="2.0.0"), first))
+    doors.fastpath.scale("2.0.0", 3.0)
+    client, _ = client_of(request, doors, door)
+    assert client.is_model_ready("scale", "1.0.0")
+    asleep = next(version for version in router.versions("scale") if version.ref == first)
+    assert asleep.loaded is None
+    asleep.failure = UnloadableModelError("it is gone")
+    assert not client.is_model_ready("scale", "1.0.0")
+
+
 def versions(answer: Any) -> list[str]:
     stats = answer["model_stats"] if isinstance(answer, dict) else answer.model_stats
     return [one["version"] if isinstance(one, dict) else one.version for one in stats]
@@ -118,6 +133,17 @@ def test_a_client_that_tidies_up_first_goes_on(doors: Doors, request: Any, door:
     assert not (status if isinstance(status, list) else status.ListFields())
     with pytest.raises(InferenceServerException, match="no CUDA region 'nobodys'"):
         client.get_cuda_shared_memory_status("nobodys")
+
+
+def test_a_stream_says_which_response_is_the_last(doors: Doors) -> None:
+    answers: queue.Queue[Any] = queue.Queue()
+    with tritonclient.grpc.InferenceServerClient(f"unix:{doors.grpc_path}") as client:
+        client.start_stream(lambda result, error: answers.put(error or result))
+        for wanted in (True, False):
+            sent = tritonclient.grpc.InferInput("x", [1, 3], "FP32").set_data_from_numpy(ROW)
+            client.async_stream_infer("scale", [sent], enable_empty_final_response=wanted)
+            said = answers.get(timeout=20).get_response().parameters
+            assert said["triton_final_response"].bool_param == wanted
 
 
 def test_a_stream_whose_client_hangs_up_is_no_error_of_ours(doors: Doors, caplog: pytest.LogCaptureFixture) -> None:
