@@ -71,8 +71,9 @@ def test_a_version_may_be_asked_for_by_its_release_number(doors: Doors, request:
     assert client.is_model_ready("scale", "1")
     assert versions(client.get_inference_statistics("scale", "1")) == ["1"]
     assert versions(client.get_inference_statistics("scale", "1.0.0")) == ["1.0.0"]
-    with pytest.raises(InferenceServerException, match="version 7 of 'scale' is not on this device"):
+    with pytest.raises(InferenceServerException, match="version 7 of 'scale' is not on this device") as refusal:
         ask(client, kind, "scale", {"x": ("FP32", ROW)}, version="7")
+    assert refusal.value.status() in ("404", "StatusCode.NOT_FOUND")
 
 
 def test_statistics_of_a_name_are_those_of_every_version_that_may_answer(doors: Doors, http_client: Any) -> None:
