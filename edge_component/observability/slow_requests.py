@@ -68,7 +68,7 @@ class SlowRequests:
             latency_us / 1000,
             self._limits.threshold_ms,
             code or "answered",
-            f", request {request_id}" if request_id else "",
+            f", request {_in_one_line(request_id)}" if request_id else "",
             f"; {suppressed_count} more were not reported" if suppressed_count else "",
             extra={
                 "model": model.name,
@@ -78,3 +78,8 @@ class SlowRequests:
                 "request_id": request_id,
             },
         )
+
+
+def _in_one_line(request_id: str) -> str:
+    """A client's words cannot make a second line, nor hide one."""
+    return request_id if request_id.isprintable() else ascii(request_id)

@@ -129,7 +129,8 @@ class OipGrpc:
     def model_infer(self, request: Message, context: Context) -> dict[str, Any]:
         """Predict."""
         began_ns = time.perf_counter_ns()
-        call = InferenceCall(request, self._shared, context.time_remaining(), began_ns)
+        request_id = request.id or _id_in_metadata(context)
+        call = InferenceCall(request, self._shared, context.time_remaining(), began_ns, request_id)
         asker = self._asker()
         asker.is_wanted = context.is_active
         answered = asker.ask(call.question)
@@ -163,3 +164,11 @@ class OipGrpc:
             asker = self._local.asker = Asker(self._service)
             self._askers.append(asker)
         return asker
+
+
+def _id_in_metadata(context: Context) -> str:
+    """What a proxy or the client calls the request, beside its message."""
+    for key, value in context.invocation_metadata():
+        if key == "x-request-id":
+            return str(value)
+    return ""

@@ -47,8 +47,10 @@ class InferenceCall:
 
     __slots__ = ("_shared", "is_typed", "question", "wanted")
 
-    def __init__(self, request: Message, shared: SharedMemory, time_left_s: float | None, began_ns: int) -> None:
-        """Read it; ``time_left_s`` is gRPC's own deadline.
+    def __init__(
+        self, request: Message, shared: SharedMemory, time_left_s: float | None, began_ns: int, request_id: str = ""
+    ) -> None:
+        """Read it; ``time_left_s`` is gRPC's own deadline, ``request_id`` what logs call it.
 
         Raises:
             OipError: naming what is wrong.
@@ -60,7 +62,7 @@ class InferenceCall:
         inputs = self._inputs(request)
         self.wanted = tuple(self._output(output) for output in request.outputs)
         path = request.model_name, request.model_version
-        self.question: Question = question_of(path, inputs, parameters_of(request), time_left_s, began_ns)
+        self.question: Question = question_of(path, inputs, parameters_of(request), time_left_s, began_ns, request_id)
 
     def _inputs(self, request: Message) -> dict[str, InputTensor]:
         raw = list(request.raw_input_contents)

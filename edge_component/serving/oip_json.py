@@ -43,9 +43,17 @@ class InferenceBody:
     __slots__ = ("_at", "_binary", "_shared", "binary", "id", "question", "wanted")
 
     def __init__(
-        self, path: tuple[str, str], body: memoryview, json_bytes: int, shared: SharedMemory, began_ns: int
+        self,
+        path: tuple[str, str],
+        body: memoryview,
+        json_bytes: int,
+        shared: SharedMemory,
+        began_ns: int,
+        header_id: str = "",
     ) -> None:
         """Read it; ``path`` is model name and version, ``json_bytes`` where the JSON ends.
+
+        ``header_id`` names it in logs where the body does not; it is not given back.
 
         Raises:
             OipError: naming what is wrong.
@@ -63,7 +71,7 @@ class InferenceBody:
         if self._at != len(self._binary):
             raise OipTensorError(f"{len(self._binary) - self._at} bytes of binary data belong to no input")
         self.wanted = tuple(self._output(entry) for entry in _entries(document, "outputs"))
-        self.question: Question = question_of(path, inputs, parameters, None, began_ns)
+        self.question: Question = question_of(path, inputs, parameters, None, began_ns, self.id or header_id)
 
     def _input(self, entry: Document) -> tuple[str, InputTensor]:
         name, datatype, shape = tensor_head(entry.get("name"), entry.get("datatype"), entry.get("shape"))

@@ -14,7 +14,7 @@ from edge_component.serving.oip_classification import classified
 from edge_component.serving.oip_codec import DATATYPES, Buffer, checked_shape, from_binary, known_datatype, to_binary
 from edge_component.serving.oip_documents import SHARED_MEMORY_EXTENSION, takes_batches
 from edge_component.serving.oip_errors import OipMalformedError, OipUnsupportedError, RegionBoundsError
-from edge_component.serving.oip_service import Answered, InputTensor, Question
+from edge_component.serving.oip_service import REQUEST_ID_CHARS_MAX, Answered, InputTensor, Question
 from edge_component.serving.regions import Region, Regions
 
 TENSORS_MAX = 256
@@ -67,8 +67,9 @@ class SharedMemory:
         """
         if self.regions is None:
             raise OipUnsupportedError(
-                f"the extension {SHARED_MEMORY_EXTENSION} is switched off on this device",
-                "Set oip_shared_memory: true in the runtime component's configuration, or send the tensors themselves.",
+                f"the extension {SHARED_MEMORY_EXTENSION} is switched off on this device, or at this door",
+                "Set oip_shared_memory: true in the runtime component's configuration, or send the tensors themselves; "
+                "a door beyond loopback never has it.",
             )
         return self.regions
 
@@ -115,14 +116,18 @@ def question_of(
     parameters: Parameters,
     time_left_s: float | None,
     began_ns: int,
+    request_id: str,
 ) -> Question:
     """The question, with what the request's parameters say about how to answer it; unknown ones change nothing.
+
+    Of ``request_id`` no more is kept than a log needs: telemetry holds it in memory for a while.
 
     Raises:
         OipMalformedError: a parameter is of another type.
     """
+    request_id = request_id[:REQUEST_ID_CHARS_MAX]
     if not parameters:
-        return Question(*path, inputs, time_left_s or 0.0, began_ns)
+        return Question(*path, inputs, time_left_s or 0.0, began_ns, request_id=request_id)
     timeout_us = parameters.get("timeout", 0)
     if type(timeout_us) is not int or timeout_us < 0:
         raise OipMalformedError(f"the parameter timeout must be a number of microseconds, not {timeout_us!r:.40}")
@@ -130,7 +135,7 @@ def question_of(
     key = parameters.get(KEY_PARAMETER, "")
     if not isinstance(key, str):
         raise OipMalformedError(f"the parameter {KEY_PARAMETER} must be text")
-    return Question(*path, inputs, min(limits_s, default=0.0), began_ns, key, turn_of(parameters))
+    return Question(*path, inputs, min(limits_s, default=0.0), began_ns, key, turn_of(parameters), request_id)
 
 
 def turn_of(parameters: Parameters) -> Turn:

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 Document = dict[str, Any]
 
 JSON_BYTES_HEADER = b"inference-header-content-length"
+REQUEST_ID_HEADER = b"x-request-id"
 LOOPBACK_HOSTS = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 
 Answer = tuple[Reply, AfterSending | None]
@@ -102,9 +103,9 @@ class OipRest:
         json_bytes = request.head.number(JSON_BYTES_HEADER, size)
         if json_bytes > size:
             raise OipMalformedError(f"Inference-Header-Content-Length is {json_bytes}, and the body has {size} bytes")
-        body = InferenceBody(
-            (path[0], path[1] if len(path) > 1 else ""), request.body, json_bytes, self._shared, request.began_ns
-        )
+        version = path[1] if len(path) > 1 else ""
+        header_id = request.head.headers.get(REQUEST_ID_HEADER, b"").decode("latin-1")
+        body = InferenceBody((path[0], version), request.body, json_bytes, self._shared, request.began_ns, header_id)
         answered = self._asker.ask(body.question)
         ran_ns = time.perf_counter_ns()
         document, tensors = write_answer(answered, chosen_outputs(answered, body.wanted, binary=body.binary), body.id)

@@ -30,6 +30,7 @@ from edge_component.serving.oip_statistics import Figures, Statistics
 
 log = logging.getLogger(__name__)
 
+REQUEST_ID_CHARS_MAX = 128
 TALLIES_MAX = 32
 """Generations that one thread counts apart at once."""
 
@@ -51,6 +52,7 @@ class Question(NamedTuple):
         key: requests with the same one meet the same version where a name is split.
         turn: whose state is carried, for models that have any.
         began_ns: ``perf_counter_ns`` when the request had arrived.
+        request_id: what the client calls it, for logs; at most ``REQUEST_ID_CHARS_MAX`` of it.
     """
 
     model_name: str
@@ -60,6 +62,7 @@ class Question(NamedTuple):
     began_ns: int
     key: str = ""
     turn: Turn = NO_TURN
+    request_id: str = ""
 
 
 class Answered(NamedTuple):
@@ -70,6 +73,7 @@ class Answered(NamedTuple):
     outputs: Mapping[str, Array]
     decoded_ns: int
     run_ns: int
+    request_id: str = ""
 
 
 class OipService:
@@ -124,14 +128,14 @@ class OipService:
         return number
 
     def record(self, active: ActiveModel, inputs: Mapping[str, Array], outputs: Mapping[str, Array],
-               run_us: int, code: str | None) -> None:  # fmt: skip
+               run_us: int, code: str | None, request_id: str) -> None:  # fmt: skip
         """Tell telemetry, whatever is wrong with it."""
         if active.mirror is not None and code is None:
             active.mirror.offer(inputs, outputs)
         if active.session.has_bfloat16:
             inputs, outputs = _as_numbers(active.session, inputs), _as_numbers(active.session, outputs)
         try:
-            self.serving.sink.record(active.ref, inputs, outputs, run_us, code)
+            self.serving.sink.record(active.ref, inputs, outputs, run_us, code, request_id)
         except Exception:  # telemetry must never cost an answer
             if not self._telemetry_failed.is_set():
                 log.exception("telemetry failed; serving goes on, and this door will not say so again")
@@ -182,7 +186,8 @@ class Asker:
             raise
         ended_ns = time.perf_counter_ns()
         self._tally(route, active).answered_count += 1
-        return Answered(active, inputs, outputs, run_began_ns - question.began_ns, ended_ns - run_began_ns)
+        decoded_ns, run_ns = run_began_ns - question.began_ns, ended_ns - run_began_ns
+        return Answered(active, inputs, outputs, decoded_ns, run_ns, question.request_id)
 
     def settle(self, answered: Answered, output_ns: int) -> None:
         """The answer is encoded and, where the transport allows it, sent: count the time, tell telemetry."""
@@ -190,7 +195,7 @@ class Asker:
         rows = _rows(answered.inputs)
         self._figures(active).answered(rows, answered.decoded_ns, answered.run_ns, output_ns)
         run_us = (answered.decoded_ns + answered.run_ns) // 1000
-        self._service.record(active, answered.inputs, answered.outputs, run_us, None)
+        self._service.record(active, answered.inputs, answered.outputs, run_us, None, answered.request_id)
 
     def _as_cancelled(self, question: Question) -> RunCancelledError | None:
         """What a stopped run is if it was stopped well before its deadline; that says nothing about the model."""
@@ -210,7 +215,7 @@ class Asker:
         self._figures(active).failed(took_ns)
         if speaks_against_the_model(failure, self._allowed_s(question.deadline_s), self._serving.config):
             self._tally(route, active).failed_count += 1
-        self._service.record(active, inputs, NO_TENSORS, took_ns // 1000, failure.code)
+        self._service.record(active, inputs, NO_TENSORS, took_ns // 1000, failure.code, question.request_id)
 
     def _tally(self, route: Route, active: ActiveModel) -> Tally:
         known = self._tallies.get(active.generation)
