@@ -5,6 +5,7 @@ The failure this exists for: scalars of a YAML recipe arrive as strings on Green
 be read keeps its default and is reported in the heartbeat as a reason for ``degraded``.
 """
 
+import ipaddress
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -45,7 +46,7 @@ class RuntimeConfig:
         model_memory_bytes_max: of all loaded models together; idle ones are unloaded to keep it. 0 means no limit.
         idle_unload_s: after which a version that only requests for exactly that version used is unloaded.
         connections_max: client connections at once.
-        hello_s_max: how long a new connection may be silent before it is hung up on.
+        hello_s_max: how long a new connection may be silent before it is hung up on; and may take for its TLS handshake.
         channels_max: open channels of one connection.
         channel_bytes_max: shared memory of one channel.
         run_s_max: after which a run without a deadline of its own is stopped.
@@ -60,7 +61,12 @@ class RuntimeConfig:
         slow_request_ms: from where on a request is reported in the log, rate limited; 0 for never.
         socket_group: name or id of the group whose members may use the prediction sockets; empty for the owner alone.
         socket_users: of that group's members only these, names or ids separated by commas; empty for all of them.
-        oip_rest_port, oip_grpc_port: of the Open Inference Protocol's doors on 127.0.0.1; 0 keeps them closed.
+        oip_host: address that these two ports are of: 127.0.0.1, ::1, another of this device's own, or 0.0.0.0 or :: for
+            all of them. Beyond loopback the three files below are needed, or the doors stay shut.
+        oip_rest_port, oip_grpc_port: of the Open Inference Protocol's doors; 0 keeps them closed.
+        oip_certificate_file, oip_key_file, oip_token_file: PEM certificate chain and private key, and the bearer token that
+            clients send; within the work folder unless absolute. All or none; where they are given, both ports speak TLS
+            and ask for the token, on loopback too. See serving/README.md.
         oip_rest_socket, oip_grpc_socket: whether there are Unix sockets for it, ``oip-rest.sock`` and ``oip-grpc.sock``.
         oip_shared_memory: whether its clients may register shared memory of their own.
         oip_body_bytes_max: of one of its requests.
@@ -107,10 +113,14 @@ class RuntimeConfig:
     slow_request_ms: float = 0.0
     socket_group: str = ""
     socket_users: str = ""
+    oip_host: str = "127.0.0.1"
     oip_rest_port: int = 0
     oip_rest_socket: bool = False
     oip_grpc_port: int = 0
     oip_grpc_socket: bool = False
+    oip_certificate_file: str = ""
+    oip_key_file: str = ""
+    oip_token_file: str = ""
     oip_shared_memory: bool = False
     oip_body_bytes_max: int = 64_000_000
     stop_s: float = 5.0
@@ -148,17 +158,17 @@ MAXIMA: Mapping[str, float] = {
 CHOICES: Mapping[str, tuple[str, ...]] = {"log_format": ("text", "json")}
 IDS = ("socket_group", "socket_users", "cpu_affinity")
 """Text fields that may also be given as one number."""
+HOSTS = ("oip_host",)
+"""Text fields that hold an address. A name is none: what it resolves to is another's to say, and may be asked for long."""
+DOOR_FIELDS = (
+    "oip_host", "oip_rest_port", "oip_grpc_port", "oip_certificate_file", "oip_key_file", "oip_token_file",
+)  # fmt: skip
+"""What decides whether a TCP door may open; the work folder's lock tells them to `edgewright-edge doctor`."""
 
 
 def _coerce(name: str, value: object, default: object) -> object:
     if isinstance(default, str):
-        if isinstance(value, int) and not isinstance(value, bool) and name in IDS:
-            value = str(value)
-        if not isinstance(value, str) or not (value or not default):
-            raise ValueError(f"must be a non-empty string, not {value!r}")
-        if value not in CHOICES.get(name, (value,)):
-            raise ValueError(f"must be one of {', '.join(CHOICES[name])}, not {value!r}")
-        return value
+        return _text(name, value, may_be_empty=not default)
     if isinstance(default, bool):
         return _truth(value)
     number = _number(value)
@@ -171,6 +181,28 @@ def _coerce(name: str, value: object, default: object) -> object:
     if number < MINIMA.get(name, 0):
         raise ValueError(f"must be at least {MINIMA.get(name, 0)}, not {value!r}")
     return number
+
+
+def _text(name: str, value: object, *, may_be_empty: bool) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and name in IDS:
+        value = str(value)
+    if not isinstance(value, str) or not (value or may_be_empty):
+        raise ValueError(f"must be a non-empty string, not {value!r}")
+    if not value.isprintable():  # it will be told in messages, and is a path perhaps
+        raise ValueError(f"must be text in one line, not {value!r}")
+    if value not in CHOICES.get(name, (value,)):
+        raise ValueError(f"must be one of {', '.join(CHOICES[name])}, not {value!r}")
+    return _host(value) if name in HOSTS else value
+
+
+def _host(value: str) -> str:
+    """An address in its usual form; brackets and ``localhost`` are understood."""
+    if value == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(value.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        raise ValueError(f"must be an IP address or localhost, not {value!r}") from None
 
 
 def _truth(value: object) -> bool:

@@ -337,7 +337,7 @@ class ExposedDoorError(StartError):
     """A TCP door would be reachable from other machines without TLS and a token; it was not opened."""
 
     code = "door-exposed"
-    usual_remedy = "Let it listen on 127.0.0.1, or configure its certificate, key and token."
+    usual_remedy = "Set oip_host to 127.0.0.1, or oip_certificate_file, oip_key_file and oip_token_file to its keys."
 
 
 class DoorKeysError(StartError):

@@ -83,7 +83,7 @@ class Runtime:
             fastpath_listener(parts.work_path, self.serving, access),
             admin_listener(parts.work_path, _Administration(self, self._core, self._sink)),
         )
-        self._oip = OipDoors(parts.work_path, self.serving, access)
+        self._oip = OipDoors(parts.work_path, self.serving, access, parts.clock)
         self._identity = identify_process(parts.version, platform_name(), parts.clock.now())
 
     def start(self) -> None:
@@ -135,7 +135,7 @@ class Runtime:
             for model in models
             if model.state == "failed"
         )
-        snapshot = Snapshot(models, outbox, (*self._reasons, *failed, *self._core.reasons()))
+        snapshot = Snapshot(models, outbox, (*self._reasons, *failed, *self._core.reasons(), *self._oip.warnings()))
         return build_heartbeat(self._identity, read_machine(self._parts.work_path), snapshot, body_bytes_max)
 
 

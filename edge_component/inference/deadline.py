@@ -56,10 +56,10 @@ class Leash:
     def start(self, allowed_s: float) -> None:
         """A run begins."""
         now_s = self._monotonic_s()
-        looked_at_s = self._ends_at_s = now_s + allowed_s
+        look_at_s = self._ends_at_s = now_s + allowed_s
         if self.is_wanted is not None:
-            looked_at_s = now_s + TICK_S
-        if looked_at_s < self._watch.wakes_before_s:
+            look_at_s = min(look_at_s, now_s + TICK_S)
+        if look_at_s < self._watch.wakes_before_s:
             self._watch.wake()
 
     def end(self) -> bool:

@@ -12,6 +12,7 @@ from edge_component.observability.device_figures import ReadFigures, families
 from edge_component.observability.exposition import CONTENT_TYPE, exposition
 from edge_component.serving.http_connection import AfterSending, HttpConnection, HttpLimits, HttpRequest
 from edge_component.serving.http_messages import Reply
+from edge_component.serving.http_stream import PlainStream
 from edge_component.serving.listener import Listener, LoopbackDoor, Place
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def metrics_listener(place: Place, read: ReadFigures) -> Listener:
     service = MetricsService(read, over_tcp=isinstance(place, LoopbackDoor))
 
     def serve(connection: socket.socket) -> None:
-        HttpConnection(connection, LIMITS, service).serve()
+        HttpConnection(PlainStream(connection), LIMITS, service).serve()
 
     def refuse(connection: socket.socket) -> None:
         reply = service.refusal(503, f"{place.connections_max} scrapes are under way already")

@@ -1,24 +1,24 @@
-"""May a TCP door listen where it is told to: on loopback always, beyond it only with TLS and a token.
+"""May a TCP door listen where it is told to: on loopback always, beyond it only with TLS and a token. Pure.
 
 The failure this exists for: a model server that is "only for the machine next door" and ends up open to a whole plant
 (Triton's and MLflow's advisories are full of them). So a door off loopback that lacks either does not start, and says
-which; and no door over TCP is on unless it is configured.
+which; no door over TCP is on unless it is configured; and where keys are configured they are used, on loopback too: nobody
+who sets a token expects to be answered without one.
 
-Unix sockets are access.py's. The decision is pure; :func:`load_door_keys` reads files. Tokens are compared in constant
-time, and never logged.
+Unix sockets are access.py's. The files are read by door_keys.py. Tokens are compared in constant time, and never logged.
 """
 
 import hmac
 import ipaddress
-import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from edge_component.config import RuntimeConfig
 from edge_component.errors import DoorKeysError, ExposedDoorError
 
-TOKEN_CHARS_MIN = 16
-TOKEN_BYTES_MAX = 4_096
-KEY_BYTES_MAX = 1_000_000
+SOON = timedelta(days=21)
+"""A certificate that ends within this, or within a fifth of its life if that is less, is spoken of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,11 @@ class TcpAddress:
     port: int
 
     @property
+    def name(self) -> str:
+        """As URLs and gRPC write it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
     def is_loopback(self) -> bool:
         """Nothing but this device can reach it. A name other than ``localhost`` may resolve to anything, so it is not."""
         if self.host == "localhost":
@@ -37,6 +42,18 @@ class TcpAddress:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFiles:
+    """Where a door's keys are kept; see :class:`DoorKeys`."""
+
+    certificate: Path
+    private_key: Path
+    token: Path
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -53,53 +70,53 @@ class DoorKeys:
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self.token.encode())
 
 
-def check_exposure(door: str, address: TcpAddress, keys: DoorKeys | None) -> None:
+def check_exposure(door: str, address: TcpAddress, *, has_keys: bool) -> None:
     """Let a door listen, or not.
 
     Raises:
         ExposedDoorError: it would be reachable from other machines without TLS and a token.
     """
-    if not address.is_loopback and keys is None:
+    if not address.is_loopback and not has_keys:
         raise ExposedDoorError(f"{door} would listen on {address.host}, beyond loopback, without TLS and a token")
 
 
-def load_door_keys(certificate_path: Path, key_path: Path, token_path: Path) -> DoorKeys:
-    """Read and check what a door needs.
+def key_files(config: RuntimeConfig, work_path: Path) -> KeyFiles | None:
+    """Where the configuration says that the keys are; ``None`` where it names none.
 
     Raises:
-        DoorKeysError: naming the file that is missing, empty, too large, or no key for that certificate.
+        DoorKeysError: it names only some of the three.
     """
-    token = _read(token_path, TOKEN_BYTES_MAX).decode("utf-8", "replace").strip()
-    if len(token) < TOKEN_CHARS_MIN or not token.isascii() or not token.isprintable() or " " in token:
-        raise DoorKeysError(f"{token_path}: a token is one line of at least {TOKEN_CHARS_MIN} visible ASCII characters")
-    if token_path.stat().st_mode & 0o077 or key_path.stat().st_mode & 0o077:
-        raise DoorKeysError(f"{token_path} and {key_path} must be readable by their owner only (chmod 600)")
-    keys = DoorKeys(_read(certificate_path, KEY_BYTES_MAX), _read(key_path, KEY_BYTES_MAX), token)
-    tls_context(certificate_path, key_path)
-    return keys
+    named = {
+        "oip_certificate_file": config.oip_certificate_file,
+        "oip_key_file": config.oip_key_file,
+        "oip_token_file": config.oip_token_file,
+    }
+    missing = [field for field, path in named.items() if not path]
+    if len(missing) == len(named):
+        return None
+    if missing:
+        given = next(field for field in named if field not in missing)
+        raise DoorKeysError(
+            f"configuration field {' and '.join(missing)}: not set, and {given} is", "Set all three, or none of them."
+        )
+    return KeyFiles(*(work_path / path for path in named.values()))
 
 
-def tls_context(certificate_path: Path, key_path: Path) -> ssl.SSLContext:
-    """For a door on the standard library's sockets: TLS 1.2 or later.
-
-    Raises:
-        DoorKeysError: they do not belong together, or are not PEM.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate_path, key_path, password="")  # none: never ask on a terminal
-    except (ssl.SSLError, OSError) as error:
-        raise DoorKeysError(f"{certificate_path} and {key_path}: {error}") from error
-    return context
+def certificate_warning(begins_at: datetime, ends_at: datetime, now: datetime) -> str:
+    """What clients will, or soon will, have against a certificate of this validity; empty if nothing."""
+    if now < begins_at:
+        return f"the certificate is valid only from {_said(begins_at)}, and the clock says {_said(now)}"
+    if now >= ends_at:
+        return f"the certificate ended at {_said(ends_at)}: clients refuse it"
+    if ends_at - now < min(SOON, (ends_at - begins_at) / 5):
+        return f"the certificate ends at {_said(ends_at)}, in {_span(ends_at - now)}"
+    return ""
 
 
-def _read(path: Path, bytes_max: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(bytes_max + 1)
-    except OSError as error:
-        raise DoorKeysError(f"{path}: {error.strerror or error}") from error
-    if not content or len(content) > bytes_max:
-        raise DoorKeysError(f"{path}: {'empty' if not content else f'more than {bytes_max} bytes'}")
-    return content
+def _said(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _span(span: timedelta) -> str:
+    hours = int(span.total_seconds() // 3600)
+    return f"{span.days} days" if span.days > 1 else f"{hours} hours" if hours else "less than an hour"

@@ -7,8 +7,8 @@ one method, one length, a body; what is not read is refused by name (http_messag
 
 The failures this exists for: clients that send half a request, one byte a second, more than they said, or nothing at all,
 and clients that do not read. Each costs its own thread for a bounded time: ``idle_s`` between requests, ``request_s_max``
-for the rest of a request once it has begun, and as much for sending. Time limits are the socket's own (``SO_RCVTIMEO``),
-so that an ordinary request costs no extra system call for them.
+for the rest of a request once it has begun, and as much for sending. Where a door has keys, a head must pass its ``gate``
+before the body is taken in. What is read from and written to is a ByteStream (http_stream.py): plain, or TLS.
 
 A body lies in memory so that its byte at the offset that the service's header names is aligned to 64 bytes: there the binary
 tensors begin, and they are used where they lie until the next request.
@@ -17,7 +17,6 @@ tensors begin, and they are used where they lie until the next request.
 import logging
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from edge_component.serving.http_messages import (
     read_head,
     without_sent,
 )
+from edge_component.serving.http_stream import ByteStream
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class HttpLimits:
         head_bytes_max: request line and headers.
         body_bytes_max: of one request.
         idle_s: between two requests.
+        first_s: before the first one; 0 for as long as between two.
         request_s_max: from a request's first byte to its last; and for sending the answer.
     """
 
@@ -61,6 +62,7 @@ class HttpLimits:
     body_bytes_max: int = 64_000_000
     idle_s: float = 600.0
     request_s_max: float = 30.0
+    first_s: float = 0.0
 
 
 class HttpRequest(NamedTuple):
@@ -73,6 +75,10 @@ class HttpRequest(NamedTuple):
 
 AfterSending = Callable[[int], None]
 """What is to be done once the answer has been sent; it gets ``perf_counter_ns`` from when the answer was ready."""
+
+
+Gate = Callable[[Head], None]
+"""Lets a request's head pass, or raises HttpError; its body has not been taken in yet."""
 
 
 class HttpService(Protocol):
@@ -92,11 +98,13 @@ class HttpService(Protocol):
 
 
 class HttpConnection:
-    """Serves one accepted socket until the client hangs up or breaks the protocol; see :meth:`serve`."""
+    """Serves one connection until the client hangs up or breaks the protocol; see :meth:`serve`."""
 
-    def __init__(self, connection: socket.socket, limits: HttpLimits, service: HttpService) -> None:
-        """Take over the socket."""
-        self._socket = connection
+    def __init__(self, stream: ByteStream, limits: HttpLimits, service: HttpService, gate: Gate | None = None) -> None:
+        """Take over the connection."""
+        self._stream = stream
+        self._receive = stream.receive
+        self._gate = gate
         self._limits = limits
         self._service = service
         self._head = bytearray(limits.head_bytes_max)
@@ -106,18 +114,22 @@ class HttpConnection:
         self._last_head = b"", NO_HEAD
 
     def serve(self) -> None:
-        """Answer until the end; closes the socket."""
+        """Answer until the end; closes the connection."""
+        limits = self._limits
         try:
-            self._limit(socket.SO_SNDTIMEO, self._limits.request_s_max)
-            self._limit(socket.SO_RCVTIMEO, self._limits.idle_s)
-            while self._next():
-                pass
+            self._stream.limit_sending(limits.request_s_max)
+            self._stream.limit_receiving(limits.first_s or limits.idle_s)
+            goes_on = self._next()
+            if limits.first_s:
+                self._at_ease()
+            while goes_on:
+                goes_on = self._next()
         except HttpError as error:
             self._refuse(error)
         except OSError as error:
             log.debug("an HTTP client went away: %s", error)
         finally:
-            self._socket.close()
+            self._stream.close()
 
     def _next(self) -> bool:
         """Answer one request; whether the conversation goes on."""
@@ -129,6 +141,8 @@ class HttpConnection:
             data = bytes(self._head[:end])
             self._last_head = data, read_head(data)
         head = self._last_head[1]
+        if self._gate is not None:
+            self._gate(head)
         body = self._receive_body(head, end + len(HEAD_END))
         if self._ends_at_s:
             self._at_ease()
@@ -181,7 +195,7 @@ class HttpConnection:
 
     def _receive_rest(self, target: memoryview, *, waits: bool) -> None:
         if waits:
-            self._socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._send([b"HTTP/1.1 100 Continue\r\n\r\n"])
         while target:
             self._hurry()
             count = self._receive(target, socket.MSG_WAITALL)
@@ -189,50 +203,35 @@ class HttpConnection:
                 raise HttpError(408, f"the last {len(target)} bytes of the body did not arrive in time")
             target = target[count:]
 
-    def _receive(self, target: memoryview, flags: int = 0) -> int:
-        """Bytes received; 0 at the end, or when the time limit has passed."""
-        try:
-            return self._socket.recv_into(target, 0, flags)
-        except BlockingIOError:
-            return 0
-
     def _hurry(self) -> None:
         """A request has begun: from now on the rest of it is waited for, and all of that only so long."""
         now_s = time.monotonic()
         if not self._ends_at_s:
             self._ends_at_s = now_s + self._limits.request_s_max
-            self._limit(socket.SO_RCVTIMEO, self._limits.request_s_max)
+            self._stream.limit_receiving(self._limits.request_s_max)
         elif now_s > self._ends_at_s:
             raise HttpError(408, "the request did not arrive in time")
 
     def _at_ease(self) -> None:
         self._ends_at_s = 0.0
-        self._limit(socket.SO_RCVTIMEO, self._limits.idle_s)
+        self._stream.limit_receiving(self._limits.idle_s)
 
     def _send(self, parts: Sequence[Buffer]) -> None:
         ends_at_s = time.monotonic() + self._limits.request_s_max
         while parts:
-            sent = self._socket.sendmsg(parts)
+            sent = self._stream.send(parts)
             parts = without_sent(parts, sent)
             if parts and time.monotonic() > ends_at_s:
                 raise TimeoutError("the client does not read its answer")
 
     def _refuse(self, error: HttpError) -> None:
-        """Say why, then let the client read it: closed with bytes unread, the kernel would throw our sentence away."""
+        """Say why, then let the client read it."""
+        reply = self._service.refusal(error.status, str(error))
         try:
-            self._send(self._service.refusal(error.status, str(error)).parts(keep_alive=False))
-            self._socket.shutdown(socket.SHUT_WR)
-            self._limit(socket.SO_RCVTIMEO, LINGER_S)
-            ends_at_s = time.monotonic() + LINGER_S
-            while self._receive(memoryview(self._head)) and time.monotonic() < ends_at_s:
-                pass
+            self._send(reply._replace(headers=error.headers).parts(keep_alive=False))
+            self._stream.linger(LINGER_S)
         except OSError as gone:
             log.debug("an HTTP client that was refused did not listen: %s", gone)
-
-    def _limit(self, option: int, limit_s: float) -> None:
-        """The kernel's own time limit of the socket: a call that takes longer ends in EAGAIN."""
-        seconds, microseconds = int(limit_s), int(limit_s % 1 * 1_000_000)
-        self._socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, microseconds))
 
 
 def is_there(connection: socket.socket) -> bool:

@@ -18,10 +18,11 @@ _DIGITS_MAX = 18
 class HttpError(Exception):
     """A request that is answered with an error by the transport itself; the connection ends with it."""
 
-    def __init__(self, status: int, message: str) -> None:
-        """An HTTP status and a sentence."""
+    def __init__(self, status: int, message: str, headers: bytes = b"") -> None:
+        """An HTTP status, a sentence, and whole header lines that the answer carries beside."""
         super().__init__(message)
         self.status = status
+        self.headers = headers
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from edge_component.contracts.unix_address import unix_address
 from edge_component.serving.access import SocketAccess, own_user_id, peer_of
+from edge_component.serving.exposure import LOOPBACK, TcpAddress
 
 log = logging.getLogger(__name__)
 
@@ -112,20 +113,27 @@ class Door:
 
 
 @dataclass(frozen=True, slots=True)
-class LoopbackDoor:
-    """A TCP port of 127.0.0.1; 0 is any free one. Whoever has a process on this device may connect."""
+class TcpDoor:
+    """A TCP address, or all of a port's; whoever can reach it may connect. Whether it may be opened is exposure.py's."""
 
-    port: int
+    address: TcpAddress
     connections_max: int
 
     @property
     def name(self) -> str:
         """The address."""
-        return f"127.0.0.1:{self.port}"
+        return self.address.name
 
     def bind(self) -> Bound:
         """See :class:`Place`."""
-        return Bound(socket.create_server(("127.0.0.1", self.port), backlog=self.connections_max + 16), lambda: None)
+        host, port = self.address.host, self.address.port
+        listening = socket.create_server(
+            (host, port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            backlog=self.connections_max + 16,
+            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+        )
+        return Bound(listening, lambda: None)
 
     def admits(self, connection: socket.socket) -> bool:
         """See :class:`Place`; the kernel does not say who connects over TCP."""
@@ -133,11 +141,26 @@ class LoopbackDoor:
         return True
 
 
+class LoopbackDoor(TcpDoor):
+    """A TCP port of 127.0.0.1; 0 is any free one. Whoever has a process on this device may connect."""
+
+    __slots__ = ()
+
+    def __init__(self, port: int, connections_max: int) -> None:
+        """Nothing is opened."""
+        super().__init__(TcpAddress(LOOPBACK, port), connections_max)
+
+
 class Listener:
     """Accepts on one door."""
 
-    def __init__(self, door: Place, serve: Serve, refuse: Serve) -> None:
-        """Not yet open; see :meth:`open`."""
+    def __init__(self, door: Place, serve: Serve, refuse: Serve, *, meets_strangers: bool = False) -> None:
+        """Not yet open; see :meth:`open`.
+
+        ``meets_strangers``: a connection's place is its own only once :meth:`keep` has been called for it; until then, where
+        all places are taken, it goes for the next one to come. So whoever connects and says nothing keeps nobody out.
+        """
+        self._strangers: dict[socket.socket, None] | None = {} if meets_strangers else None
         self._door = door
         self._serve = serve
         self._refuse = refuse
@@ -193,6 +216,12 @@ class Listener:
             thread.join(max(ends_at_s - time.monotonic(), 0))
             _shut(connection, socket.SHUT_RDWR)
 
+    def keep(self, connection: socket.socket) -> None:
+        """It has shown who it is: its place is its own from now on."""
+        if self._strangers is not None:
+            with self._lock:
+                self._strangers.pop(connection, None)
+
     def connections_count(self) -> int:
         """Connections being served."""
         return len(self._connections)
@@ -213,10 +242,12 @@ class Listener:
             connection.close()
             return
         with self._lock:
-            full = len(self._connections) >= self._door.connections_max
+            full = len(self._connections) >= self._door.connections_max and not self._part_with_a_stranger()
             if not full:
                 thread = threading.Thread(target=self._run, args=(connection,), name=self._door.name, daemon=True)
                 self._connections[connection] = thread
+                if self._strangers is not None:
+                    self._strangers[connection] = None
         if full:
             self._turn_away(connection)
             return
@@ -224,8 +255,7 @@ class Listener:
             thread.start()
         except RuntimeError as error:  # no more threads or memory for one: this client goes, the door stays
             log.warning("a connection on %s was turned away: %s", self._door.name, error)
-            with self._lock:
-                self._connections.pop(connection, None)
+            self._forget(connection)
             self._turn_away(connection)
 
     def _turn_away(self, connection: socket.socket) -> None:
@@ -253,9 +283,24 @@ class Listener:
         except Exception:  # a defect of ours must cost this connection only
             log.exception("a connection on %s ended in an unforeseen error", self._door.name)
         finally:
-            with self._lock:
-                self._connections.pop(connection, None)
+            self._forget(connection)
             connection.close()
+
+    def _part_with_a_stranger(self) -> bool:
+        """Hang up on the one that has been here longest; whether there was one. Its thread sees the end by itself."""
+        if not self._strangers:
+            return False
+        longest = next(iter(self._strangers))
+        del self._strangers[longest]
+        self._connections.pop(longest, None)
+        _shut(longest, socket.SHUT_RDWR)
+        return True
+
+    def _forget(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._connections.pop(connection, None)
+            if self._strangers is not None:
+                self._strangers.pop(connection, None)
 
     def _snapshot(self) -> list[tuple[socket.socket, threading.Thread]]:
         with self._lock:

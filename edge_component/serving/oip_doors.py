@@ -4,7 +4,9 @@ The failure this exists for: a device that does not serve because an extra door 
 runtime without grpcio). Such a door is reported and left out; the fast path and the others serve. And a runtime that
 carries what it does not use: HTTP and gRPC are imported when a door of theirs is opened.
 
-TCP doors are on 127.0.0.1 and nowhere else.
+TCP doors are on 127.0.0.1 unless configured otherwise; whether they may be elsewhere is exposure.py's to decide, and one
+that may not stays shut, with a sentence that says why. The keys are read when such a door is opened, and again when their
+files change (door_keys.py).
 """
 
 import logging
@@ -15,12 +17,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from edge_component.clock import Clock, SystemClock
 from edge_component.config import RuntimeConfig
+from edge_component.errors import DeviceError
 from edge_component.serving.access import OWNER_ONLY, SocketAccess
+from edge_component.serving.exposure import TcpAddress, check_exposure, key_files
 from edge_component.serving.fastpath_connection import Serving
-from edge_component.serving.listener import Door, LoopbackDoor, Place
+from edge_component.serving.listener import Door, Place, TcpDoor
 
 if TYPE_CHECKING:  # what it brings is only for runtimes with such a door
+    from edge_component.serving.door_guard import DoorGuard
+    from edge_component.serving.door_keys import DoorKeyring
     from edge_component.serving.oip_repository import Behind
 
 log = logging.getLogger(__name__)
@@ -42,8 +49,12 @@ class OpenDoor(Protocol):
 class OipDoors:
     """All of them. :meth:`open` after the models have been restored, :meth:`stop` before the router goes."""
 
-    def __init__(self, work_path: Path, serving: Serving, access: SocketAccess = OWNER_ONLY) -> None:
+    def __init__(
+        self, work_path: Path, serving: Serving, access: SocketAccess = OWNER_ONLY, clock: Clock | None = None
+    ) -> None:
         """Nothing is imported or opened. ``serving.config`` says which doors; ``access`` is the Unix sockets'."""
+        self._clock = clock or SystemClock()
+        self._keyring: DoorKeyring | None = None
         self._work_path = work_path
         self._serving = serving
         self._access = access
@@ -69,6 +80,10 @@ class OipDoors:
             log.error("%s", problem)
         return tuple(problems)
 
+    def warnings(self) -> tuple[str, ...]:
+        """What is amiss now with the keys of doors that are open: renewed and unusable, or ending soon."""
+        return self._keyring.warnings() if self._keyring is not None else ()
+
     def stop(self, wait_s: float) -> None:
         """Close them; ``wait_s`` is for all of them together."""
         ends_at_s = time.monotonic() + wait_s
@@ -83,9 +98,11 @@ class OipDoors:
             self._serving, shared_memory=config.oip_shared_memory, tensor_bytes_max=config.oip_body_bytes_max
         )
         made: list[tuple[str, OpenDoor]] = []
-        problems: list[str] = []
+        problems = self._find_keys()
+        if problems:
+            config = replace(config, oip_rest_port=0, oip_grpc_port=0)
         if config.oip_rest_port or config.oip_rest_socket:
-            made += self._make_rest(behind)
+            made += self._make_rest(behind, config)
         if config.oip_grpc_port or config.oip_grpc_socket:
             if config.oip_grpc_socket and self._access.user_ids:
                 problems.append("the gRPC socket cannot be narrowed to socket_users; clear them, or use REST's")
@@ -98,20 +115,55 @@ class OipDoors:
                 )
         return made, problems
 
-    def _make_rest(self, behind: "Behind") -> Iterator[tuple[str, OpenDoor]]:
+    def _find_keys(self) -> list[str]:
+        """Read the keys that the TCP doors are to have; returns one sentence for each of them that stays shut."""
+        config = self._config
+        ports = {"REST": config.oip_rest_port, "gRPC": config.oip_grpc_port}
+        names = [f"the {kind} door {self._address(port).name}" for kind, port in ports.items() if port]
+        try:
+            files = key_files(config, self._work_path) if names else None
+            if files is not None:
+                from edge_component.serving.door_keys import DoorKeyring  # noqa: PLC0415 - only where there are keys
+
+                self._keyring = DoorKeyring(files, self._clock)
+            if names:
+                check_exposure("it", self._address(0), has_keys=self._keyring is not None)
+        except (DeviceError, ImportError) as error:  # the latter: a Python without OpenSSL
+            remedy = getattr(error, "remedy", "")
+            return [f"{name} stays shut until the next start: {error}. {remedy}".rstrip() for name in names]
+        return []
+
+    def _address(self, port: int) -> TcpAddress:
+        return TcpAddress(self._config.oip_host, port)
+
+    def _over_tcp(self, behind: "Behind") -> "Behind":
+        return behind if self._address(0).is_loopback else behind.without_shared_memory()
+
+    def _guard(self, name: str) -> "DoorGuard | None":
+        if self._keyring is None:
+            return None
+        from edge_component.serving.door_guard import DoorGuard  # noqa: PLC0415 - only where there are keys
+
+        return DoorGuard(name, self._keyring, self._config.hello_s_max, self._clock)
+
+    def _make_rest(self, behind: "Behind", config: RuntimeConfig) -> Iterator[tuple[str, OpenDoor]]:
         from edge_component.serving.http_connection import HttpLimits  # noqa: PLC0415 - as above
         from edge_component.serving.oip_rest_server import rest_listener  # noqa: PLC0415 - as above
 
-        connections_max = self._config.connections_max
-        limits = HttpLimits(body_bytes_max=self._config.oip_body_bytes_max)
+        connections_max = config.connections_max
+        limits = HttpLimits(body_bytes_max=config.oip_body_bytes_max)
         doors: list[Place] = []
-        if self._config.oip_rest_socket:
+        if config.oip_rest_socket:
             path = self._work_path / REST_SOCKET_NAME
             doors.append(Door(path, socket.SOCK_STREAM, self._access, connections_max))
-        if self._config.oip_rest_port:
-            doors.append(LoopbackDoor(self._config.oip_rest_port, connections_max))
+        if config.oip_rest_port:
+            doors.append(TcpDoor(self._address(config.oip_rest_port), connections_max))
         for door in doors:
-            yield f"the REST door {door.name}", rest_listener(door, behind, limits)
+            name = f"the REST door {door.name}"
+            if isinstance(door, TcpDoor):
+                yield name, rest_listener(door, self._over_tcp(behind), limits, self._guard(name))
+            else:
+                yield name, rest_listener(door, behind, limits)
 
     def _make_grpc(self, behind: "Behind", config: RuntimeConfig) -> Iterator[tuple[str, OpenDoor]]:
         from edge_component.serving.oip_grpc import GrpcAddress, GrpcListener  # noqa: PLC0415 - as above
@@ -120,6 +172,11 @@ class OipDoors:
         if config.oip_grpc_socket:
             addresses.append(GrpcAddress(unix=self._work_path / GRPC_SOCKET_NAME, access=self._access))
         if config.oip_grpc_port:
-            addresses.append(GrpcAddress(port=config.oip_grpc_port))
+            addresses.append(GrpcAddress(host=config.oip_host, port=config.oip_grpc_port))
         for address in addresses:
-            yield f"the gRPC door {address.name}", GrpcListener(address, behind, config.oip_body_bytes_max)
+            name = f"the gRPC door {address.name}"
+            if address.unix is None:
+                guard = self._guard(name)
+                yield name, GrpcListener(address, self._over_tcp(behind), config.oip_body_bytes_max, guard)
+            else:
+                yield name, GrpcListener(address, behind, config.oip_body_bytes_max)

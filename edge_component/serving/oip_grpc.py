@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over gRPC: a synchronous server on a Unix socket or a port of 127.0.0.1.
+"""The Open Inference Protocol over gRPC: a synchronous server on a Unix socket or a TCP port.
 
 Synchronous, with a thread for each call that is being answered: measured, it adds less than gRPC's asyncio server to a
 request (171 against 217 us, bare), and runs models on all cores. What bounds it: ``WORKERS`` threads, ``CALLS_MAX`` calls
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 from edge_component.contracts.unix_address import unix_address
 from edge_component.errors import DeviceError
 from edge_component.serving.access import OWNER_ONLY, SocketAccess
+from edge_component.serving.exposure import LOOPBACK, TcpAddress
 from edge_component.serving.listener import remove_name, restrict
 from edge_component.serving.oip_errors import OipMalformedError
 from edge_component.serving.oip_grpc_calls import Context, OipGrpc
@@ -28,6 +29,9 @@ from edge_component.serving.oip_grpc_infer import Message
 from edge_component.serving.oip_repository import Behind
 from edge_component.serving.oip_status import GrpcCode, sentence_of, status_of
 from edge_component.serving.proto_text import Rpc, load_proto
+
+if TYPE_CHECKING:  # only for doors with keys
+    from edge_component.serving.door_guard import DoorGuard
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +47,9 @@ _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 @dataclass(frozen=True, slots=True)
 class GrpcAddress:
-    """A Unix socket's path and who may connect, or else a port of 127.0.0.1 (0 is any free one).
+    """A Unix socket's path and who may connect, or else a port (0 is any free one) of an address.
+
+    gRPC takes 0.0.0.0 and :: alike for every address of this device.
 
     Of the access only the file's mode and group count: gRPC does not ask the kernel who connects.
     """
@@ -51,26 +57,40 @@ class GrpcAddress:
     unix: Path | None = None
     access: SocketAccess = OWNER_ONLY
     port: int = 0
+    host: str = LOOPBACK
 
     @property
     def name(self) -> str:
         """For logs."""
-        return self.unix.name if self.unix is not None else f"127.0.0.1:{self.port}"
+        return self.unix.name if self.unix is not None else TcpAddress(self.host, self.port).name
 
 
 class GrpcListener:
     """One gRPC server on one address."""
 
-    def __init__(self, address: GrpcAddress, behind: Behind, message_bytes_max: int) -> None:
-        """Not yet open."""
+    def __init__(
+        self, address: GrpcAddress, behind: Behind, message_bytes_max: int, guard: "DoorGuard | None" = None
+    ) -> None:
+        """Not yet open; a TCP address has a guard unless it is on loopback."""
         self._address = address
+        self._credentials: grpc.ServerCredentials | None = None
+        interceptors: list[grpc.ServerInterceptor] = []
+        options: list[tuple[str, int]] = []
+        if guard is not None:
+            from edge_component.serving import oip_grpc_guard  # noqa: PLC0415 - only where there are keys
+
+            self._credentials = oip_grpc_guard.secure_credentials(guard)
+            interceptors.append(oip_grpc_guard.TokenInterceptor(guard))
+            options += oip_grpc_guard.guarded_options(guard)
         self._calls = OipGrpc(behind)
         self._inode = 0
         self.port = address.port
         self._server = grpc.server(
             ThreadPoolExecutor(WORKERS, thread_name_prefix="oip-grpc"),
+            interceptors=interceptors,
             maximum_concurrent_rpcs=CALLS_MAX,
             options=[
+                *options,
                 ("grpc.max_receive_message_length", message_bytes_max),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
@@ -88,7 +108,7 @@ class GrpcListener:
             if self._address.unix is not None:
                 self._open_unix(self._address.unix)
             else:
-                self.port = self._server.add_insecure_port(self._address.name)
+                self.port = self._add_port(self._address.name)
                 self._server.start()
         except RuntimeError as error:  # grpc's word for whatever the system said
             raise OSError(f"gRPC cannot listen: {error}") from error
@@ -99,6 +119,11 @@ class GrpcListener:
             remove_name(self._address.unix, self._inode)
         self._server.stop(wait_s).wait()
         self._calls.close()
+
+    def _add_port(self, name: str) -> int:
+        if self._credentials is None:
+            return self._server.add_insecure_port(name)
+        return self._server.add_secure_port(name, self._credentials)
 
     def _open_unix(self, path: Path) -> None:
         """Under another name until it can be connected to; see listener.py."""

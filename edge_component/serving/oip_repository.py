@@ -6,7 +6,7 @@ must not be able to change that by a call that needs no proof of who it is. So *
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from edge_component.errors import DeviceError
@@ -131,3 +131,7 @@ class Behind:
         service = OipService(serving)
         regions = Regions(tensor_bytes_max) if shared_memory else None
         return cls(service, Repository(service, shared_memory=shared_memory), regions)
+
+    def without_shared_memory(self) -> Self:
+        """The same for a door beyond loopback: another machine shares no memory, and has no business in this one's."""
+        return replace(self, repository=Repository(self.service, shared_memory=False), regions=None)

@@ -1,7 +1,8 @@
 """The Open Inference Protocol over HTTP: which path is which call, for one connection.
 
-Loopback and Unix sockets only. Over TCP the kernel does not say who connects, and any web page that a browser on this
-device shows could: so a request over TCP must name a loopback host (against DNS rebinding), which a page cannot forge.
+Over TCP the kernel does not say who connects, and any web page that a browser on this device shows could: so a request
+to a loopback door without keys must name a loopback host (against DNS rebinding), which a page cannot forge. A door with
+keys asks for its token instead (door_guard.py), which a page does not know.
 
 Opened by oip_doors.py; carried by http_connection.py; answered by oip_service.py.
 """
@@ -32,6 +33,7 @@ Document = dict[str, Any]
 JSON_BYTES_HEADER = b"inference-header-content-length"
 REQUEST_ID_HEADER = b"x-request-id"
 LOOPBACK_HOSTS = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
+ANY_HOST: frozenset[bytes] = frozenset()
 
 Answer = tuple[Reply, AfterSending | None]
 
@@ -46,14 +48,14 @@ class OipRest:
         behind: Behind,
         shared: SharedMemory,
         *,
-        over_tcp: bool,
         body_bytes_max: int,
+        hosts: frozenset[bytes] = ANY_HOST,
         is_wanted: Callable[[], bool] | None = None,
     ) -> None:
-        """Close it with the connection."""
+        """Close it with the connection; ``hosts`` are those that a request may name."""
         self._repository = behind.repository
         self._shared = shared
-        self._over_tcp = over_tcp
+        self._hosts = hosts
         self._body_bytes_max = body_bytes_max
         self._asker = Asker(behind.service, is_wanted)
 
@@ -91,11 +93,11 @@ class OipRest:
         return Reply(status_of(error).http, [write_json(document)], headers=headers)
 
     def _check_host(self, request: HttpRequest) -> None:
-        if not self._over_tcp:
+        if not self._hosts:
             return
         host = request.head.headers.get(b"host", b"").lower()
         name = host if host.endswith(b"]") else host.rpartition(b":")[0] or host
-        if name not in LOOPBACK_HOSTS:
+        if name not in self._hosts:
             raise HttpError(403, "only requests to localhost are answered here; the Host header names another")
 
     def _infer(self, request: HttpRequest, *path: str) -> Answer:

@@ -32,6 +32,13 @@ def test_strings_and_numbers_mean_the_same_and_unknown_fields_are_no_problem() -
         ("oip_rest_port", -1),
         ("oip_rest_socket", "yes"),
         ("oip_rest_socket", 1),
+        ("oip_host", "device.local"),
+        ("oip_host", ""),
+        ("oip_host", "127.0.0.1:8000"),
+        ("oip_host", 127),
+        ("oip_key_file", 7),
+        ("oip_key_file", "a\0b"),
+        ("oip_token_file", "\ud800"),
     ],
 )
 def test_a_field_that_cannot_be_read_keeps_its_default_and_is_named(field: str, value: object) -> None:
@@ -52,6 +59,15 @@ def test_a_port_that_there_is_not_keeps_the_door_closed_and_is_named() -> None:
     config, problems = RuntimeConfig.from_document({"metrics_port": 70_000})
     assert config.metrics_port == 0
     assert problems == ("configuration field metrics_port: must be at most 65535, not 70000; using 0",)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("0.0.0.0", "0.0.0.0"), ("localhost", "127.0.0.1"), ("[::1]", "::1"), ("0:0::1", "::1"), ("10.0.0.7", "10.0.0.7")],
+)
+def test_a_host_is_an_address(given: str, meant: str) -> None:
+    config, problems = RuntimeConfig.from_document({"oip_host": given})
+    assert (config.oip_host, problems) == (meant, ())
 
 
 def test_switches_are_true_or_false_as_words_too() -> None:

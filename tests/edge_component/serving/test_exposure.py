@@ -1,32 +1,46 @@
 """A TCP door on loopback needs nothing; beyond it, TLS and a token, or it does not open."""
 
-import datetime as dt
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from edge_component.config import RuntimeConfig
 from edge_component.errors import DoorKeysError, ExposedDoorError
-from edge_component.serving.exposure import DoorKeys, TcpAddress, check_exposure, load_door_keys
+from edge_component.serving.exposure import (
+    DoorKeys,
+    KeyFiles,
+    TcpAddress,
+    certificate_warning,
+    check_exposure,
+    key_files,
+)
 
 KEYS = DoorKeys(b"certificate", b"key", "s3cret-s3cret-s3cret")
+WORK = Path("/work-folder")
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_loopback_needs_nothing(host: str) -> None:
-    check_exposure("rest", TcpAddress(host, 8000), None)
+    check_exposure("rest", TcpAddress(host, 8000), has_keys=False)
 
 
 @pytest.mark.parametrize(
-    "host", ["0.0.0.0", "::", "192.168.1.4", "10.0.0.1", "device.local", "localhost.evil.example", ""]
+    "host",
+    ["0.0.0.0", "::", "192.168.1.4", "10.0.0.1", "::ffff:192.168.1.4", "device.local", "localhost.evil.example", ""],
 )
 def test_beyond_it_a_door_needs_keys(host: str) -> None:
     with pytest.raises(ExposedDoorError, match="beyond loopback") as refusal:
-        check_exposure("rest", TcpAddress(host, 8000), None)
-    assert "127.0.0.1" in refusal.value.remedy
-    check_exposure("rest", TcpAddress(host, 8000), KEYS)
+        check_exposure("rest", TcpAddress(host, 8000), has_keys=False)
+    assert "oip_host to 127.0.0.1" in refusal.value.remedy
+    check_exposure("rest", TcpAddress(host, 8000), has_keys=True)
+
+
+def test_addresses_as_urls_write_them() -> None:
+    assert TcpAddress("127.0.0.1", 80).name == "127.0.0.1:80"
+    assert TcpAddress("::1", 80).name == "[::1]:80"
 
 
 @pytest.mark.parametrize(
@@ -46,57 +60,34 @@ def test_tokens(header: str, is_admitted: bool) -> None:
     assert "s3cret" not in repr(KEYS)
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> tuple[Path, Path, Path]:
-    return (
-        write_certificate(tmp_path / "door"),
-        tmp_path / "door.key",
-        write_private(tmp_path / "token", b"0123456789abcdef\n"),
-    )
+def test_keys_are_named_all_or_not_at_all() -> None:
+    none = RuntimeConfig()
+    assert key_files(none, WORK) is None
+    whole = replace(none, oip_certificate_file="door.pem", oip_key_file="/etc/door.key", oip_token_file="token")
+    assert key_files(whole, WORK) == KeyFiles(WORK / "door.pem", Path("/etc/door.key"), WORK / "token")
+    with pytest.raises(DoorKeysError, match="oip_key_file and oip_token_file: not set, and oip_certificate_file is"):
+        key_files(replace(none, oip_certificate_file="door.pem"), WORK)
+    with pytest.raises(DoorKeysError, match="oip_token_file: not set"):
+        key_files(replace(whole, oip_token_file=""), WORK)
 
 
-def write_private(path: Path, content: bytes) -> Path:
-    path.write_bytes(content)
-    path.chmod(0o600)
-    return path
-
-
-def write_certificate(stem: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "device")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = x509.CertificateBuilder(
-        name, name, key.public_key(), x509.random_serial_number(), now, now + dt.timedelta(1)
-    ).sign(key, hashes.SHA256())
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    write_private(stem.with_suffix(".key"), pem)
-    path = stem.with_suffix(".pem")
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return path
-
-
-def test_keys_are_read(files) -> None:
-    keys = load_door_keys(*files)
-    assert keys.admits("Bearer 0123456789abcdef")
-    assert keys.certificate.startswith(b"-----BEGIN CERTIFICATE")
-
-
-def test_what_is_wrong_with_a_file_is_named(files, tmp_path: Path) -> None:
-    certificate, key, token = files
-    cases = [
-        ((tmp_path / "missing.pem", key, token), "missing.pem: No such file"),
-        ((certificate, key, write_private(tmp_path / "short", b"abc")), "short: a token is one line"),
-        ((certificate, key, write_private(tmp_path / "empty", b"")), "empty: empty"),
-        ((certificate, key, write_private(tmp_path / "long", b"x" * 5000)), "more than 4096 bytes"),
-        ((write_certificate(tmp_path / "other"), key, token), "other.pem"),
-        ((key, key, token), "door.key"),
-    ]
-    for paths, named in cases:
-        with pytest.raises(DoorKeysError, match=named):
-            load_door_keys(*paths)
-
-
-def test_a_key_that_others_may_read_is_refused(files) -> None:
-    files[1].chmod(0o644)
-    with pytest.raises(DoorKeysError, match="chmod 600"):
-        load_door_keys(*files)
+@pytest.mark.parametrize(
+    ("began_days_ago", "life_days", "told"),
+    [
+        (0, 365, ""),
+        (343, 365, ""),
+        (345, 365, "ends at 2026-06-21 00:00 UTC, in 20 days"),
+        (364, 365, "in 24 hours"),
+        (365, 365, "ended at"),
+        (800, 365, "ended at 2025-03-23"),
+        (-1, 365, "valid only from"),
+        (0.75, 1, ""),  # one that lives a day is renewed every day: a fifth of its life
+        (0.85, 1, "in 3 hours"),
+        (0.99, 1, "in less than an hour"),
+    ],
+)
+def test_a_certificate_is_spoken_of_before_it_ends(began_days_ago: float, life_days: int, told: str) -> None:
+    begins_at = NOW - timedelta(days=began_days_ago)
+    warning = certificate_warning(begins_at, begins_at + timedelta(days=life_days), NOW)
+    assert told in warning
+    assert bool(warning) is bool(told)
