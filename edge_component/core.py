@@ -23,8 +23,9 @@ from edge_component.activation.slots import SlotParts
 from edge_component.bundles.signature import load_trust
 from edge_component.bundles.store import Store
 from edge_component.clock import Clock, SystemClock
-from edge_component.config import RuntimeConfig
+from edge_component.config import DOOR_FIELDS, RuntimeConfig
 from edge_component.contracts.codec import to_bytes
+from edge_component.contracts.errors import ContractError
 from edge_component.errors import AlreadyRunningError
 from edge_component.inference.admission import AdmissionLimits
 from edge_component.inference.deadline import DeadlineWatch
@@ -84,6 +85,7 @@ class Core:
         config = parts.config
         self._work_path = parts.work_path
         self._trust_path = parts.trust_path
+        self._config = config
         self._lock_descriptor = -1
         self.inference = Inference(config, parts.clock)
         self.router = self.inference.router
@@ -114,7 +116,7 @@ class Core:
             StoreError, OSError: the work folder cannot be used.
         """
         self._work_path.mkdir(parents=True, exist_ok=True)
-        self._lock_descriptor = lock_work_folder(self._work_path, self._trust_path)
+        self._lock_descriptor = lock_work_folder(self._work_path, self._trust_path, self._config)
         problems = (*self.activator.restore(), *self.routing.restore())
         self.inference.watch.start()
         return problems
@@ -136,10 +138,11 @@ class Core:
             self._lock_descriptor = -1
 
 
-def lock_work_folder(work_path: Path, trust_path: Path) -> int:
+def lock_work_folder(work_path: Path, trust_path: Path, config: RuntimeConfig) -> int:
     """Hold the work folder until the returned descriptor is closed, or the process dies.
 
-    The lock says who holds it, and which keys it trusts: `edgewright-edge doctor` reads that, also after the holder's end.
+    The lock says who holds it, which keys it trusts and how its TCP doors are configured: `edgewright-edge doctor` reads
+    that, also after the holder's end.
 
     Raises:
         AlreadyRunningError: another process holds it.
@@ -150,7 +153,9 @@ def lock_work_folder(work_path: Path, trust_path: Path) -> int:
     except OSError as error:
         os.close(descriptor)
         raise AlreadyRunningError(f"another runtime serves from {work_path}") from error
-    with suppress(OSError):  # a full disk keeps nobody from serving
+    with suppress(OSError, ContractError):  # a full disk keeps nobody from serving
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, to_bytes({"process_id": os.getpid(), "trust_path": str(trust_path.absolute())}))
+        doors = {name: getattr(config, name) for name in DOOR_FIELDS}
+        document = {"process_id": os.getpid(), "trust_path": str(trust_path.absolute()), "doors": doors}
+        os.write(descriptor, to_bytes(document))
     return descriptor

@@ -14,6 +14,7 @@ from typing import Any
 from edge_component.contracts.codec import format_moment
 from edge_component.contracts.heartbeat import Heartbeat
 from edge_component.contracts.unix_address import PATH_BYTES_MAX
+from edge_component.serving.exposure import certificate_warning
 
 OLDEST_PYTHON = (3, 11)
 DISK_FREE_BYTES_MIN = 50_000_000
@@ -27,6 +28,16 @@ STOPS, HURTS = "stops", "hurts"
 
 
 @dataclass(frozen=True, slots=True)
+class DoorsSeen:
+    """The TCP doors that the last start was to open: why they stay shut, if they do, and their certificate's validity."""
+
+    problem: str = ""
+    remedy: str = ""
+    begins_at: datetime | None = None
+    ends_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What examination.py found; a ``_problem`` is a sentence, empty if there is none.
 
@@ -37,6 +48,7 @@ class Seen:
         trusted_at: the latest time that a signed bundle has named here.
         lock_held: some process serves from the work folder.
         heartbeat: what the runtime says of itself, if it answers.
+        doors: ``None`` where there are no TCP doors.
     """
 
     python: tuple[int, int]
@@ -58,6 +70,7 @@ class Seen:
     lock_held: bool
     runtime_problem: str
     heartbeat: Heartbeat | None = None
+    doors: DoorsSeen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +114,7 @@ class Diagnosis:
 
 def diagnose(seen: Seen) -> Diagnosis:
     """Every check, in the order in which a person would repair them."""
-    return Diagnosis((*_software(seen), *_machine(seen), *_folder(seen), *_trust(seen), *_runtime(seen)))
+    return Diagnosis((*_software(seen), *_machine(seen), *_folder(seen), *_trust(seen), *_doors(seen), *_runtime(seen)))
 
 
 def _software(seen: Seen) -> Iterator[Check]:
@@ -168,6 +181,22 @@ def _trust(seen: Seen) -> Iterator[Check]:
     yield Check(
         "trusted keys' permissions", _open_to_others(seen.trust_mode, "the trust folder"),
         "chmod go-w on it: others could add a key of their own.", HURTS,
+    )  # fmt: skip
+
+
+def _doors(seen: Seen) -> Iterator[Check]:
+    doors = seen.doors
+    if doors is None:
+        return
+    yield Check(
+        "TCP doors", doors.problem, f"{doors.remedy.rstrip('.')}; then restart the component if it is up.", HURTS
+    )
+    if doors.begins_at is None or doors.ends_at is None:
+        return
+    warning = certificate_warning(doors.begins_at, doors.ends_at, seen.now)
+    yield Check(
+        "TCP doors' certificate", warning,
+        "Renew it in place: the runtime reads the files again when they change. Check the clock.", HURTS,
     )  # fmt: skip
 
 

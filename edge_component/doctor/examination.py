@@ -23,6 +23,7 @@ from edge_component.contracts.codec import Fields, from_bytes
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import Heartbeat
 from edge_component.doctor.diagnosis import Seen
+from edge_component.doctor.doors import examine_doors
 
 PACKAGES = ("numpy", "onnxruntime", "cryptography")
 IMPORT_S_MAX = 60.0
@@ -59,6 +60,7 @@ def examine(work: Path, trust: Path | None, clock: Clock) -> Seen:
         lock_held=_lock_held(work / LOCK_FILE),
         runtime_problem=runtime_problem,
         heartbeat=heartbeat,
+        doors=examine_doors(work, work / LOCK_FILE),
     )
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from edge_component.contracts.heartbeat import Heartbeat, ModelRef, OutboxState, ServedModel
-from edge_component.doctor.diagnosis import HURTS, STOPS, Seen, diagnose
+from edge_component.doctor.diagnosis import HURTS, STOPS, DoorsSeen, Seen, diagnose
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+YEAR = timedelta(days=365)
 SERVED = ServedModel(ModelRef("weather", "1.0.0", "a" * 64), "serving", NOW)
 HEARTBEAT = Heartbeat("1.0.0", 7, NOW, "boot", "linux/x86_64", (SERVED,), OutboxState(), 10**9, 10**8)
 WELL = Seen(
@@ -32,6 +33,7 @@ WELL = Seen(
     lock_held=True,
     runtime_problem="",
     heartbeat=HEARTBEAT,
+    doors=DoorsSeen("", "", datetime(1960, 1, 1, tzinfo=UTC), NOW + YEAR),
 )
 
 
@@ -61,6 +63,10 @@ def test_a_healthy_device_has_nothing() -> None:
         ({"trust_problem": "no public key"}, "trusted keys", STOPS),
         ({"trust_problem": None}, "trusted keys", HURTS),
         ({"trust_mode": 0o775}, "trusted keys' permissions", HURTS),
+        ({"doors": DoorsSeen("door.key: its mode is 644", "chmod 600 door.key.")}, "TCP doors", HURTS),
+        ({"doors": DoorsSeen("", "", NOW - YEAR, NOW + timedelta(days=9))}, "TCP doors' certificate", HURTS),
+        ({"doors": DoorsSeen("", "", NOW - YEAR, NOW)}, "TCP doors' certificate", HURTS),
+        ({"doors": DoorsSeen("", "", NOW + timedelta(days=1), NOW + YEAR)}, "TCP doors' certificate", HURTS),
         ({"runtime_problem": "no runtime answers", "heartbeat": None}, "runtime answers", STOPS),
         ({"heartbeat": replace(HEARTBEAT, reasons=("the disk is full",))}, "healthy", HURTS),
         ({"heartbeat": replace(HEARTBEAT, models=())}, "a model serves", STOPS),
@@ -88,3 +94,7 @@ def test_a_runtime_that_hangs_is_told_from_one_that_is_away(lock_held: bool, tol
 
 def test_a_fast_clock_is_not_called_slow() -> None:
     assert diagnose(replace(WELL, now=NOW + timedelta(days=4000))).ok
+
+
+def test_a_device_without_tcp_doors_is_not_asked_for_their_keys() -> None:
+    assert not [check for check in diagnose(replace(WELL, doors=None)).checks if "TCP" in check.name]
