@@ -77,7 +77,7 @@ def test_a_call_whose_deadline_passes_ends_its_run(doors: Doors, endless: Active
     with pytest.raises(InferenceServerException, match="Deadline Exceeded") as late:
         grpc.infer("endless", sent(tritonclient.grpc), client_timeout=0.3)
     assert late.value.status() == "StatusCode.DEADLINE_EXCEEDED"
-    assert ended(doors, endless) == "deadline-exceeded"
+    assert ended(doors, endless) in ("deadline-exceeded", "cancelled"), "which of the two ends noticed first"
     assert doors.fastpath.router.totals("endless") == Totals(), "a deadline that short says nothing about the model"
 
 
@@ -120,7 +120,7 @@ def test_a_door_that_stops_finishes_what_is_under_way(doors: Doors, endless: Act
 def test_a_batch_outlives_the_caller_who_leads_it(endless: ActiveModel) -> None:
     """Two requests are computed together by the first one's thread; nobody waits for that one."""
     batcher = Batcher(endless.session, BatchRule(4, 200_000))
-    watch = DeadlineWatch(SystemClock(), tick_s=0.01)
+    watch = DeadlineWatch(SystemClock())
     watch.start()
     leader = watch.leash()
     leader.is_wanted = lambda: False
