@@ -166,10 +166,10 @@ class FastpathConnection:
             size = receive_into(buffer)
             started_ns = perf_counter_ns()
             (key,) = key_in(buffer)
-            steady = steady_at(key)
-            if (steady is None or not self._answer_steadily(steady, size, started_ns)) and not self._next(
-                size, started_ns
-            ):
+            # Kept in no variable here: while this thread waits, a switch must be able to free what served before.
+            if self._answer_steadily(steady_at(key), size, started_ns):
+                continue
+            if not self._next(size, started_ns):
                 return
 
     def _next(self, size: int, started_ns: int) -> bool:
@@ -183,17 +183,19 @@ class FastpathConnection:
             return self._refuse(ProtocolViolationError(f"a message of more than {MESSAGE_BYTES_MAX} bytes"))
         return self._control(size)
 
-    def _answer_steadily(self, steady: Steady, size: int, started_ns: int) -> bool:
+    def _answer_steadily(self, steady: Steady | None, size: int, started_ns: int) -> bool:
         """The shortest way: every line here is paid for by every request. Whether the request was answered.
 
-        Where not, nothing has happened yet: it is not as steady as it looked.
+        Where not, nothing has happened yet: it is not as steady as it looked, or looked like nothing known.
         """
+        if steady is None:
+            return False
         _, sequence, deadline_us, dimensions = steady.unpack(self._buffer)
         if (
             size != steady.size
             or dimensions != steady.dimensions
             or steady.route.active is not steady.active
-            or steady.listener is not self._sink.record
+            or steady.listener != self._sink.record
         ):
             return False
         try:
@@ -208,6 +210,7 @@ class FastpathConnection:
             steady.run(leash.options)
         except Exception as error:  # noqa: BLE001 - onnxruntime raises a dozen unrelated classes from C++
             steady.leave()
+            self._steady.forget(steady.channel)
             self._answer(size, started_ns, None if isinstance(error, DeviceError) else (steady.binding, error))
             return True
         leash.end()
