@@ -32,8 +32,10 @@ from edge_component.serving.exposure import KeyFiles, TcpAddress
 from edge_component.serving.listener import Listener, TcpDoor
 from edge_component.serving.oip_grpc import GrpcAddress, GrpcListener
 from edge_component.serving.oip_rest_server import rest_listener
+from tests.edge_component.inference.test_trial import endless_model
 from tests.edge_component.serving.certificates import TOKEN, write_certificate, write_private
 from tests.edge_component.serving.oip.conftest import BODY_BYTES_MAX, LIMITS, Doors, MakeDoors
+from tests.edge_component.serving.oip.test_cancelling import ended
 from tests.edge_component.serving.oip.test_clients import SAMPLES, ask
 from tests.edge_component.serving.oip.test_http_abuse import GOOD, HEAD, read_all
 
@@ -409,6 +411,19 @@ def test_renewed_keys_are_used_without_a_restart(guarded: Guarded, tmp_path: Pat
         old_certificate.wrap_socket(guarded.raw(), server_hostname="127.0.0.1")
     assert kept.is_server_live(headers=renewed), "a connection from before goes on, with the new token"
     kept.close()
+
+
+def test_a_client_that_hangs_up_under_tls_ends_its_run(guarded: Guarded) -> None:
+    doors = guarded.plain
+    doors.fastpath.put("1.0.0", endless_model(), name="endless")
+    active = doors.fastpath.router.active("endless")
+    assert active is not None
+    with guarded.secured() as connection:
+        head = (HEAD % len(GOOD)).replace(b"models/scale", b"models/endless")
+        connection.sendall(head.replace(b"Host", b"Authorization: %b\r\nHost" % BEARER.encode()) + GOOD)
+        wait_until(lambda: active.gate.in_flight_count == 1)
+    assert ended(doors, active) == "cancelled"
+    assert guarded.is_served()
 
 
 def test_a_door_that_is_closed_hangs_up_on_whoever_is_there(open_guarded: MakeGuarded) -> None:
