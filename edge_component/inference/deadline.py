@@ -7,7 +7,8 @@ a run that must end sooner wakes it: with deadlines of seconds that is once in s
 up in time anyway. So an ordinary request costs a comparison, and an idle runtime nothing.
 
 A run may also outlive whoever wanted it: a leash that knows how to find out (:attr:`Leash.is_wanted`) is asked every
-``TICK_S`` while its run is under way, so that a caller who hangs up costs a request nothing, and the model 50 ms.
+``TICK_S`` while its run is under way, so that a caller who hangs up costs a request nothing, and the model 50 ms. So that
+short runs of that kind do not wake the watch one by one, it lingers for one tick after it was woken for nothing.
 
 Each :class:`Leash` belongs to one connection's thread, and costs it no lock: the watcher announces what it is about to
 do, looks again whether the same run is still under way, and only then stops it; the thread says first that its run is
@@ -131,19 +132,25 @@ class DeadlineWatch:
         self._woken.set()
 
     def _watch(self) -> None:
+        was_woken = False
         while not self._stopping:
             self._woken.clear()
             self.wakes_before_s = NEVER_S  # whatever begins while we look has us look again
-            self._woken.wait(self._look())
+            was_woken = self._woken.wait(self._look(lingers=was_woken))
 
-    def _look(self) -> float | None:
-        """Stop what is late; returns how long nothing can become late, ``None`` for as long as nothing begins."""
+    def _look(self, *, lingers: bool) -> float | None:
+        """Stop what is late; returns how long nothing can become late, ``None`` for as long as nothing begins.
+
+        ``lingers``: where nothing is under way, come back after a tick all the same.
+        """
         with self._lock:
             leashes = list(self._leashes)
         now_s = self._clock.monotonic_s()
         looks_at_s = min((leash.look(now_s) for leash in leashes), default=NEVER_S)
         if looks_at_s == NEVER_S:
-            return None
+            if not lingers:
+                return None
+            looks_at_s = now_s + TICK_S
         looks_at_s = max(looks_at_s, now_s + LATE_S)
         self.wakes_before_s = looks_at_s - LATE_S
         return min(looks_at_s - now_s, threading.TIMEOUT_MAX)

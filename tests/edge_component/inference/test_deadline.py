@@ -3,11 +3,12 @@
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
-from edge_component.clock import SystemClock
-from edge_component.inference.deadline import NEVER_S, DeadlineWatch, Leash
+from edge_component.clock import ManualClock, SystemClock
+from edge_component.inference.deadline import NEVER_S, TICK_S, DeadlineWatch, Leash
 from tests.edge_component.serving.test_fastpath import wait_until
 
 
@@ -16,9 +17,9 @@ class CountingWatch(DeadlineWatch):
 
     looked_count = 0
 
-    def _look(self) -> float | None:
+    def _look(self, *, lingers: bool) -> float | None:
         self.looked_count += 1
-        return super()._look()
+        return super()._look(lingers=lingers)
 
 
 @pytest.fixture
@@ -60,6 +61,33 @@ def test_ordinary_requests_wake_nobody_and_an_idle_watch_sleeps(watch: CountingW
         leash.end()
     time.sleep(0.2)
     assert watch.looked_count <= looked_count
+
+
+def test_short_runs_of_callers_who_may_go_away_wake_it_once_in_a_while(watch: CountingWatch) -> None:
+    leash = watch.leash()
+    leash.is_wanted = lambda: True
+    began_s = time.monotonic()
+    for _ in range(2_000):
+        leash.start(60)
+        leash.end()
+        time.sleep(0.0001)
+    ticks = (time.monotonic() - began_s) / TICK_S
+    assert watch.looked_count <= 4 * ticks + 10
+    looked_count = watch.looked_count
+    wait_until(lambda: watch.wakes_before_s == NEVER_S)
+    time.sleep(4 * TICK_S)
+    assert watch.looked_count <= looked_count + 3, "an idle watch sleeps"
+
+
+@pytest.mark.parametrize(("allowed_s", "wakes"), [(0.005, True), (TICK_S, False), (60, False)])
+def test_a_caller_who_may_go_away_keeps_a_short_deadline(allowed_s: float, wakes: bool) -> None:
+    clock = ManualClock(datetime(2026, 3, 1, tzinfo=UTC))
+    asleep = DeadlineWatch(clock)
+    leash = asleep.leash()
+    leash.is_wanted = lambda: True
+    asleep.wakes_before_s = clock.monotonic_s() + TICK_S
+    leash.start(allowed_s)
+    assert asleep._woken.is_set() is wakes
 
 
 def test_hundreds_of_runs_with_their_own_deadlines_are_each_stopped_or_not(watch: CountingWatch) -> None:

@@ -74,7 +74,7 @@ def test_a_call_that_is_cancelled_ends_its_run(doors: Doors, endless: ActiveMode
 
 
 def test_a_call_whose_deadline_passes_ends_its_run(doors: Doors, endless: ActiveModel, grpc: Any) -> None:
-    with pytest.raises(InferenceServerException, match="Deadline Exceeded") as late:
+    with pytest.raises(InferenceServerException) as late:  # in our words or in grpc's own: both ends watch the clock
         grpc.infer("endless", sent(tritonclient.grpc), client_timeout=0.3)
     assert late.value.status() == "StatusCode.DEADLINE_EXCEEDED"
     assert ended(doors, endless) in ("deadline-exceeded", "cancelled"), "which of the two ends noticed first"
