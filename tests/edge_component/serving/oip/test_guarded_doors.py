@@ -433,3 +433,17 @@ def test_a_door_that_is_closed_hangs_up_on_whoever_is_there(open_guarded: MakeGu
         guarded.rest.stop(WAIT_S)
         for connection in (known, silent, half_open):
             assert connection.recv(1) == b""
+
+
+def test_under_tls_a_run_goes_on_as_long_as_its_client_waits(guarded: Guarded) -> None:
+    guarded.plain.fastpath.put("1.0.0", endless_model(), name="endless")
+    gate = guarded.plain.fastpath.router.gate("endless")
+    body = GOOD[:-1] + b', "parameters": {"timeout": 300000}}'
+    answer = guarded.ask("POST", "/v2/models/endless/infer", body, Authorization=BEARER)
+    assert (answer.status, json.loads(answer.body)["code"]) == (504, "deadline-exceeded")  # type: ignore[attr-defined]
+    connection = http.client.HTTPSConnection(guarded.host, guarded.rest.port, timeout=WAIT_S, context=guarded.context())
+    connection.request("POST", "/v2/models/endless/infer", GOOD, REST_TOKEN)
+    wait_until(lambda: gate.in_flight_count == 1)
+    connection.close()
+    wait_until(lambda: gate.in_flight_count == 0)
+    assert [record.code for record in guarded.plain.fastpath.sink.records] == ["deadline-exceeded", "cancelled"]
