@@ -442,7 +442,7 @@ def test_under_tls_a_run_goes_on_as_long_as_its_client_waits(guarded: Guarded) -
     answer = guarded.ask("POST", "/v2/models/endless/infer", body, Authorization=BEARER)
     assert (answer.status, json.loads(answer.body)["code"]) == (504, "deadline-exceeded")  # type: ignore[attr-defined]
     connection = http.client.HTTPSConnection(guarded.host, guarded.rest.port, timeout=WAIT_S, context=guarded.context())
-    connection.request("POST", "/v2/models/endless/infer", GOOD, REST_TOKEN)
+    connection.request("POST", "/v2/models/endless/infer", GOOD, {"Authorization": BEARER})
     wait_until(lambda: gate.in_flight_count == 1)
     connection.close()
     wait_until(lambda: gate.in_flight_count == 0)
