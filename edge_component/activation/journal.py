@@ -6,7 +6,7 @@ happen. It is one file for all models, hence one rename for each change: there i
 
 A disk that damages just that file must cost neither what serves nor the protection against rollback. So
 ``committed.json`` follows it, after each change of what is committed: active and previous models, floors, trusted time,
-nothing of a candidate. It is read only to raise floors that the journal lacks, and in the place of a journal that cannot
+nothing of a candidate. Both carry a checksum (sealed.py). It is read only to raise floors that the journal lacks, and in the place of a journal that cannot
 be read; what it names was verified, tried and committed, so nothing comes to serve that should not.
 
 It decides nothing (table.py does). One writer at a time.
@@ -30,14 +30,13 @@ from edge_component.contracts.codec import (
     Document,
     Fields,
     format_moment,
-    from_bytes,
     schema_name,
-    to_bytes,
 )
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.durable import replace_file
 from edge_component.errors import StoreDamagedError, StoreError
+from edge_component.sealed import seal, unseal
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +204,7 @@ class Journal:
             StoreError: the disk refused; what was saved before still holds.
         """
         try:
-            replace_file(self._path, to_bytes(state.to_document()))
+            replace_file(self._path, seal(state.to_document()))
         except OSError as error:
             raise store_error(error, f"writing {JOURNAL_FILE}") from error
         self._follow(state.committed())
@@ -215,7 +214,7 @@ class Journal:
         if committed == self._followed:
             return
         try:
-            replace_file(self._committed_path, to_bytes(committed.to_document()))
+            replace_file(self._committed_path, seal(committed.to_document()))
         except OSError as error:
             self._followed = None
             log.warning("%s could not be written; it will be, with the next change: %s", COMMITTED_FILE, error)
@@ -225,7 +224,7 @@ class Journal:
     def _read(self, path: Path) -> State | None:
         for attempt in range(1, READS_MAX + 1):
             try:
-                return State.read(from_bytes(path.read_bytes(), JOURNAL_BYTES_MAX))
+                return State.read(unseal(path.read_bytes(), JOURNAL_BYTES_MAX))
             except FileNotFoundError:
                 break
             except OSError:

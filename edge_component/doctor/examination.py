@@ -19,11 +19,12 @@ from edge_component.client import ClientError
 from edge_component.client.admin import AdminClient
 from edge_component.clock import Clock
 from edge_component.contracts.admin import SOCKET_NAME
-from edge_component.contracts.codec import Fields, from_bytes
+from edge_component.contracts.codec import Fields
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import Heartbeat
 from edge_component.doctor.diagnosis import Seen
 from edge_component.doctor.doors import examine_doors
+from edge_component.sealed import unseal
 
 PACKAGES = ("numpy", "onnxruntime", "cryptography")
 IMPORT_S_MAX = 60.0
@@ -118,7 +119,7 @@ def _shared_memory_problem() -> str:
 def _journal(path: Path) -> tuple[str, datetime | None]:
     """What is wrong with it, and the trusted time that it holds."""
     try:
-        fields = Fields(from_bytes(path.read_bytes(), JOURNAL_BYTES_MAX))
+        fields = Fields(unseal(path.read_bytes(), JOURNAL_BYTES_MAX))
         fields.schema("activation-journal", 1)
         return "", fields.optional("trusted_at", fields.moment)
     except FileNotFoundError:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_component.bundles.unpack import store_error
-from edge_component.contracts.codec import Document, from_bytes, to_bytes
+from edge_component.contracts.codec import Document
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.routes import NO_RULES, ArmReport, ModelRules, RouteTable, RoutingReport, split_name
@@ -24,6 +24,7 @@ from edge_component.errors import DeviceError, RouteConflictError, RouteError
 from edge_component.inference.choice import Held, missing, shares
 from edge_component.inference.equipment import problem
 from edge_component.inference.router import Router
+from edge_component.sealed import seal, unseal
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ class Routing:
                 raise RouteError(f"{ref.name} {ref.version}: {amiss}")
 
     def _persist(self, table: RouteTable) -> None:
-        content = to_bytes(table.to_document())
+        content = seal(table.to_document())
         if len(content) > ROUTES_BYTES_MAX:
             raise RouteError(f"the table takes {len(content)} bytes; at most {ROUTES_BYTES_MAX} are allowed")
         try:
@@ -169,7 +170,7 @@ def read_table(work_path: Path) -> RouteTable:
         OSError, ContractError: it cannot be read.
     """
     try:
-        return RouteTable.read(from_bytes((work_path / ROUTES_FILE).read_bytes(), ROUTES_BYTES_MAX))
+        return RouteTable.read(unseal((work_path / ROUTES_FILE).read_bytes(), ROUTES_BYTES_MAX))
     except FileNotFoundError:
         return RouteTable()
 

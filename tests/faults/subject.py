@@ -36,10 +36,10 @@ from edge_component.bundles.verification import Asked
 from edge_component.clock import SystemClock
 from edge_component.config import RuntimeConfig
 from edge_component.contracts.activation import ActivationEvent
-from edge_component.contracts.codec import from_bytes
 from edge_component.errors import DeviceError
 from edge_component.inference.router import Router
 from edge_component.platform_name import platform_name
+from edge_component.sealed import unseal
 from edge_component.telemetry_sink import NullSink, ShieldedSink
 from tests.edge_component.bundle_factory import Bundle, BundleFactory, new_key
 
@@ -96,11 +96,11 @@ class Bench:
 
     def referenced(self, work: Path) -> frozenset[str]:
         """Digests that the journal names."""
-        return State.read(from_bytes((work / JOURNAL_FILE).read_bytes(), JOURNAL_BYTES_MAX)).referenced()
+        return State.read(unseal((work / JOURNAL_FILE).read_bytes(), JOURNAL_BYTES_MAX)).referenced()
 
     def state_of(self, work: Path) -> str:
         """Where the journal stands: one of :data:`STATES`, or what it says instead."""
-        slot = State.read(from_bytes((work / JOURNAL_FILE).read_bytes(), JOURNAL_BYTES_MAX)).slot("scale")
+        slot = State.read(unseal((work / JOURNAL_FILE).read_bytes(), JOURNAL_BYTES_MAX)).slot("scale")
         if slot.phase is not Phase.IDLE:
             return slot.phase.value
         names = {self.old.digest: "old", self.new.digest: "new"}
