@@ -153,9 +153,15 @@ MINIMA: Mapping[str, float] = {
 MAXIMA: Mapping[str, float] = {
     "metrics_port": 65_535, "oip_rest_port": 65_535, "oip_grpc_port": 65_535,
     "oip_body_bytes_max": 2_000_000_000,  # a gRPC message cannot be larger
+    "intra_op_threads": 256, "inter_op_threads": 256, "in_flight_max": 4_096, "connections_max": 16_384,
+    "outbox_bytes_max": 1e15, "channel_bytes_max": 1e15, "model_memory_bytes_max": 1e15,
+    "edge_manager_capture_bytes_max": 1e15,
 }  # fmt: skip
-"""Inclusive; none for every number not listed."""
+"""Inclusive; ``NUMBER_MAX`` for every number not listed."""
+NUMBER_MAX = 1e9
+"""As seconds, thirty years: for ever, and still a time that the operating system's waits accept."""
 CHOICES: Mapping[str, tuple[str, ...]] = {"log_format": ("text", "json")}
+TOLD_CHARS_MAX = 60
 IDS = ("socket_group", "socket_users", "cpu_affinity")
 """Text fields that may also be given as one number."""
 HOSTS = ("oip_host",)
@@ -174,12 +180,12 @@ def _coerce(name: str, value: object, default: object) -> object:
     number = _number(value)
     if isinstance(default, int):
         if number != int(number):
-            raise ValueError(f"must be a whole number, not {value!r}")
+            raise ValueError(f"must be a whole number, not {_told(value)}")
         number = int(number)
-    if number > MAXIMA.get(name, math.inf):
-        raise ValueError(f"must be at most {MAXIMA[name]}, not {value!r}")
+    if number > MAXIMA.get(name, NUMBER_MAX):
+        raise ValueError(f"must be at most {MAXIMA.get(name, NUMBER_MAX):.15g}, not {_told(value)}")
     if number < MINIMA.get(name, 0):
-        raise ValueError(f"must be at least {MINIMA.get(name, 0)}, not {value!r}")
+        raise ValueError(f"must be at least {MINIMA.get(name, 0)}, not {_told(value)}")
     return number
 
 
@@ -187,11 +193,11 @@ def _text(name: str, value: object, *, may_be_empty: bool) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and name in IDS:
         value = str(value)
     if not isinstance(value, str) or not (value or may_be_empty):
-        raise ValueError(f"must be a non-empty string, not {value!r}")
+        raise ValueError(f"must be a non-empty string, not {_told(value)}")
     if not value.isprintable():  # it will be told in messages, and is a path perhaps
-        raise ValueError(f"must be text in one line, not {value!r}")
+        raise ValueError(f"must be text in one line, not {_told(value)}")
     if value not in CHOICES.get(name, (value,)):
-        raise ValueError(f"must be one of {', '.join(CHOICES[name])}, not {value!r}")
+        raise ValueError(f"must be one of {', '.join(CHOICES[name])}, not {_told(value)}")
     return _host(value) if name in HOSTS else value
 
 
@@ -202,23 +208,34 @@ def _host(value: str) -> str:
     try:
         return str(ipaddress.ip_address(value.removeprefix("[").removesuffix("]")))
     except ValueError:
-        raise ValueError(f"must be an IP address or localhost, not {value!r}") from None
+        raise ValueError(f"must be an IP address or localhost, not {_told(value)}") from None
 
 
 def _truth(value: object) -> bool:
     text = str(value).lower() if isinstance(value, bool | str) else ""
     if text not in ("true", "false"):
-        raise ValueError(f"must be true or false, not {value!r}")
+        raise ValueError(f"must be true or false, not {_told(value)}")
     return text == "true"
 
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"must be a number, not {value!r}")  # noqa: TRY004 - one kind of problem for the caller
+        raise ValueError(f"must be a number, not {_told(value)}")  # noqa: TRY004 - one kind of problem for the caller
     try:
         number = float(value)
+    except OverflowError:  # a whole number of more digits than a float can hold
+        raise ValueError(f"must be finite, not {_told(value)}") from None
     except ValueError:
-        raise ValueError(f"must be a number, not {value!r}") from None
+        raise ValueError(f"must be a number, not {_told(value)}") from None
     if not math.isfinite(number):
-        raise ValueError(f"must be finite, not {value!r}")
+        raise ValueError(f"must be finite, not {_told(value)}")
     return number
+
+
+def _told(value: object) -> str:
+    """A value as the heartbeat can carry it, however long it is."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        text = f"{value:#x}" if isinstance(value, int) else type(value).__name__
+    return text if len(text) <= TOLD_CHARS_MAX else f"{text[:TOLD_CHARS_MAX]}…"

@@ -95,16 +95,16 @@ def parse_cpus(text: str, online: Collection[int]) -> frozenset[int]:
     Raises:
         ValueError: not such a list, or none of these processors is there.
     """
-    cpus: set[int] = set()
+    found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise ValueError(f"{text!r} is not a list of processors such as 0,2-3")
-        cpus.update(range(int(first), int(last if dash else first) + 1))
-    found = frozenset(cpus & set(online))
+        wanted = range(int(first), int(last if dash else first) + 1)
+        found.update(cpu for cpu in online if cpu in wanted)
     if not found:
         raise ValueError(f"none of the processors {text} is there; there are {sorted(online)}")
-    return found
+    return frozenset(found)
 
 
 def bind_to_cpus(text: str) -> str:

@@ -62,6 +62,8 @@ class SocketAccess:
 
 
 OWNER_ONLY = SocketAccess()
+ID_MAX = 2**32 - 2
+"""Larger numbers are no ids to a kernel; they are looked up as names, and not found."""
 
 
 def peer_of(connection: socket.socket) -> Peer:
@@ -85,13 +87,27 @@ def _supplementary(connection: socket.socket) -> tuple[int, ...]:
     return struct.unpack(f"{len(packed) // 4}I", packed)
 
 
-def socket_access(config: RuntimeConfig) -> tuple[SocketAccess, tuple[str, ...]]:
-    """What the configuration asks for, as ids; with one sentence for each name that this device does not know.
+def may_give(group_id: int) -> bool:
+    """Whether the kernel lets this process put a file into the group: root may, and members."""
+    return own_user_id() == ROOT or group_id in {os.getegid(), *os.getgroups()}
 
-    Nothing is opened wider for an unknown name: an unknown group admits nobody, an unknown user is not admitted.
+
+def socket_access(
+    config: RuntimeConfig, can_give: Callable[[int], bool] = may_give
+) -> tuple[SocketAccess, tuple[str, ...]]:
+    """What the configuration asks for, as ids; with one sentence for each name that this device cannot use.
+
+    Nothing is opened wider for such a name: an unknown group, or one that the component's user is no member of, admits
+    nobody, and an unknown user is not admitted.
     """
     problems: list[str] = []
     group_ids = _ids("socket_group", [config.socket_group] if config.socket_group else [], _group_id, problems)
+    if group_ids and not can_give(group_ids[0]):
+        problems.append(
+            f"configuration field socket_group: the component's user is no member of {config.socket_group!r} and "
+            "cannot give it a socket; not admitted"
+        )
+        return OWNER_ONLY, tuple(problems)
     names = [name.strip() for name in config.socket_users.split(",") if name.strip()]
     user_ids = _ids("socket_users", names, _user_id, problems)
     if not group_ids:
@@ -107,10 +123,14 @@ def _ids(field: str, names: Iterable[str], find: Callable[[str], int], problems:
     found: list[int] = []
     for name in names:
         try:
-            found.append(int(name) if name.isdecimal() else find(name))
+            found.append(int(name) if _is_id(name) else find(name))
         except KeyError:
             problems.append(f"configuration field {field}: {name!r} is not known on this device; not admitted")
     return found
+
+
+def _is_id(name: str) -> bool:
+    return name.isdecimal() and len(name) <= len(str(ID_MAX)) and int(name) <= ID_MAX
 
 
 def _group_id(name: str) -> int:

@@ -1,5 +1,7 @@
 """Configuration as it arrives: strings on Lite, typing mistakes anywhere, fields of the future."""
 
+from dataclasses import fields
+
 import pytest
 
 from edge_component.config import RuntimeConfig
@@ -39,6 +41,14 @@ def test_strings_and_numbers_mean_the_same_and_unknown_fields_are_no_problem() -
         ("oip_key_file", 7),
         ("oip_key_file", "a\0b"),
         ("oip_token_file", "\ud800"),
+        ("heartbeat_s", 10**400),
+        ("window_s", 1e300),
+        ("hello_s_max", "1e300"),
+        ("connections_max", 10**18),
+        ("in_flight_max", 10**12),
+        ("intra_op_threads", 10**6),
+        ("queue_max", "9" * 5_000),
+        ("ingest_rule", ["x" * 100_000]),
     ],
 )
 def test_a_field_that_cannot_be_read_keeps_its_default_and_is_named(field: str, value: object) -> None:
@@ -47,6 +57,7 @@ def test_a_field_that_cannot_be_read_keeps_its_default_and_is_named(field: str, 
     assert config.stop_s == 1.0
     assert len(problems) == 1
     assert f"configuration field {field}: " in problems[0]
+    assert len(problems[0]) < 200, "it is told in a heartbeat"
 
 
 def test_a_format_that_there_is_not_keeps_the_default_and_is_named() -> None:
@@ -74,3 +85,15 @@ def test_switches_are_true_or_false_as_words_too() -> None:
     as_words, problems = RuntimeConfig.from_document({"oip_rest_socket": "True", "oip_grpc_socket": "false"})
     assert (as_words.oip_rest_socket, as_words.oip_grpc_socket, problems) == (True, False, ())
     assert RuntimeConfig.from_document({"oip_rest_socket": True})[0] == as_words
+
+
+STRANGE = (None, [], {}, {"a": [1]}, True, -1, 0, 10**5_000, -(10**400), 1e308, "", "\0", "é" * 70_000)
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(RuntimeConfig)])
+def test_no_value_of_any_field_keeps_the_device_from_starting(field: str) -> None:
+    for value in STRANGE:
+        config, problems = RuntimeConfig.from_document({field: value})
+        taken = getattr(config, field)
+        assert type(taken) is type(getattr(RuntimeConfig(), field))
+        assert len("".join(problems)) < 300 or isinstance(taken, str)

@@ -47,7 +47,7 @@ def test_naming_users_never_admits_anybody_more(
 
 
 def configured(**fields: str) -> tuple[SocketAccess, tuple[str, ...]]:
-    return socket_access(replace(RuntimeConfig(), **fields))
+    return socket_access(replace(RuntimeConfig(), **fields), lambda _: True)
 
 
 def test_without_configuration_a_socket_is_its_owners_alone() -> None:
@@ -67,12 +67,20 @@ def test_names_and_ids_are_understood() -> None:
         ({"socket_group": "no-such-group"}, "socket_group: 'no-such-group'"),
         ({"socket_group": "daemon", "socket_users": "no-such-user"}, "socket_users: 'no-such-user'"),
         ({"socket_users": "root"}, "narrows socket_group"),
+        ({"socket_group": "99999999999999"}, "socket_group: '99999999999999'"),
+        ({"socket_group": str(2**32 - 1)}, f"socket_group: '{2**32 - 1}'"),
     ],
 )
 def test_an_unknown_name_opens_nothing_and_is_told(fields: dict[str, str], named: str) -> None:
     access, problems = configured(**fields)
     assert access == OWNER_ONLY
     assert any(named in problem for problem in problems)
+
+
+def test_a_group_that_the_components_user_is_no_member_of_opens_nothing_and_is_told() -> None:
+    access, (problem,) = socket_access(replace(RuntimeConfig(), socket_group="daemon"), lambda _: False)
+    assert access == OWNER_ONLY
+    assert "is no member of 'daemon'" in problem
 
 
 def test_a_group_may_be_given_as_a_number_and_emptied_again() -> None:
