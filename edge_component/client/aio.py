@@ -23,7 +23,8 @@ from numpy.typing import ArrayLike
 from edge_component.client.answers import Answer
 from edge_component.client.connection import receive
 from edge_component.client.conversation import Conversation, Received, Result, Steps
-from edge_component.client.patience import ANSWERED, Patience
+from edge_component.client.forks import forget_in_children
+from edge_component.client.patience import ANSWERED, Patience, bounded
 from edge_component.contracts.unix_address import unix_address
 
 
@@ -42,6 +43,7 @@ class AsyncClient:
         self._key, self._sequence = key, sequence
         self._lock = asyncio.Lock()
         self._connection: _Connection | None = None
+        forget_in_children(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -52,7 +54,7 @@ class AsyncClient:
         self.close()
 
     def close(self) -> None:
-        """Hang up. The client may be used again: it connects anew."""
+        """Hang up. The client may be used again: it connects anew, and so does a request that is under way."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -67,10 +69,11 @@ class AsyncClient:
         Raises:
             ClientError: as :meth:`Client.infer`.
         """
-        allowed_s = self._deadline_s if deadline_s is None else deadline_s
+        allowed_s = bounded(self._deadline_s if deadline_s is None else deadline_s)
         patience = Patience(self._socket_path, model, allowed_s, time.monotonic() + allowed_s)
         try:
-            await asyncio.wait_for(self._lock.acquire(), allowed_s)
+            async with asyncio.timeout(allowed_s):
+                await self._lock.acquire()
         except TimeoutError as error:
             raise patience.outwaited() from error
         try:
@@ -80,9 +83,9 @@ class AsyncClient:
 
     async def _ask(self, model: str, inputs: Mapping[str, ArrayLike], patience: Patience, *, copy: bool) -> Answer:
         while True:
-            left_s = patience.ends_at_s - time.monotonic()
             try:
-                connection = await self._connected(left_s)
+                connection = await self._connected(patience.ends_at_s - time.monotonic())
+                left_s = patience.ends_at_s - time.monotonic()
                 steps = connection.conversation.predict(model, inputs, left_s, copy=copy)
                 return await connection.drive(steps, left_s)
             except ANSWERED:
@@ -91,6 +94,13 @@ class AsyncClient:
                 self.close()  # in whatever state the conversation is: the next one begins anew
                 pause_s = patience.pause_s(error, time.monotonic())
             await asyncio.sleep(pause_s)
+
+    def _forget(self) -> None:
+        """In a child that was just forked; see forks.py."""
+        self._lock = asyncio.Lock()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.forget()
 
     async def _connected(self, left_s: float) -> "_Connection":
         if self._connection is None:
@@ -109,6 +119,7 @@ class _Connection:
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
+        self._waiting: asyncio.Future[None] | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
 
     async def open(self, socket_path: Path, left_s: float) -> None:
@@ -121,6 +132,16 @@ class _Connection:
             raise TimeoutError("the connection was not accepted in time") from error
 
     def close(self) -> None:
+        """Hang up; whoever waits for an answer is told, and the loop no longer watches the descriptor."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(ConnectionAbortedError("the client was closed"))
+            loop = self._waiting.get_loop()
+            loop.remove_reader(self._socket)
+            loop.remove_writer(self._socket)
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the descriptor, in a process whose loop never watched it."""
         self._socket.close()
         self.conversation.channels.clear()
 
@@ -160,12 +181,15 @@ class _Connection:
             try:
                 return attempt()
             except BlockingIOError:
-                ready = asyncio.get_running_loop().create_future()
-                watch(self._socket.fileno(), _tell, ready)
+                descriptor = self._socket.fileno()
+                ready = self._waiting = asyncio.get_running_loop().create_future()
+                watch(descriptor, _tell, ready)
                 try:
                     await ready
                 finally:
-                    unwatch(self._socket.fileno())
+                    self._waiting = None
+                    if self._socket.fileno() == descriptor:  # else closed, and perhaps somebody else's by now
+                        unwatch(descriptor)
 
 
 def _tell(ready: "asyncio.Future[None]") -> None:

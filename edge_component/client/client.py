@@ -5,7 +5,8 @@ now and then. It asks by name; a swap is invisible; when the runtime restarts, t
 has no side effect) until its deadline, and only then fails, with the error that says so.
 
 A ``Client`` may be shared by threads but serves them one at a time: for parallel requests, give each thread its own.
-It must not be used across ``fork``. For asyncio there is aio.py.
+After a ``fork`` the child's copy connects anew, and the parent's connection stays the parent's (forks.py). For asyncio
+there is aio.py.
 """
 
 import threading
@@ -20,7 +21,8 @@ from numpy.typing import ArrayLike
 from edge_component.client.answers import Answer, Array
 from edge_component.client.connection import Connection
 from edge_component.client.conversation import Conversation
-from edge_component.client.patience import ANSWERED, Patience
+from edge_component.client.forks import forget_in_children
+from edge_component.client.patience import ALLOWED_S_MAX, ANSWERED, Patience, bounded
 
 Result = TypeVar("Result")
 
@@ -47,6 +49,7 @@ class Client:
         self._deadline_s = deadline_s
         self._lock = threading.Lock()
         self._connection: Connection | None = None
+        forget_in_children(self)
 
     def __enter__(self) -> Self:
         return self
@@ -70,12 +73,12 @@ class Client:
             model: the model's name; whichever version is active answers.
             inputs: one array per input. Arrays must have the model's dtype (any byte order); lists are converted.
                 A batch is one array whose first axis is the batch, where the model allows it.
-            deadline_s: for everything together, connecting and restarts of the runtime included.
+            deadline_s: for everything together, connecting and restarts of the runtime included; infinity is for ever.
             copy: ``False`` returns views on the shared memory instead of copies; they hold until the next request
                 but one where the model is small (two slots), else until the next request.
 
         Raises:
-            InputError: an input's name, dtype, shape or NaN; the message names the tensor.
+            InputError: an input's name, dtype, shape or NaN; the message names the tensor. Or a deadline of NaN.
             UnknownModelError: no such model serves here.
             ModelFailedError: the model failed on this input.
             DeadlineExceededError: the runtime is there, but the answer came too late.
@@ -84,6 +87,8 @@ class Client:
             ProtocolError, RefusedError: see errors.py.
         """
         left_s = allowed_s = self._deadline_s if deadline_s is None else deadline_s
+        if not 0 < allowed_s <= ALLOWED_S_MAX:
+            left_s = allowed_s = bounded(allowed_s)
         ends_at_s = monotonic() + allowed_s
         lock = self._lock
         if not lock.acquire(False):  # by its name it would cost three times as much
@@ -92,6 +97,7 @@ class Client:
             connection = self._connection
             if connection is None or connection.wait_s != left_s:
                 connection = self._connected(left_s)
+                left_s = ends_at_s - monotonic()
             return connection.predict(model, inputs, left_s, copy)
         except ANSWERED:
             raise
@@ -112,15 +118,20 @@ class Client:
         Raises:
             ClientError: as :meth:`infer`.
         """
-        allowed_s = self._deadline_s if deadline_s is None else deadline_s
+        allowed_s = bounded(self._deadline_s if deadline_s is None else deadline_s)
         patience = Patience(self._socket_path, model, allowed_s, monotonic() + allowed_s)
         with self._lock:
             views = self._ask_again(lambda connection, _: connection.prepare(model, inputs), None, patience)
         return PreparedRequest(self, model, views)
 
+    def _forget(self) -> None:
+        """In a child that was just forked; see forks.py."""
+        self._lock = threading.Lock()
+        self._hang_up()
+
     def _wait_for_others(self, patience: Patience) -> float:
         """Take the lock; returns what is left of the time, or raises DeadlineExceededError."""
-        if not self._lock.acquire(timeout=min(max(patience.allowed_s, 0), threading.TIMEOUT_MAX)):
+        if not self._lock.acquire(timeout=patience.allowed_s):
             raise patience.outwaited()
         return patience.ends_at_s - monotonic()
 
@@ -132,9 +143,9 @@ class Client:
             if trouble is not None:
                 self._hang_up()  # in whatever state the conversation is: the next one begins anew
                 sleep(patience.pause_s(trouble, monotonic()))
-            left_s = patience.ends_at_s - monotonic()
             try:
-                return ask(self._connected(left_s), left_s)
+                connection = self._connected(patience.ends_at_s - monotonic())
+                return ask(connection, patience.ends_at_s - monotonic())
             except ANSWERED:
                 raise
             except BaseException as error:  # noqa: BLE001 - as in infer

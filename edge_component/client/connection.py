@@ -2,13 +2,14 @@
 
 It knows nothing of retries: whatever breaks it raises ``OSError`` (:class:`Client` opens another) or a ``ClientError``
 (the answer is what it is). Waiting is bounded by the kernel (``SO_RCVTIMEO``), which costs no system call per request
-as long as the deadline stays the same. Belongs to one thread at a time.
+as long as the deadline stays the same; what takes several messages is bounded as a whole. Belongs to one thread at a time.
 """
 
 import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,9 @@ from edge_component.client.conversation import Conversation, Received, Result, S
 from edge_component.client.errors import InputError
 from edge_component.contracts.fastpath import MESSAGE_BYTES_MAX
 from edge_component.contracts.unix_address import unix_address
+
+SHORTEST_S = 0.000_001
+"""Of a wait; the kernel takes 0 for ever."""
 
 
 class Connection:
@@ -44,7 +48,7 @@ class Connection:
             self.wait_at_most(wait_s)
             with unix_address(socket_path) as address:
                 self._socket.connect(address)
-            self.server = self._drive(self._conversation.greet(threading.get_native_id()))
+            self.server = self._drive(self._conversation.greet(threading.get_native_id()), wait_s)
         except BlockingIOError as error:
             self._socket.close()
             raise TimeoutError("the connection was not accepted in time") from error
@@ -82,20 +86,23 @@ class Connection:
                 return channel.answer(self._buffer, self._receive_into(self._buffer), copy)
             except (InputError, TooSmallError, AskAgainError) as error:
                 trouble = error
-        return self._drive(self._conversation.predict(model, inputs, left_s, copy=copy, trouble=trouble))
+        steps = self._conversation.predict(model, inputs, left_s, copy=copy, trouble=trouble)
+        return self._drive(steps, left_s)
 
     def prepare(self, model: str, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Views on shared memory where the next request's inputs will lie, holding these; raises as :meth:`predict`."""
-        return self._drive(self._conversation.prepare(model, inputs))
+        return self._drive(self._conversation.prepare(model, inputs), self.wait_s)
 
     def next_views(self, model: str) -> dict[str, Array]:
         """The same for a request of the shapes written last; empty if there was none."""
         return self._conversation.next_views(model)
 
-    def _drive(self, steps: Steps[Result]) -> Result:
+    def _drive(self, steps: Steps[Result], left_s: float) -> Result:
+        ends_at_s = time.monotonic() + left_s
         try:
             message = next(steps)
             while True:
+                self.wait_at_most(max(ends_at_s - time.monotonic(), SHORTEST_S))
                 received = self._exchange(message)
                 try:
                     message = steps.send(received)

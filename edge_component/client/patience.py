@@ -19,11 +19,31 @@ from edge_component.client.errors import (
     UnknownModelError,
 )
 
+ALLOWED_S_MAX = 1e9
+"""What "for ever" comes down to: still a time that the operating system's waits accept."""
 RETRY_S = 0.005
 RETRY_S_MAX = 0.2
 
 ANSWERED = (InputError, UnknownModelError, ModelFailedError, DeadlineExceededError, OverloadedError, RefusedError)
 """Errors that are whole answers: the conversation with the runtime goes on."""
+
+
+def bounded(deadline_s: float) -> float:
+    """A deadline that can be waited for: positive, and not beyond what a wait can be told.
+
+    Raises:
+        DeadlineExceededError: it leaves no time at all.
+        InputError: it is not a number.
+    """
+    if deadline_s > 0:
+        return min(deadline_s, ALLOWED_S_MAX)
+    if deadline_s <= 0:
+        raise DeadlineExceededError(
+            f"a deadline of {max(deadline_s, -ALLOWED_S_MAX):g} s leaves no time to ask",
+            "deadline-exceeded",
+            "Allow more time.",
+        )
+    raise InputError("a deadline of NaN is not a time", "input-deadline", "Give a number of seconds.")
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ import pytest
 
 from edge_component.client import DeadlineExceededError, InputError, UnavailableError, UnknownModelError
 from edge_component.client.aio import AsyncClient
+from tests.edge_component.bundle_factory import scale_model
 from tests.edge_component.inference.test_trial import endless_model
 from tests.edge_component.serving.conftest import Door, MakeDoor
 from tests.edge_component.serving.test_fastpath import ROW, wait_until
@@ -132,3 +133,21 @@ def test_nobody_there_is_told_by_the_deadline_and_a_new_door_is_found(door: Door
 async def _with_client(door: Door, body: Callable[[AsyncClient], Awaitable[None]]) -> None:
     async with client_of(door) as client:
         await body(client)
+
+
+def test_closing_while_a_request_is_under_way_connects_it_anew(door: Door) -> None:
+    door.put("1.0.0", endless_model(), name="endless")
+
+    async def body(client: AsyncClient) -> None:
+        asking = asyncio.create_task(client.infer("endless", {"x": ROW}, deadline_s=5))
+        while client._connection is None or client._connection._waiting is None:
+            await asyncio.sleep(0.001)
+        door.scale("2.0.0", 2.0)
+        door.put("1.1.0", scale_model(3.0), name="endless")
+        client.close()
+        np.testing.assert_array_equal((await asking).outputs["y"], ROW * 3)
+        for _ in range(3):  # and whoever gets the descriptor's number next is watched as ever
+            client.close()
+            np.testing.assert_array_equal((await client.infer("scale", {"x": ROW})).outputs["y"], ROW * 2)
+
+    run(door, body)
