@@ -4,27 +4,31 @@ Exit codes: 0 after SIGTERM or SIGINT, and never by itself (Greengrass Lite does
 1 when it cannot start; anything else is a crash.
 
 Under Greengrass (its IPC variables are in the environment) telemetry goes out through the nucleus; alone, it stays in
-the outbox. Either way serving does not depend on the nucleus: it is given a moment to tell the configuration, no more.
+the outbox. Either way serving does not depend on the nucleus: it is given a moment to tell the configuration, no more;
+then what it told last time holds until it does (last_configuration.py).
 """
 
 import argparse
 import logging
 import os
+import queue
 import random
 import signal
 import socket
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before anything may import onnxruntime
 
 from edge_component.clock import SystemClock
-from edge_component.config import RuntimeConfig
+from edge_component.config import RuntimeConfig, changed_fields
 from edge_component.contracts.codec import from_bytes
 from edge_component.contracts.errors import ContractError
 from edge_component.errors import ConfigurationError, DeviceError
 from edge_component.inference.execution import bind_to_cpus
+from edge_component.last_configuration import LastConfiguration
 from edge_component.nucleus_address import NucleusAddress
 from edge_component.nucleus_port import Nucleus
 from edge_component.observability.json_log import TEXT_FORMAT, use_log_format
@@ -42,11 +46,13 @@ log = logging.getLogger("edge_component")
 
 OUTBOX_FOLDER = "outbox"
 CONFIGURATION_BYTES_MAX = 65_536
+AT_ONCE = ("heartbeat_s", "window_s", "ingest_rule")
+"""Fields whose change needs no restart."""
 SWITCH_INTERVAL_S = 0.0001
 """After which a thread that computes in Python gives way to one that has a request. With the interpreter's 5 ms, counting
 telemetry or loading a model made every hundredth request wait for milliseconds (measured); with this, a tenth of that."""
 NUCLEUS_WAIT_S = 2.0
-"""How long the start waits for the nucleus's configuration; the models are served without it, with the defaults."""
+"""How long the start waits for the nucleus's configuration, connecting included; the models are served without it."""
 
 
 def main() -> int:
@@ -65,7 +71,8 @@ def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     arguments.work.mkdir(parents=True, exist_ok=True)
     nucleus = connect_nucleus(environment)
-    document = configuration_document(nucleus, arguments.config)
+    last = LastConfiguration(arguments.work)
+    document = configuration_document(nucleus, arguments.config, last)
     config, problems = RuntimeConfig.from_document(document)
     use_log_format(config.log_format)
     totals = ServiceTotals()
@@ -85,7 +92,7 @@ def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     optional.open()
     optional.follow(document)
     if nucleus is not None:
-        follow_nucleus(nucleus, reporting, runtime, optional)
+        follow_nucleus(nucleus, Followers(reporting, runtime, optional, last, config))
         nucleus.report_running()
     runtime.run()
     log.info("asked to stop")
@@ -113,7 +120,7 @@ def thing_name(environment: Mapping[str, str]) -> str:
 
 
 def connect_nucleus(environment: Mapping[str, str]) -> Nucleus | None:
-    """The nucleus that started this process, if one did; connects in the background, and is given a moment to."""
+    """The nucleus that started this process, if one did; connects in the background."""
     if not environment.get("AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"):
         log.info("not started by Greengrass: what there is to tell stays in the outbox")
         return None
@@ -123,23 +130,32 @@ def connect_nucleus(environment: Mapping[str, str]) -> Nucleus | None:
 
     nucleus = GreengrassNucleus(NucleusAddress.from_environment(environment), SystemClock(), random.random)
     nucleus.start()
-    nucleus.wait_connected(NUCLEUS_WAIT_S)
     return nucleus
 
 
-def configuration_document(nucleus: Nucleus | None, path: Path | None) -> Mapping[str, object]:
-    """The component's configuration as far as the nucleus gives it now, else the file's, else the defaults.
+def configuration_document(
+    nucleus: Nucleus | None, path: Path | None, last: LastConfiguration, wait_s: float = NUCLEUS_WAIT_S
+) -> Mapping[str, object]:
+    """The component's configuration as the nucleus tells it within a moment, else as it last did, else the defaults.
+
+    Without a nucleus it is the file's.
 
     Raises:
         ConfigurationError: the file is there but is no JSON object.
     """
     if nucleus is None:
         return read_configuration(path) if path is not None else {}
+    told: queue.SimpleQueue[Mapping[str, object]] = queue.SimpleQueue()
+    nucleus.on_configuration_change(told.put)
     try:
-        return nucleus.configuration()
-    except DeviceError as error:
-        log.warning("no configuration from the nucleus yet (%s); starting with the defaults", error)
-        return {}
+        document = told.get(timeout=wait_s)
+    except queue.Empty:
+        known = last.read()
+        told_before = "the defaults" if known is None else "what it told last time"
+        log.warning("no configuration from the nucleus within %g s; starting with %s", wait_s, told_before)
+        return known or {}
+    last.keep(document)
+    return document
 
 
 def read_configuration(path: Path) -> Mapping[str, object]:
@@ -163,20 +179,36 @@ def make_reporting(
     return Reporting(ReportingParts(outbox, recorder, uplink, config.heartbeat_s))
 
 
-def follow_nucleus(nucleus: Nucleus, reporting: Reporting, runtime: Runtime, optional: OptionalParts) -> None:
+@dataclass(frozen=True, slots=True)
+class Followers:
+    """Who has to know what the nucleus tells; ``config`` is what the runtime was started with."""
+
+    reporting: Reporting
+    runtime: Runtime
+    optional: OptionalParts
+    last: LastConfiguration
+    config: RuntimeConfig
+
+
+def follow_nucleus(nucleus: Nucleus, followers: Followers) -> None:
     """Take changes of the configuration over, and send what waited once the nucleus is back.
 
-    Intervals, rule and streams change at once; the other fields hold from the next start (a deployment that changes them restarts
-    the component on Greengrass Lite anyway).
+    Intervals, rule and streams change at once; the other fields hold from the next start (a deployment that changes them
+    restarts the component on Greengrass Lite anyway).
     """
+    reporting, runtime = followers.reporting, followers.runtime
 
     def on_change(document: Mapping[str, object]) -> None:
+        followers.last.keep(document)
         config, problems = RuntimeConfig.from_document(document)
         for problem in problems:
             runtime.add_reason(problem)
         reporting.set_intervals(config.heartbeat_s, config.window_s)
         reporting.use_rule(config.ingest_rule)
-        optional.follow(document)
+        followers.optional.follow(document)
+        later = [name for name in changed_fields(followers.config, config) if name not in AT_ONCE]
+        if later:
+            log.warning("the configuration's %s will hold from this component's next start", ", ".join(later))
 
     def on_connection(connected: bool) -> None:  # noqa: FBT001 - the port's signature
         log.info("the nucleus is %s", "connected" if connected else "gone; serving goes on")

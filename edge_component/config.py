@@ -143,6 +143,11 @@ class RuntimeConfig:
         return cls(**chosen), tuple(problems)
 
 
+def changed_fields(before: RuntimeConfig, after: RuntimeConfig) -> tuple[str, ...]:
+    """Names of the fields in which two configurations differ."""
+    return tuple(field.name for field in fields(before) if getattr(before, field.name) != getattr(after, field.name))
+
+
 MINIMA: Mapping[str, float] = {
     "heartbeat_s": 1, "window_s": 1, "outbox_bytes_max": 65_536, "pending_starts_max": 1,
     "intra_op_threads": 1, "inter_op_threads": 1, "in_flight_max": 1, "connections_max": 1, "hello_s_max": 0.001, "channels_max": 1,

@@ -184,8 +184,11 @@ class GreengrassNucleus:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
+            client = self._client
+        if client is not None:
+            client.close()  # ends the calls that a silent nucleus leaves unanswered
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(self._limits.connect_s + self._limits.call_s)
+            self._thread.join(self._limits.close_s)
 
     # -- the connection's thread ---------------------------------------------------------------------------------------
 
@@ -200,8 +203,13 @@ class GreengrassNucleus:
                     logger.warning("nucleus: not reachable, trying on: %s", describe(error))
                 self._sleep(self._limits.backoff.wait_s(failures_count, self._random))
                 continue
-            failures_count = 0
+            began_s = self._clock.monotonic_s()
             self._serve(client)
+            if self._clock.monotonic_s() - began_s >= self._limits.steady_s:
+                failures_count = 0
+                continue
+            failures_count += 1
+            self._sleep(self._limits.backoff.wait_s(failures_count, self._random))
 
     def _connect(self) -> GreengrassCoreIPCClientV2:
         options = SocketOptions()

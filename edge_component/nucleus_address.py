@@ -24,6 +24,9 @@ class NucleusLimits:
         connect_s: for one attempt to connect.
         call_s: for one operation.
         backoff: between two attempts to connect, or to read the configuration.
+        steady_s: a connection that ended sooner counts as a failed attempt: a nucleus that accepts and hangs up, again and
+            again, is not asked thousands of times a minute.
+        close_s: for the connection's thread to end, when this component stops.
         configuration_poll_s: the configuration is re-read so often even without an event; on Lite, events stop after a
             component's version changed (aws-greengrass-lite #1016).
     """
@@ -31,6 +34,8 @@ class NucleusLimits:
     connect_s: float = 10.0
     call_s: float = 10.0
     backoff: Backoff = field(default_factory=lambda: Backoff(0.5, 10.0))
+    steady_s: float = 10.0
+    close_s: float = 2.0
     configuration_poll_s: float = 300.0
 
 
