@@ -25,6 +25,7 @@ from edge_component.contracts.codec import VERSION_PATTERN
 from edge_component.contracts.heartbeat import ModelRef, ServedModel
 from edge_component.errors import (
     ActivationDeadlineError,
+    ActivationError,
     DeviceError,
     InterruptedActivationError,
     NothingToRevertError,
@@ -36,6 +37,8 @@ from edge_component.errors import (
 from edge_component.inference.trial import Trial, TrialFailedError
 
 log = logging.getLogger(__name__)
+
+ERROR_CHARS_MAX = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,11 @@ class Activator:
             raise failure.error from failure
         except DeviceError as error:
             self._refused(attempt, error)
+            raise
+        except (
+            Exception
+        ) as error:  # a defect, or a machine at its end: whoever reads the events is to know all the same
+            self._refused(attempt, ActivationError(f"an unforeseen error: {error!r}"[:ERROR_CHARS_MAX]))
             raise
         finally:
             self._lock.release()

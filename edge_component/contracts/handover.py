@@ -3,7 +3,7 @@
 
 This file travels inside each model component's artifact as ``activate.py`` and runs there under whatever Python 3 the
 device has, so it uses the standard library alone and imports nothing of Edgewright. Greengrass runs it as the
-component's ``startup`` step. It retries until the runtime's admin socket is there, asks it to activate the bundle, and
+component's ``startup`` step. It retries until the runtime's admin socket is there and has room, asks it to activate the bundle, and
 exits 0 when that bundle serves, 1 when the runtime refused it (the old model serves on) and 2 when no runtime answered.
 
 With ``--notify`` it tells systemd itself that it is ready, and only on success: Greengrass Lite would otherwise announce
@@ -19,6 +19,8 @@ import time
 import uuid
 
 RETRY_S = 0.2
+ANSWER_SHARE = 0.95  # of the time for the runtime, so that its own word on what took too long still arrives
+BUSY = "busy"  # the one refusal that passes: others hold all of the socket's connections
 PATH_BYTES_MAX = 107  # of a Unix socket's address on Linux
 
 
@@ -62,15 +64,19 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def hand_over(arguments: argparse.Namespace, deadline: float) -> "dict[str, object] | None":
-    """Ask until the runtime answers or time is up; a runtime that dies in mid-answer is asked again."""
+    """Ask until the runtime answers or time is up; one that dies in mid-answer, or is busy, is asked again."""
+    answer = None
     while True:
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            return None
+            return answer
         try:
-            return ask(arguments, left_s)
+            answer = ask(arguments, left_s)
         except (OSError, ValueError):
-            time.sleep(min(RETRY_S, max(deadline - time.monotonic(), 0)))
+            answer = None
+        if answer is not None and answer.get("code") != BUSY:
+            return answer
+        time.sleep(min(RETRY_S, max(deadline - time.monotonic(), 0)))
 
 
 def ask(arguments: argparse.Namespace, left_s: float) -> "dict[str, object]":
@@ -84,7 +90,7 @@ def ask(arguments: argparse.Namespace, left_s: float) -> "dict[str, object]":
             "component_name": arguments.component,
             "version": arguments.version,
         },
-        "deadline_ms": max(int(left_s * 1000), 1),
+        "deadline_ms": max(int(left_s * 1000 * ANSWER_SHARE), 1),
     }
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(left_s)

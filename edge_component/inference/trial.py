@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +42,7 @@ from edge_component.inference.execution import SessionOptions
 
 REPORT_BYTES_MAX = 65_536
 START = "load"
+NO_CHILD_REMEDY = "Free memory, processes or open files on the device (`edgewright-edge doctor`), then deploy again."
 NICENESS = 10
 """Of the child: it has time, requests have not. Under four clients that never pause, on two cores, requests' p99 during a swap
 was 2.6 times steady with 5 and 1.9 with 10 (measured), and the swap took as long. It still gets a tenth of a core that
@@ -92,22 +94,38 @@ def run_trial(
         TrialFailedError: with phase and cause.
     """
     allowed_s = min(allowed_s, manifest.caps.load_timeout_ms / 1000)
-    reading, writing = os.pipe()
-    child = subprocess.Popen(
-        [sys.executable, "-m", __name__, str(folder), str(writing), options.to_text()],
-        pass_fds=(writing,),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=_child_environment(),
-    )
-    os.close(writing)
-    os.setpriority(os.PRIO_PROCESS, child.pid, NICENESS)
+    try:
+        child, reading = _start_child(folder, options)
+    except OSError as error:
+        told = f"the trial could not be started: {error.strerror or error}"
+        raise TrialFailedError(START, TrialCrashedError(told, NO_CHILD_REMEDY)) from error
     with os.fdopen(reading, "rb") as pipe:
         timed_out = _wait(child, allowed_s)
         report = _read_report(pipe.read(REPORT_BYTES_MAX))
     if not report.passed:
         raise TrialFailedError(report.phase, _cause(report, child.returncode, allowed_s, timed_out=timed_out))
+
+
+def _start_child(folder: Path, options: SessionOptions) -> "tuple[subprocess.Popen[bytes], int]":
+    """The child, and the descriptor to read its report from. Raises OSError: no processes, memory or descriptors left."""
+    reading, writing = os.pipe()
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(folder), str(writing), options.to_text()],
+            pass_fds=(writing,),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=_child_environment(),
+        )
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    with suppress(OSError):  # a nicety
+        os.setpriority(os.PRIO_PROCESS, child.pid, NICENESS)
+    return child, reading
 
 
 def _child_environment() -> dict[str, str]:

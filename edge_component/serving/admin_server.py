@@ -27,6 +27,8 @@ from edge_component.serving.listener import Door, Listener
 log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX = 16
+SILENCE_S_MAX = 30.0
+"""After which a connection that says nothing, or does not take its answer, gives its place to a hand-over."""
 
 
 class Administration(Protocol):
@@ -55,11 +57,15 @@ def admin_listener(work_path: Path, administration: Administration) -> Listener:
     """The door, closed; ``open`` it once every model has been restored."""
 
     def serve(connection: socket.socket) -> None:
+        connection.settimeout(SILENCE_S_MAX)
         with connection, connection.makefile("rb") as lines:
-            while line := lines.readline(LIMITS.admin_line_bytes_max + 1):
-                connection.sendall(answer_line(line, administration).to_line())
-                if len(line) > LIMITS.admin_line_bytes_max:
-                    return
+            try:
+                while line := lines.readline(LIMITS.admin_line_bytes_max + 1):
+                    connection.sendall(answer_line(line, administration).to_line())
+                    if len(line) > LIMITS.admin_line_bytes_max:
+                        return
+            except OSError as error:
+                log.info("whoever asked is gone, or was silent for too long: %s", error)
 
     def refuse(connection: socket.socket) -> None:
         connection.sendall(_refused("", "busy", f"{CONNECTIONS_MAX} admin connections are open already").to_line())

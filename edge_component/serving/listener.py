@@ -29,6 +29,8 @@ Serve = Callable[[socket.socket], None]
 """Serves one accepted socket to its end and closes it."""
 
 
+COMPLAINT_S = 60.0
+"""Between two sentences in the log about clients that cannot be served."""
 TURNED_AWAY_MAX = 16
 """Refused TCP connections that are kept open until they have read why, or until more come."""
 EMPTIED_BYTES = 65_537
@@ -169,6 +171,7 @@ class Listener:
         self._turned_away: deque[socket.socket] = deque()
         self._lock = threading.Lock()
         self._stopping = False
+        self._quiet_until_s = 0.0
 
     def open(self) -> None:
         """Listen from now on.
@@ -232,10 +235,21 @@ class Listener:
                 connection, _ = listening.accept()
             except OSError as error:
                 if not self._stopping:
-                    log.warning("accepting on %s failed: %s", self._door.name, error)
+                    self._complain("accepting on %s failed: %s", error)
                     threading.Event().wait(0.1)  # out of descriptors: others must hang up first
                 continue
-            self._take(connection)
+            try:
+                self._take(connection)
+            except Exception as error:  # noqa: BLE001 - out of memory, say: costs this client, and never the door
+                self._complain("a connection on %s was dropped: %r", error)
+                connection.close()
+
+    def _complain(self, sentence: str, error: Exception) -> None:
+        """Say it, but not with every client that meets it."""
+        now_s = time.monotonic()
+        if now_s >= self._quiet_until_s:
+            self._quiet_until_s = now_s + COMPLAINT_S
+            log.warning(sentence, self._door.name, error)
 
     def _take(self, connection: socket.socket) -> None:
         if not self._door.admits(connection):
@@ -254,7 +268,7 @@ class Listener:
         try:
             thread.start()
         except RuntimeError as error:  # no more threads or memory for one: this client goes, the door stays
-            log.warning("a connection on %s was turned away: %s", self._door.name, error)
+            self._complain("a connection on %s was turned away: %s", error)
             self._forget(connection)
             self._turn_away(connection)
 

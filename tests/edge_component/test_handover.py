@@ -1,9 +1,11 @@
 """The hand-over as Greengrass does it: the real script, as a process, against the real runtime."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,3 +120,29 @@ def test_a_work_folder_deeper_than_a_socket_address_is_long(
     runtime = start_runtime(tmp_path / ("d" * 60) / ("e" * 60) / "work")
     assert len(str(runtime.work / "admin.sock")) > 107
     assert hand_over(runtime.work, bundles.scale("1.0.0", 2.0))[0] == 0
+
+
+def answering(folder: Path, codes: list[str]) -> "threading.Thread":
+    """A runtime that answers one connection after the other with these codes; an empty one is success."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.bind(str(folder / "admin.sock"))
+    listening.listen()
+
+    def serve() -> None:
+        for code in codes:
+            connection, _ = listening.accept()
+            with connection, connection.makefile("rb") as lines:
+                lines.readline()
+                connection.sendall(json.dumps({"ok": not code, "code": code, "result": {}}).encode() + b"\n")
+        listening.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return thread
+
+
+def test_a_busy_runtime_is_asked_again(tmp_path: Path, bundles: BundleFactory) -> None:
+    (tmp_path / "work").mkdir()
+    runtime = answering(tmp_path / "work", ["busy", "busy", ""])
+    assert hand_over(tmp_path / "work", bundles.scale("1.0.0", 2.0))[0] == 0
+    runtime.join(30)

@@ -125,6 +125,21 @@ def test_a_bad_bundle_is_refused_and_the_old_one_serves_on(
     assert list((device.work / "staging").iterdir()) == []
 
 
+def test_what_nobody_foresaw_is_told_too_and_changes_nothing(device: Device, bundles: BundleFactory) -> None:
+    good = bundles.scale("1.0.0", 2.0)
+    device.hand_over(good)
+
+    def broken(folder: Path, manifest: Manifest, allowed_s: float) -> None:
+        raise RuntimeError("can't start new thread")
+
+    device.trial = broken
+    with pytest.raises(RuntimeError):
+        device.hand_over(bundles.scale("1.1.0", 3.0))
+    assert device.sink.outcomes()[-1] == ("refused", "trial", "activation-failed")
+    assert "can't start new thread" in device.sink.events[-1].message
+    assert (device.factor(), device.stored()) == (2.0, {good.digest})
+
+
 def test_a_failed_trial_leaves_everything_as_it_was(device: Device, bundles: BundleFactory) -> None:
     good = bundles.scale("1.0.0", 2.0)
     device.hand_over(good)

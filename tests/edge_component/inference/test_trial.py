@@ -123,6 +123,19 @@ def test_a_child_that_dies_is_a_verdict(
     assert caught.value.error.code == code
 
 
+def test_a_child_that_cannot_be_started_is_a_verdict_and_leaves_no_descriptors(
+    bundles: BundleFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, manifest = unpacked(bundles, tmp_path, {}, Caps())
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    before = set(Path("/proc/self/fd").iterdir())
+    with pytest.raises(TrialFailedError, match="could not be started: No such file") as caught:
+        run_trial(folder, manifest, allowed_s=60.0)
+    assert (caught.value.phase, caught.value.error.code) == ("load", "trial-crashed")
+    assert "Free memory" in caught.value.error.remedy
+    assert set(Path("/proc/self/fd").iterdir()) == before
+
+
 def test_the_callers_deadline_holds_too(bundles: BundleFactory, tmp_path: Path) -> None:
     folder, manifest = unpacked(bundles, tmp_path, {"model.onnx": endless_model()}, Caps())
     with pytest.raises(TrialFailedError) as caught:
