@@ -125,8 +125,11 @@ def notify_ready() -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
-        notifier.sendto(b"READY=1", address)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
+            notifier.sendto(b"READY=1", address)
+    except OSError as error:  # the model serves all the same: whether that counts without READY=1 is systemd's verdict
+        print(f"edgewright: systemd could not be told on {os.environ['NOTIFY_SOCKET']}: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,23 @@ def test_its_exit_code_is_the_verdict_and_only_success_is_announced(
     assert [model.active.version for model in runtime.admin.status().models] == ["1.0.0"]
 
 
+def test_success_is_announced_on_an_abstract_socket_too_and_a_dead_one_is_no_failure(
+    tmp_path: Path, bundles: BundleFactory
+) -> None:
+    (tmp_path / "work").mkdir()
+    runtime = answering(tmp_path / "work", ["", ""])
+    bundle = bundles.scale("1.0.0", 2.0)
+    name = f"edgewright-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind("\0" + name)
+        notified.settimeout(5)
+        assert hand_over(tmp_path / "work", bundle, notify_socket=Path(f"@{name}"))[0] == 0
+        assert notified.recv(100) == b"READY=1"
+    code, said = hand_over(tmp_path / "work", bundle, notify_socket=tmp_path / "nobody")
+    assert (code, "systemd could not be told" in said, "Traceback" in said) == (0, True, False)
+    runtime.join(30)
+
+
 def test_without_a_runtime_it_ends_by_its_deadline_and_says_what_is_missing(
     tmp_path: Path, bundles: BundleFactory
 ) -> None:

@@ -57,7 +57,7 @@ def test_the_model_recipe_hands_over_as_measured_on_the_real_nucleus() -> None:
     assert intel["Platform"] == {"os": "linux", "architecture": "amd64", "runtime": "*"}
     assert intel["Lifecycle"] == {
         "startup": {
-            "Script": "exec python3 {artifacts:path}/activate.py "
+            "Script": "exec python3 -I {artifacts:path}/activate.py "
             "--socket {kernel:rootPath}/work/com.edgewright.Runtime/admin.sock "
             "--bundle {artifacts:path}/Weather-1.2.3-linux-x86_64.zip "
             "--component com.edgewright.model.Weather --version 1.2.3 --timeout-s 55 --notify",
