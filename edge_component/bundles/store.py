@@ -10,24 +10,35 @@ then renamed to its digest.
     store/<digest>/     a verified bundle; never changed after its rename
     staging/<name>/     being unpacked, or being thrown away; emptied when the runtime starts
 
+Only names that the store itself gives are ever removed from either, and a link in the place of ``staging`` is removed, not
+followed: emptying it emptied the place that it led to (found by doing it).
+
 What is referenced is the journal's knowledge: :meth:`Store.collect` keeps what it is told to keep. A full disk leaves the
 old bundles as they were. One writer at a time (the activator holds its lock); reading needs none.
 """
 
 import hashlib
+import logging
+import re
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 from edge_component.bundles.unpack import UnpackLimits, store_error, unpack
 from edge_component.bundles.verification import FoundFile, read_manifest
+from edge_component.contracts.codec import DIGEST_PATTERN
 from edge_component.contracts.manifest import BASELINE_FILE, MANIFEST_FILE, Manifest, bundle_digest
 from edge_component.durable import publish_directory, remove_directory, sync_directory
 from edge_component.errors import ManifestError, StoreDamagedError
 
+log = logging.getLogger(__name__)
+
 CHUNK_BYTES = 1_048_576
 CANDIDATE = "candidate"
 """The one being unpacked; changes are made one at a time."""
+GONE, DAMAGED = "gone-", "damaged-"
+"""What a bundle's name begins with on its way out."""
+STAGED_PATTERN = re.compile(rf"{CANDIDATE}|({GONE}|{DAMAGED}){DIGEST_PATTERN.pattern}")
 
 
 class Store:
@@ -46,9 +57,13 @@ class Store:
         """
         try:
             self._bundles.mkdir(parents=True, exist_ok=True)
+            if self._staging.is_symlink():
+                log.error("%s is a link; it is removed, and a folder takes its place", self._staging)
+                self._staging.unlink()
             self._staging.mkdir(exist_ok=True)
             for left in self._staging.iterdir():
-                shutil.rmtree(left, ignore_errors=True)
+                if STAGED_PATTERN.fullmatch(left.name):
+                    shutil.rmtree(left, ignore_errors=True)
             sync_directory(self._bundles.parent)
         except OSError as error:
             raise store_error(error, f"preparing {self._bundles.parent}") from error
@@ -93,7 +108,7 @@ class Store:
             return final
         try:
             if final.is_dir():
-                remove_directory(final, staged.with_name(f"damaged-{digest}"))
+                remove_directory(final, staged.with_name(f"{DAMAGED}{digest}"))
             publish_directory(staged, final)
         except OSError as error:
             self.discard(staged)
@@ -133,10 +148,10 @@ class Store:
         return (self.path(digest) / BASELINE_FILE).read_bytes()
 
     def collect(self, kept: Collection[str]) -> None:
-        """Remove every bundle but those; a bundle is renamed out of the store before its files go."""
+        """Remove every bundle but those, and nothing else; one is renamed out of the store before its files go."""
         for folder in sorted(self._bundles.iterdir()):
-            if folder.name not in kept:
-                remove_directory(folder, self._staging / f"gone-{folder.name}")
+            if folder.name not in kept and DIGEST_PATTERN.fullmatch(folder.name):
+                remove_directory(folder, self._staging / f"{GONE}{folder.name}")
 
 
 def _file_digest(path: Path) -> str:

@@ -1,0 +1,44 @@
+"""The store removes what it has made, and nothing else, wherever its folders lead."""
+
+from pathlib import Path
+
+from edge_component.bundles.store import Store
+
+DIGEST, OTHER = "a" * 64, "b" * 64
+
+
+def filled(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "file").write_bytes(b"x")
+    return folder
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_start_empties_staging_of_what_the_store_left_there(tmp_path: Path) -> None:
+    filled(tmp_path / "staging", "candidate", f"gone-{DIGEST}", f"damaged-{DIGEST}", "lost+found", "holiday")
+    Store(tmp_path).prepare()
+    assert names(tmp_path / "staging") == {"lost+found", "holiday"}
+
+
+def test_a_link_in_the_place_of_staging_is_removed_and_not_followed(tmp_path: Path) -> None:
+    elsewhere = filled(tmp_path / "elsewhere", "holiday", "candidate")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "staging").symlink_to(elsewhere)
+    Store(tmp_path / "work").prepare()
+    assert names(elsewhere) == {"holiday", "candidate"}
+    assert not (tmp_path / "work" / "staging").is_symlink()
+    assert names(tmp_path / "work" / "staging") == set()
+
+
+def test_collecting_takes_bundles_only_and_survives_a_store_on_another_disk(tmp_path: Path) -> None:
+    elsewhere = filled(tmp_path / "elsewhere", DIGEST, OTHER, "lost+found", "holiday")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "store").symlink_to(elsewhere)
+    store = Store(tmp_path / "work")
+    store.prepare()
+    store.collect({DIGEST})
+    assert names(elsewhere) == {DIGEST, "lost+found", "holiday"}
