@@ -242,6 +242,7 @@ class Listener:
                 self._take(connection)
             except Exception as error:  # noqa: BLE001 - out of memory, say: costs this client, and never the door
                 self._complain("a connection on %s was dropped: %r", error)
+                self._forget(connection)
                 connection.close()
 
     def _complain(self, sentence: str, error: Exception) -> None:
