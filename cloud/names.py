@@ -16,6 +16,11 @@ MODEL_COMPONENT_PATTERN = re.compile(r"com\.edgewright\.model\.[A-Za-z][A-Za-z0-
 """The component that carries a model. SageMaker's names of package groups end at 63 characters, this prefix included."""
 
 
+def retraining_machine(prefix: str, model_name: str) -> str:
+    """The state machine that retrains a model; ``prefix`` is the installation's (settings)."""
+    return f"{prefix}-{model_name}"
+
+
 def model_component(model_name: str) -> str:
     """The component of a model that names none of its own: ``silero-vad`` is ``com.edgewright.model.SileroVad``."""
     return MODEL_PREFIX + "".join(part.capitalize() for part in model_name.split("-"))

@@ -30,6 +30,7 @@ TONES = {
     "ok": "good", "changing": "busy", "diverged": "bad", "failed": "bad", "degraded": "poor", "silent": "poor",
     "unheard": "plain", "unjudged": "plain",
     "quiet": "good", "warn": "poor", "alarm": "bad", "insufficient": "plain",
+    "open": "busy", "running": "busy", "succeeded": "good", "stopped": "poor",
 }  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def view(queries: Queries, now: datetime, asked: PageParameters) -> dict[str, An
         "device_count": sum(counts.values()),
         "devices": [_device(device, now) for device in devices.items],
         "next_cursor": devices.next_cursor,
-        "models": queries.models().items,
+        "models": [_model(model) for model in queries.models().items],
         "events": [_event(event, now) for event in queries.events(EVENT_COUNT).items],
         "counters": queries.counters()["counters"],
     }
@@ -91,8 +92,13 @@ def _device(device: dict[str, Any], now: datetime) -> dict[str, Any]:
     }
 
 
+def _model(model: dict[str, Any]) -> dict[str, Any]:
+    state = model["retraining"]["state"] if model["retraining"] else ""
+    return model | {"retraining_tone": TONES.get(state, "plain")}
+
+
 def _event(event: dict[str, Any], now: datetime) -> dict[str, Any]:
-    good = {"activated", "already-active", "restored", "SUCCEEDED", "ok"}
+    good = {"activated", "already-active", "restored", "SUCCEEDED", "ok", "succeeded"}
     bad = {"refused", "reverted", "FAILED", "failed", "diverged", "given-up", "retrain"}
     outcome = event["outcome"]
     tone = "good" if outcome in good else "bad" if outcome in bad else "plain"

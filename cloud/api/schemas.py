@@ -107,6 +107,21 @@ class DeviceDetail(Device):
     events: list[Event]
 
 
+class Retraining(Strict):
+    """The newest attempt to replace a model version: ``open``, ``running``, ``succeeded``, ``failed`` or ``stopped``.
+
+    ``sentence`` says how it ended, and what comes next; it is empty until then.
+    """
+
+    incident_id: str
+    attempt: int
+    state: str
+    sentence: str
+    execution_arn: str
+    opened_at: str
+    ended_at: str | None
+
+
 class ModelVersion(Strict):
     """A model version: on how many devices it serves and is wanted; ``is_retrained`` if drift opened an incident."""
 
@@ -115,6 +130,7 @@ class ModelVersion(Strict):
     serving_count: int
     wanted_count: int
     is_retrained: bool
+    retraining: Retraining | None
 
 
 class Deployment(Strict):

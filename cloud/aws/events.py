@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cloud.aws.session import AwsSession, translated
-from cloud.drift.journal import Incident
+from cloud.drift.incidents import Incident
 from cloud.errors import UnavailableError
 
 DRIFT_SOURCE = "edgewright.drift"
@@ -17,7 +17,7 @@ DRIFT_DETAIL_TYPE = "Edgewright Drift Detected"
 
 
 class EventBus:
-    """One bus; an :class:`~cloud.drift.watch.IncidentSink`. Thread-safe, as boto3's clients are."""
+    """One bus; an :class:`~cloud.drift.ports.IncidentSink`. Thread-safe, as boto3's clients are."""
 
     def __init__(self, session: AwsSession, name: str) -> None:
         """Nothing is contacted until a method is called."""

@@ -1,11 +1,11 @@
 """What publishing left in S3, for those who watch: which digest a version stands for, and the baselines.
 
-A :class:`~cloud.fleet.desired.PublicationSource` and a :class:`~cloud.drift.watch.BaselineSource`. Both kinds of object
+A :class:`~cloud.fleet.desired.PublicationSource` and a :class:`~cloud.drift.ports.BaselineSource`. Both kinds of object
 never change, so what was read once is kept. One thread each.
 """
 
 from cloud.aws.s3 import ObjectStore
-from cloud.drift.watch import BaselineDamagedError, BaselineUnknownError
+from cloud.drift.ports import BaselineDamagedError, BaselineUnknownError
 from cloud.errors import EdgewrightError, NotFoundError
 from cloud.fleet.desired import Publication
 from cloud.publishing.record import Layout, PublicationRecord

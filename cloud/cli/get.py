@@ -50,9 +50,10 @@ def devices(
 
 @get.command()
 def models(limit: LimitOption = 1_000, output: OutputOption = OutputFormat.TABLE) -> None:
-    """List model versions that serve or are wanted somewhere."""
-    columns = ["model_name", "version", "serving_count", "wanted_count", "is_retrained"]
-    print_rows(listed("models", {}, limit), columns, output)
+    """List model versions that serve or are wanted somewhere, and what became of retraining them."""
+    columns = ["model_name", "version", "serving_count", "wanted_count", "retraining", "why"]
+    found = listed("models", {}, limit)
+    print_rows((_model_row(row) for row in found) if output is OutputFormat.TABLE else found, columns, output)
 
 
 @get.command()
@@ -132,6 +133,14 @@ def fetched(client: httpx.Client, path: str, parameters: Mapping[str, str | int]
 
 def _client() -> httpx.Client:
     return httpx.Client(base_url=Settings.from_environment().api_url, timeout=TIMEOUT_S, trust_env=False)
+
+
+def _model_row(model: Mapping[str, Any]) -> dict[str, Any]:
+    retraining = model["retraining"]
+    if retraining is None:
+        return {**model, "why": None}
+    state = f"{retraining['state']} (attempt {retraining['attempt']})"
+    return {**model, "retraining": state, "why": retraining["sentence"] or None}
 
 
 def _device_row(device: Mapping[str, Any]) -> dict[str, Any]:

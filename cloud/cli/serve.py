@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -16,9 +17,11 @@ from cloud.aws.reports import S3Reports
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
 from cloud.aws.sqs import SqsQueue
+from cloud.aws.state_machines import RetrainingExecutions
 from cloud.cli.output import progress_console
-from cloud.drift.journal import Journal
-from cloud.drift.watch import DriftWatch, Sinks, WatchLimits
+from cloud.drift.attempts import AttemptLimits
+from cloud.drift.ports import WatchPorts
+from cloud.drift.watch import DriftWatch, WatchLimits
 from cloud.fleet.consumer import Consumer
 from cloud.fleet.database import Database
 from cloud.fleet.ledger import Ledger
@@ -28,11 +31,18 @@ from cloud.fleet.store import SqliteFactSink
 from cloud.settings import Settings
 
 DEFAULT_PORT = 8008
+DEFAULT_ATTEMPTS = AttemptLimits()
 
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on. There is no access control yet.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = DEFAULT_PORT,
+    retrain_attempts: Annotated[
+        int, typer.Option(min=1, max=100, help="How often one model version is retrained, if it fails.")
+    ] = DEFAULT_ATTEMPTS.attempts_max,
+    retrain_pause_s: Annotated[
+        float, typer.Option(min=0, help="From a first failed retraining to the next; then four times as long each.")
+    ] = DEFAULT_ATTEMPTS.pause_s,
 ) -> None:
     """Serve the fleet status API and its page, take telemetry in, watch for drift. Ctrl-C ends it cleanly.
 
@@ -46,16 +56,17 @@ def serve(
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     settings = Settings.from_environment()
+    attempts = replace(DEFAULT_ATTEMPTS, attempts_max=retrain_attempts, pause_s=retrain_pause_s)
     database = Database.from_url(settings.database_url)
     try:
-        _serve(settings, database, host, port)
+        _serve(database, loops_of(settings, database, attempts), host, port)
     finally:
         database.close()
 
 
-def _serve(settings: Settings, database: Database, host: str, port: int) -> None:
+def _serve(database: Database, loops: dict[str, Loop], host: str, port: int) -> None:
     stop = _stopped_by_signals()
-    service = Service(loops_of(settings, database))
+    service = Service(loops)
     with ApiServer(create_app(database, utc_now, service.states), host, port) as server:
         service.start()
         try:
@@ -67,17 +78,21 @@ def _serve(settings: Settings, database: Database, host: str, port: int) -> None
             service.stop()
 
 
-def loops_of(settings: Settings, database: Database) -> dict[str, Loop]:
+def loops_of(settings: Settings, database: Database, attempts: AttemptLimits = DEFAULT_ATTEMPTS) -> dict[str, Loop]:
     """Everything that works beside the API, over AWS or the local cloud."""
     session = AwsSession(settings.region)
     store = ObjectStore(session)
     publications = S3Publications(store, settings.bucket)
-    sinks = Sinks(EventBus(session, settings.event_bus), S3Reports(store, settings.bucket))
-    baselines = S3Baselines(store, settings.bucket)
+    ports = WatchPorts(
+        baselines=S3Baselines(store, settings.bucket),
+        incidents=EventBus(session, settings.event_bus),
+        reports=S3Reports(store, settings.bucket),
+        executions=RetrainingExecutions(session, settings.state_machine),
+    )
     return {
         "ingest": Consumer(SqsQueue(session, settings.ingest_queue), SqliteFactSink(database)),
         "reconcile": Reconciler(GreengrassControlPlane(session), publications, Ledger(database), utc_now),
-        "drift": DriftWatch(Journal(database), baselines, sinks, utc_now, WatchLimits()),
+        "drift": DriftWatch(database, ports, utc_now, WatchLimits(attempts=attempts)),
     }
 
 

@@ -1,19 +1,18 @@
-"""The store's side of drift: windows that wait to be judged, decisions, and incidents that must be announced once.
+"""The store's side of drift: windows that wait to be judged, and decisions; what follows from them is ``incidents``.
 
-Rows in and values out, no decisions. A decision, the windows it used up and the incident it may open are one
+Rows in and values out, no decisions. A decision, the windows it used up and the attempt it may open are one
 transaction, so a crash repeats a judgement or has made it, never half. Thread-safe.
 """
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from cloud.drift.assembly import Batch, Stretch, WholeWindow
 from cloud.drift.documents import streaks_from, to_document
+from cloud.drift.incidents import Incident, open_attempt
 from cloud.drift.judgement import DriftDecision, Streak
 from cloud.fleet.database import Database, from_ms
 from cloud.fleet.order import to_ms
@@ -26,21 +25,6 @@ PART_BYTES_MAX = 262_144
 
 PEER_WINDOWS_MAX = 200
 """Most recent windows of other devices that one judgement is compared with; more would change no answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Incident:
-    """A model version that must be replaced: opened once, announced once.
-
-    Attributes:
-        incident_id: also the name of what is done about it, so that a second announcement does nothing twice.
-        detail: the EventBridge event's detail.
-    """
-
-    incident_id: str
-    model_name: str
-    version: str
-    detail: Mapping[str, Any]
 
 
 class Journal:
@@ -86,9 +70,10 @@ class Journal:
             ).fetchone()
         return streaks_from(json.loads(row["document"])) if row else {}
 
-    def record(self, stretch: Stretch, batch: Batch, decision: DriftDecision, now: datetime) -> Incident | None:
-        """Store a decision, use up its windows, and open an incident where it says retrain and none is open."""
-        document = to_document(decision)
+    def record(
+        self, stretch: Stretch, batch: Batch, decision: DriftDecision, now: datetime, attempt: int | None = None
+    ) -> Incident | None:
+        """Store a decision, use up its windows, and open the attempt of that number to replace the model version."""
         with self._database.write() as connection:
             decision_id = _insert_decision(connection, stretch, batch, decision, now)
             connection.executemany(
@@ -101,28 +86,9 @@ class Journal:
                     decision.sentence,
                 )  # fmt: skip
                 add_event(connection, f"drift/{decision_id}/{to_ms(now)}", columns)
-            if decision.action != "retrain":
+            if attempt is None:
                 return None
-            return _open_incident(connection, stretch, batch, document, decision_id, now)
-
-    def unannounced(self) -> tuple[Incident, ...]:
-        """Incidents whose event has not been sent yet, as far as we know."""
-        with self._database.read() as connection:
-            rows = connection.execute("SELECT * FROM incident WHERE announced_at_ms IS NULL ORDER BY decision_id")
-            return tuple(
-                Incident(row["incident_id"], row["model_name"], row["version"], json.loads(row["detail"]))
-                for row in rows
-            )
-
-    def mark_announced(self, incident: Incident, now: datetime) -> None:
-        """The event was accepted by EventBridge."""
-        with self._database.write() as connection:
-            connection.execute(
-                "UPDATE incident SET announced_at_ms = ? WHERE incident_id = ?", (to_ms(now), incident.incident_id)
-            )
-            sentence = f"Retraining of {incident.model_name} was asked for: {incident.detail['sentence']}"
-            columns = (to_ms(now), "incident", "", incident.model_name, incident.version, "announced", sentence)
-            add_event(connection, f"incident/{incident.incident_id}", columns)
+            return open_attempt(connection, attempt, _detail(stretch, batch, decision, decision_id), now)
 
     def forget_windows(self, ended_before: datetime) -> int:
         """Delete windows older than the retention; decisions stay. Returns how many."""
@@ -162,18 +128,10 @@ def _insert_decision(
     return int(written.lastrowid or 0)
 
 
-def _open_incident(
-    connection: sqlite3.Connection,
-    stretch: Stretch,
-    batch: Batch,
-    document: Mapping[str, Any],
-    decision_id: int,
-    now: datetime,
-) -> Incident | None:
-    seed = f"{stretch.model_name}/{stretch.version}/{to_ms(now)}/{decision_id}"
-    incident_id = f"drift-{hashlib.blake2b(seed.encode(), digest_size=6).hexdigest()}"
-    detail = {
-        "incident_id": incident_id,
+def _detail(stretch: Stretch, batch: Batch, decision: DriftDecision, decision_id: int) -> dict[str, Any]:
+    """What an event says of the drift behind it."""
+    document = to_document(decision)
+    return {
         "model_name": stretch.model_name,
         "model_version": stretch.version,
         "thing_name": stretch.thing_name,
@@ -184,11 +142,6 @@ def _open_incident(
         "features": [column["name"] for column in document["columns"] if column["absolute_level"] != "quiet"],
         "performance": document["performance"],
     }
-    written = connection.execute(
-        "INSERT OR IGNORE INTO incident VALUES (?, ?, ?, ?, ?, ?, NULL)",
-        (incident_id, stretch.model_name, stretch.version, decision_id, to_ms(now), json.dumps(detail)),
-    )
-    return Incident(incident_id, stretch.model_name, stretch.version, detail) if written.rowcount else None
 
 
 def retention_start(now: datetime, retention_s: float) -> datetime:

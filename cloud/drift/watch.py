@@ -1,111 +1,35 @@
-"""The loop from telemetry windows to a retraining: judge what is new, store it, report it, announce an incident once.
+"""The loop from telemetry windows to a retraining: judge what is new, store it, report it, announce, see what came of it.
 
-The shell around ``assembly`` and ``decision``. The order is judge → report → record → announce: a crash repeats a
-judgement with the same outcome, and an announcement that may have been lost is sent again under the same incident id,
-which is also the name of what it starts. One watch per fleet database.
-
-Ports: :class:`BaselineSource`, :class:`IncidentSink`, :class:`ReportSink`, each with the fake that ships.
+The shell around ``assembly``, ``decision`` and ``attempts``. The order is judge → report → record → announce → follow: a
+crash repeats a judgement with the same outcome, and an announcement that may have been lost is sent again under the same
+incident id, which is also the name of what it starts. One watch per fleet database. Ports: ``ports``.
 """
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from cloud.drift.assembly import Batch, Stretch, batches, observed
+from cloud.drift.attempts import AttemptLimits, next_attempt, outcome
 from cloud.drift.decision import decide
-from cloud.drift.journal import Incident, Journal, retention_start
+from cloud.drift.incidents import Incidents
+from cloud.drift.journal import Journal, retention_start
 from cloud.drift.judgement import DEFAULT_LIMITS, DriftDecision, DriftLimits, Observed
+from cloud.drift.ports import BaselineDamagedError, BaselineUnknownError, WatchPorts
 from cloud.drift.report import STATISTICS_FILE, VIOLATIONS_FILE, statistics, violations
-from cloud.errors import EdgewrightError, NotFoundError
+from cloud.errors import EdgewrightError
+from cloud.fleet.database import Database
 from edge_component.contracts.baseline import Baseline
 
+log = logging.getLogger(__name__)
 
-class BaselineUnknownError(NotFoundError):
-    """No published bundle carries this baseline; the windows that name it wait."""
-
-    code = "baseline-unknown"
-
-
-class BaselineDamagedError(EdgewrightError):
-    """The baseline's bytes are not what its id says; the windows that name it wait, since nothing can judge them."""
-
-    code = "baseline-damaged"
-
-
-class BaselineSource(Protocol):
-    """Where published baselines are."""
-
-    def baseline(self, baseline_id: str) -> Baseline:
-        """The baseline of that id.
-
-        Raises:
-            BaselineUnknownError: nothing of that id was published.
-            BaselineDamagedError: other bytes lie under that id.
-            UnavailableError: could not look.
-        """
-
-
-class IncidentSink(Protocol):
-    """Who is told that a model must be replaced."""
-
-    def announce(self, incident: Incident) -> None:
-        """Tell; at least once, under the incident's id.
-
-        Raises:
-            UnavailableError: nobody may have heard.
-        """
-
-
-class ReportSink(Protocol):
-    """Where reports lie."""
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write one file; ``name`` is a relative path; the same name is overwritten.
-
-        Raises:
-            UnavailableError: it was not written.
-        """
-
-
-@dataclass(slots=True)
-class MemoryBaselines:
-    """The fake: ``known`` by id; those in ``damaged`` are refused."""
-
-    known: dict[str, Baseline] = field(default_factory=dict)
-    damaged: set[str] = field(default_factory=set)
-
-    def baseline(self, baseline_id: str) -> Baseline:
-        """See :class:`BaselineSource`."""
-        if baseline_id in self.damaged:
-            raise BaselineDamagedError(f"baseline {baseline_id[:12]} holds other bytes", "Publish the model again.")
-        if baseline_id not in self.known:
-            raise BaselineUnknownError(f"no baseline {baseline_id[:12]}", "Publish the bundle that carries it.")
-        return self.known[baseline_id]
-
-
-@dataclass(slots=True)
-class MemoryIncidents:
-    """The fake: what was announced, in order."""
-
-    announced: list[Incident] = field(default_factory=list)
-
-    def announce(self, incident: Incident) -> None:
-        """See :class:`IncidentSink`."""
-        self.announced.append(incident)
-
-
-@dataclass(slots=True)
-class MemoryReports:
-    """The fake: files by name."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-
-    def write(self, name: str, data: bytes) -> None:
-        """See :class:`ReportSink`."""
-        self.files[name] = data
+CLOCKS_APART = timedelta(minutes=5)
+"""How far this machine's clock may be from that of Step Functions: an execution is looked for from so long before its
+announcement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +41,16 @@ class WatchLimits:
         settle_s: how long a complete window waits for its peers of the same time.
         retention_s: how long windows are kept.
         forget_every_s: how often old windows are looked for.
+        follow_every_s: how often Step Functions is asked what became of a pending attempt.
+        attempts: how often a model version is retrained.
     """
 
     interval_s: float = 2.0
     settle_s: float = 2.0
     retention_s: float = 30 * 86_400.0
     forget_every_s: float = 3_600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sinks:
-    """Where the watch's findings go."""
-
-    incidents: IncidentSink
-    reports: ReportSink
+    follow_every_s: float = 10.0
+    attempts: AttemptLimits = field(default_factory=AttemptLimits)
 
 
 class DriftWatch:
@@ -138,21 +58,21 @@ class DriftWatch:
 
     def __init__(
         self,
-        journal: Journal,
-        baselines: BaselineSource,
-        sinks: Sinks,
+        database: Database,
+        ports: WatchPorts,
         clock: Callable[[], datetime],
         limits: WatchLimits,
         drift_limits: DriftLimits = DEFAULT_LIMITS,
     ) -> None:
-        """``clock`` gives UTC; nothing is read until a pass."""
-        self._journal = journal
-        self._baselines = baselines
-        self._sinks = sinks
+        """``clock`` gives UTC; nothing is read until a pass. The database is borrowed."""
+        self._journal = Journal(database)
+        self._incidents = Incidents(database)
+        self._ports = ports
         self._clock = clock
         self._limits = limits
         self._drift_limits = drift_limits
         self._forgot_at: datetime | None = None
+        self._followed_at: datetime | None = None
 
     def pass_once(self) -> tuple[DriftDecision, ...]:
         """Judge every batch of windows that is complete and settled; announce what must be; returns the decisions.
@@ -172,10 +92,11 @@ class DriftWatch:
                 decisions.extend(self._judge(stretch, batch, now) for batch in cut)
             except (BaselineUnknownError, BaselineDamagedError) as error:
                 unjudged = error
-        for incident in self._journal.unannounced():
-            self._sinks.incidents.announce(incident)
-            self._journal.mark_announced(incident, now)
+        for incident in self._incidents.unannounced():
+            self._ports.incidents.announce(incident)
+            self._incidents.mark_announced(incident, now)
         self._forget(now)
+        self._follow(now)
         if unjudged is not None:
             raise unjudged
         return tuple(decisions)
@@ -196,14 +117,35 @@ class DriftWatch:
             stop.wait(self._limits.interval_s)
 
     def _judge(self, stretch: Stretch, batch: Batch, now: datetime) -> DriftDecision:
-        baseline = self._baselines.baseline(stretch.baseline_id)
+        baseline = self._ports.baselines.baseline(stretch.baseline_id)
         window = observed(batch.windows)
         peers = observed(self._journal.peers(stretch, batch))
         decision = decide(window, baseline, peers, self._journal.streaks(stretch), limits=self._drift_limits)
         if decision.level in {"warn", "alarm"}:
             self._report(stretch, batch, window, baseline, decision)
-        self._journal.record(stretch, batch, decision, now)
+        self._journal.record(stretch, batch, decision, now, self._attempt_for(stretch, decision, now))
         return decision
+
+    def _attempt_for(self, stretch: Stretch, decision: DriftDecision, now: datetime) -> int | None:
+        """The number of the retraining that a decision asks for, if it may have one."""
+        if decision.action != "retrain":
+            return None
+        last = self._incidents.last_attempt(stretch.model_name, stretch.version)
+        return next_attempt(last, now, self._limits.attempts)
+
+    def _follow(self, now: datetime) -> None:
+        """See what became of every pending attempt, and say it once."""
+        if self._followed_at and now - self._followed_at < timedelta(seconds=self._limits.follow_every_s):
+            return
+        for attempt in self._incidents.pending():
+            since = (attempt.announced_at or now) - CLOCKS_APART
+            executions = self._ports.executions.executions(attempt.model_name, since)
+            news = outcome(attempt, executions, now, self._limits.attempts)
+            if news is not None:
+                self._incidents.record_outcome(attempt, news, now)
+                if news.sentence:
+                    log.log(logging.INFO if news.state == "succeeded" else logging.WARNING, "%s", news.sentence)
+        self._followed_at = now
 
     def _report(
         self, stretch: Stretch, batch: Batch, window: Observed, baseline: Baseline, decision: DriftDecision
@@ -213,7 +155,7 @@ class DriftWatch:
         self._write(f"{folder}/{VIOLATIONS_FILE}", violations(decision, self._drift_limits))
 
     def _write(self, name: str, document: Mapping[str, Any]) -> None:
-        self._sinks.reports.write(name, json.dumps(document, indent=1, allow_nan=False).encode())
+        self._ports.reports.write(name, json.dumps(document, indent=1, allow_nan=False).encode())
 
     def _forget(self, now: datetime) -> None:
         if self._forgot_at and now - self._forgot_at < timedelta(seconds=self._limits.forget_every_s):

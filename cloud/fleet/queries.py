@@ -90,7 +90,7 @@ class Queries:
         after = decode_cursor(cursor, [str, str]) if cursor else ("", "")
         with self._database.read() as connection:
             found = connection.execute(MODELS_QUERY, (*after, limit + 1)).fetchall()
-        items = [dict(row) | {"is_retrained": bool(row["is_retrained"])} for row in found[:limit]]
+            items = [rows.model_version_of(connection, row) for row in found[:limit]]
         last = items[-1] if len(found) > limit else None
         return Page(items, encode_cursor((last["model_name"], last["version"])) if last else None)
 

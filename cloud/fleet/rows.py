@@ -131,6 +131,20 @@ def deployment_of(connection: sqlite3.Connection, row: sqlite3.Row) -> Json:
     }
 
 
+def model_version_of(connection: sqlite3.Connection, row: sqlite3.Row) -> Json:
+    """A model version, with the newest attempt to retrain it."""
+    attempt = connection.execute(
+        "SELECT * FROM incident WHERE model_name = ? AND version = ? ORDER BY attempt DESC LIMIT 1",
+        (row["model_name"], row["version"]),
+    ).fetchone()
+    kept = ("incident_id", "attempt", "state", "sentence", "execution_arn")
+    retraining = attempt and {name: attempt[name] for name in kept} | {
+        "opened_at": moment(attempt["opened_at_ms"]),
+        "ended_at": moment(attempt["ended_at_ms"]),
+    }
+    return dict(row) | {"is_retrained": bool(row["is_retrained"]), "retraining": retraining}
+
+
 def event_of(row: sqlite3.Row) -> Json:
     """One line of history."""
     names = ("event_id", "kind", "thing_name", "model_name", "version", "outcome", "sentence")

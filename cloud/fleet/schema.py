@@ -12,7 +12,7 @@ import sqlite3
 
 from cloud.errors import ConflictError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 TABLES = """
 CREATE TABLE heartbeat (          -- hot: one row a device, rewritten by each heartbeat
@@ -116,7 +116,23 @@ CREATE INDEX event_by_kind ON event (kind, event_id);
 CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (TABLES,)
+ATTEMPTS = """
+CREATE TABLE attempt (            -- one row for each attempt to replace a model version
+    incident_id TEXT PRIMARY KEY, model_name TEXT NOT NULL, version TEXT NOT NULL, attempt INTEGER NOT NULL,
+    decision_id INTEGER NOT NULL, opened_at_ms INTEGER NOT NULL, detail TEXT NOT NULL, announced_at_ms INTEGER,
+    state TEXT NOT NULL DEFAULT 'open', sentence TEXT NOT NULL DEFAULT '', execution_arn TEXT NOT NULL DEFAULT '',
+    ended_at_ms INTEGER, UNIQUE (model_name, version, attempt)
+) WITHOUT ROWID;
+
+INSERT INTO attempt (incident_id, model_name, version, attempt, decision_id, opened_at_ms, detail, announced_at_ms)
+    SELECT incident_id, model_name, version, 1, decision_id, opened_at_ms, detail, announced_at_ms FROM incident;
+
+DROP TABLE incident;
+
+ALTER TABLE attempt RENAME TO incident;
+"""
+
+MIGRATIONS: tuple[str, ...] = (TABLES, ATTEMPTS)
 """Step i takes a file from version i to i + 1; released steps never change."""
 
 

@@ -21,6 +21,7 @@ from cloud.errors import InvalidInputError
 from cloud.fleet.ingest import DEPLOYMENT_DETAIL_TYPE, DEPLOYMENT_SOURCE
 from cloud.infrastructure.policies import Place, queue_policy, role_policy, trust_policy
 from cloud.infrastructure.retrain import Retraining, definition
+from cloud.names import retraining_machine
 from cloud.publishing.keys import KMS_PREFIX, create_key
 from cloud.s3_uri import S3Uri
 from cloud.settings import Settings
@@ -93,7 +94,7 @@ class Setup:
             data_uri=wish.data_uri or f"s3://{settings.bucket}/data/{model}/",
             hyperparameters=dict(wish.hyperparameters or {}),
         )
-        name = f"{settings.state_machine}-{model}"
+        name = retraining_machine(settings.state_machine, model)
         self._report(f"state machine {name}")
         machine_arn = StateMachines(self._session).ensure(name, definition(retraining, settings), settings.role_arn)
         pattern = {"source": [DRIFT_SOURCE], "detail-type": [DRIFT_DETAIL_TYPE], "detail": {"model_name": [model]}}

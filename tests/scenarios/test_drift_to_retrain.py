@@ -182,12 +182,20 @@ def test_a_drifting_world_ends_in_a_better_version(
         store.get_bytes(Layout(BUCKET).record("com.edgewright.model.Weather", "1.1.0"))
     )
     assert (record.model_name, record.stamp.release) == ("weather", 2)
-    assert len(api.get("/v1/events?kind=incident").json()["items"]) == 1
+    told = wait_for(lambda: two_incident_events(api), "the retraining's end to be told")
+    assert [event["outcome"] for event in told] == ["succeeded", "announced"]
+    (retrained,) = [one for one in api.get("/v1/models").json()["items"] if one["retraining"]]
+    assert (retrained["version"], retrained["retraining"]["state"]) == ("1.0.0", "succeeded")
 
 
 def decisions(api: httpx.Client) -> list[dict[str, Any]]:
     """The oldest first."""
     return list(reversed(api.get("/v1/drift?limit=500").json()["items"]))
+
+
+def two_incident_events(api: httpx.Client) -> Any:
+    items = api.get("/v1/events?kind=incident").json()["items"]
+    return items if len(items) >= 2 else None
 
 
 def ended(world: World, machine_arn: str) -> Any:

@@ -60,5 +60,6 @@ def _judge(journal: Journal) -> None:
             starts_at = T0 + timedelta(minutes=turn)
             whole = WholeWindow(f"w{turn}", starts_at, starts_at + timedelta(minutes=1), 400, ())
             decision = decide(window(baseline, random, 400, shifts, centre), baseline, None, streaks)
-            journal.record(stretch, Batch((whole,)), decision, NOW + timedelta(seconds=turn))
+            attempt = 1 if decision.action == "retrain" else None
+            journal.record(stretch, Batch((whole,)), decision, NOW + timedelta(seconds=turn), attempt)
             streaks = streaks_of(decision)

@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.drift.journal import Incident, Journal
-from cloud.drift.watch import (
+from cloud.drift.attempts import Execution
+from cloud.drift.incidents import Incident
+from cloud.drift.ports import (
     BaselineDamagedError,
     BaselineUnknownError,
-    DriftWatch,
     MemoryBaselines,
+    MemoryExecutions,
     MemoryIncidents,
     MemoryReports,
-    Sinks,
-    WatchLimits,
+    WatchPorts,
 )
+from cloud.drift.watch import DriftWatch, WatchLimits
 from cloud.errors import UnavailableError
 from cloud.fleet.database import Database
 from cloud.fleet.facts import Origin, WindowFact
@@ -42,12 +43,10 @@ class World:
         self.random = np.random.default_rng(21)
         self.database, self.sink = database, SqliteFactSink(database)
         self.baselines = MemoryBaselines({BASELINE_ID: BASELINE})
-        self.incidents, self.reports = MemoryIncidents(), MemoryReports()
+        self.incidents, self.reports, self.executions = MemoryIncidents(), MemoryReports(), MemoryExecutions()
         self.sequence = 0
-        self.watch = DriftWatch(
-            Journal(database), self.baselines, Sinks(self.incidents, self.reports), lambda: self.now,
-            WatchLimits(settle_s=1),
-        )  # fmt: skip
+        self.ports = WatchPorts(self.baselines, self.incidents, self.reports, self.executions)
+        self.watch = DriftWatch(database, self.ports, lambda: self.now, WatchLimits(settle_s=1))
 
     def send(
         self,
@@ -182,11 +181,71 @@ def test_old_windows_are_forgotten_and_decisions_kept(world: World) -> None:
     world.send(1)
     world.watch.pass_once()
     later = replace(WatchLimits(), retention_s=60)
-    watch = DriftWatch(
-        Journal(world.database), world.baselines, Sinks(world.incidents, world.reports), lambda: world.now, later
-    )
+    watch = DriftWatch(world.database, world.ports, lambda: world.now, later)
     world.now += timedelta(hours=1)
     watch.pass_once()
     assert world.one("SELECT count(*) FROM window") == 0
     assert world.one("SELECT count(*) FROM window_part") == 0
     assert world.one("SELECT count(*) FROM decision") == 1
+
+
+def drift_on(world: World, turns: range, announced_count: int) -> None:
+    """More windows that drift, of one device; after each, so many incidents have been announced."""
+    for turn in turns:
+        world.send(turn, shifts=DRIFT)
+        world.watch.pass_once()
+        assert len(world.incidents.announced) == announced_count, turn
+
+
+def announced(world: World) -> Incident:
+    drift_on(world, range(1, 3), 0)
+    drift_on(world, range(3, 4), 1)
+    return world.incidents.announced[0]
+
+
+def end(world: World, incident: Incident, status: str, error: str = "", cause: str = "") -> None:
+    execution = Execution(f"arn:{incident.incident_id}", incident.incident_id, status, world.now, error, cause)
+    world.executions.known.setdefault("weather", []).append(execution)
+
+
+def test_a_failed_retraining_is_said_and_tried_again_later_under_other_names(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = announced(world)
+    end(world, first, "FAILED", "States.TaskFailed", '{"TrainingJobName": "t-1", "FailureReason": "no data"}')
+    drift_on(world, range(4, 5), 1)
+    failed = "Retraining of weather 1.0.0 failed (attempt 1 of 5): t-1: no data."
+    assert world.one("SELECT sentence FROM event WHERE outcome = 'failed'").startswith(failed)
+    assert failed in caplog.text
+    drift_on(world, range(5, 16), 1)  # windows of five minutes, and a pause of an hour
+    drift_on(world, range(17, 18), 2)
+    second = world.incidents.announced[-1]
+    assert second.incident_id != first.incident_id
+    assert (second.detail["incident_id"], second.detail["attempt"]) == (second.incident_id, 2)
+    assert world.one("SELECT count(*) FROM event WHERE sentence LIKE '%asked for again (attempt 2): %'") == 1
+    end(world, second, "SUCCEEDED")
+    drift_on(world, range(18, 80), 2)
+    assert world.one("SELECT group_concat(state) FROM incident") == "failed,succeeded"
+    assert world.one("SELECT count(*) FROM event WHERE kind = 'incident'") == 4
+
+
+def test_a_retraining_that_nobody_began_is_a_failure_that_is_said(world: World) -> None:
+    announced(world)
+    drift_on(world, range(4, 17), 1)
+    assert "edgewright setup --model" in str(world.one("SELECT sentence FROM event WHERE outcome = 'failed'"))
+
+
+def test_step_functions_being_away_stops_no_judgement(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise UnavailableError("Step Functions is away")
+
+    for turn in range(1, 4):
+        world.send(turn, shifts=DRIFT)
+    monkeypatch.setattr(MemoryExecutions, "executions", away)
+    with pytest.raises(UnavailableError, match="Step Functions"):
+        world.watch.pass_once()
+    assert len(world.incidents.announced) == 1
+    world.send(4, shifts=DRIFT)
+    with pytest.raises(UnavailableError, match="Step Functions"):
+        world.watch.pass_once()
+    assert world.one("SELECT count(*) FROM decision") == 4

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from cloud.drift.attempts import Attempt
+from cloud.drift.incidents import Incidents
 from cloud.errors import InvalidInputError
-from cloud.fleet.database import Database, StoreUnavailableError
+from cloud.fleet.database import Database, StoreUnavailableError, from_ms
 from cloud.fleet.facts import Fact, Rejection
-from cloud.fleet.schema import SCHEMA_VERSION, StoreTooNewError
+from cloud.fleet.schema import SCHEMA_VERSION, TABLES, StoreTooNewError
 from cloud.fleet.store import CommitResult, FactSink, MemoryFactSink, SqliteFactSink, activation_sentence
 from tests.cloud.fleet.samples import activation_fact, deployment_fact, heartbeat_fact, window_fact
 
@@ -130,6 +132,20 @@ def test_a_database_of_a_later_version_is_refused_untouched(tmp_path: Path) -> N
     connection.close()
     with pytest.raises(StoreTooNewError, match=f"schema {SCHEMA_VERSION + 1}"):
         Database(path)
+
+
+def test_a_database_of_the_first_version_keeps_its_incident_as_a_first_attempt(tmp_path: Path) -> None:
+    path = tmp_path / "first.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(TABLES)
+        connection.execute("INSERT INTO incident VALUES ('drift-1', 'weather', '1.0.0', 7, 1000, '{}', 2000)")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    database = Database(path)
+    attempt = Incidents(database).last_attempt("weather", "1.0.0")
+    assert attempt == Attempt("drift-1", "weather", "1.0.0", 1, from_ms(2000), "open")
+    assert Incidents(database).pending() == (attempt,)
+    database.close()
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

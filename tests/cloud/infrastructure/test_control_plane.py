@@ -9,7 +9,7 @@ from cloud.aws.control_plane import GreengrassControlPlane, redeployment
 from cloud.aws.publications import BaselineDamagedError, S3Baselines, S3Publications
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
-from cloud.drift.watch import BaselineUnknownError
+from cloud.drift.ports import BaselineUnknownError
 from cloud.errors import EdgewrightError, InvalidInputError
 from cloud.fleet.desired import Publication
 from cloud.publishing.record import Layout, PublicationRecord, Stamp

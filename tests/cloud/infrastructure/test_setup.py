@@ -124,7 +124,7 @@ def test_settings_that_cannot_be_are_named(session: AwsSession, settings: Settin
 def test_an_announcement_that_eventbridge_refuses_is_a_failure(
     session: AwsSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cloud.drift.journal import Incident
+    from cloud.drift.incidents import Incident
 
     bus = EventBus(session, "default")
     refused = {"FailedEntryCount": 1, "Entries": [{"ErrorMessage": "throttled"}]}
