@@ -74,9 +74,17 @@ def _training_state(found: Mapping[str, Any]) -> JobState:
         stage=found.get("SecondaryStatus") or found["TrainingJobStatus"],
         reason=found.get("FailureReason") or "",
         output_uri=(found.get("ModelArtifacts") or {}).get("S3ModelArtifacts") or "",
+        code_uri=_code_uri(found),
         metrics={metric["MetricName"]: float(metric["Value"]) for metric in found.get("FinalMetricDataList") or ()},
         duration_s=_between(found.get("TrainingStartTime"), found.get("TrainingEndTime")),
     )
+
+
+def _code_uri(found: Mapping[str, Any]) -> str:
+    for channel in found.get("InputDataConfig") or ():
+        if channel["ChannelName"] == "code":
+            return str(channel["DataSource"].get("S3DataSource", {}).get("S3Uri") or "")
+    return ""
 
 
 def _processing_state(found: Mapping[str, Any]) -> JobState:

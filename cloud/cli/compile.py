@@ -4,7 +4,7 @@ What only compiling here needs is imported when it is asked for: a laptop that s
 """
 
 import secrets
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -16,15 +16,17 @@ from cloud.aws.sagemaker import SageMakerJobs
 from cloud.aws.session import AwsSession
 from cloud.cli.arguments import chosen, compile_extra
 from cloud.cli.job_progress import print_submitted, shown_job
-from cloud.cli.output import OutputFormat, OutputOption, print_fields
+from cloud.cli.output import OutputFormat, OutputOption, print_fields, progress_console
 from cloud.compilation.job import await_result, submit
 from cloud.compilation.report import Report
 from cloud.compilation.request import CompilationRun
-from cloud.errors import InvalidInputError
+from cloud.errors import InvalidInputError, NotFoundError
 from cloud.jobs.job import NAME_PATTERN, JobKind, Jobs, job_name
+from cloud.jobs.processing import SMALL_MACHINE
 from cloud.publishing.source import fetch_compilation
 from cloud.s3_uri import S3Uri
 from cloud.settings import Settings
+from cloud.training.specification import SPECIFICATION_FILE, Specification
 from edge_component.contracts.manifest import PLATFORMS
 
 OutputFolder = Annotated[Path | None, typer.Option("--to", help="Folder for the compilation.")]
@@ -37,8 +39,14 @@ def compile_model(
     local: Annotated[bool, typer.Option("--local", help="Compile on this machine, without SageMaker.")] = False,
     samples: Annotated[Path | None, typer.Option(help="For an .onnx file: .npz of sample requests.")] = None,
     model_name: Annotated[str, typer.Option(help="For an .onnx file: what clients will ask for.")] = "",
-    platform: Annotated[list[str] | None, typer.Option(help="Repeat for several. Default: all.")] = None,
+    platform: Annotated[
+        list[str] | None, typer.Option(help="Repeat for several. Default: model.toml's, else all.")
+    ] = None,
     to: OutputFolder = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Folder with model.toml: machine and platforms. Default: the training job's own."),
+    ] = None,
     name: Annotated[str, typer.Option(help="Job name; an existing job is followed. Default: a new one.")] = "",
     bucket: Annotated[str, typer.Option(help="S3 bucket. Default: EDGEWRIGHT_BUCKET.")] = "",
     wait: Annotated[bool, typer.Option(help="Follow the job to its end.")] = True,
@@ -48,41 +56,49 @@ def compile_model(
 
     int8 is chosen where it passes every gate, else fp32; the report says why. Exit code 3: the model is refused.
 
+    A job runs on the machine that the [compilation] of model.toml asks for: the file that the training job was submitted
+    with, or that of --model.
+
     For example:
 
       edgewright compile weather-20261121-231500-a1b2c3
 
-      edgewright compile s3://bucket/training/job/output/model.tar.gz --to build/weather
+      edgewright compile s3://bucket/training/job/output/model.tar.gz --model models/weather --to build/weather
 
       edgewright compile build/model --local --to build/weather
 
       edgewright compile vad.onnx --samples requests.npz --model-name silero-vad --to build/vad
     """
     platforms = chosen(platform, PLATFORMS, "--platform")
+    if model and (local or source.endswith(".onnx")):
+        raise InvalidInputError("--model sizes a job, and none is started", "Leave it out, or choose with --platform.")
     if source.endswith(".onnx") and "://" not in source:
         _print_report(_compile_own(Path(source), samples, model_name, platforms, _required(to)), _required(to), output)
         return
     if local:
         _print_report(_compile_here(Path(source), platforms, _required(to)), _required(to), output)
         return
-    _compile_by_job(source, name, bucket, platforms, to, output, wait=wait)
-
-
-def _compile_by_job(
-    source: str,
-    name: str,
-    bucket: str,
-    platforms: tuple[str, ...],
-    to: Path | None,
-    output: OutputFormat,
-    *,
-    wait: bool,
-) -> None:
-    _require_remote(source)
     settings = Settings.from_environment()
+    asked = _Asked(source, name, bucket or settings.bucket, platforms if platform else None, model)
+    _compile_by_job(asked, settings, to, output, wait=wait)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a job is asked for; ``platforms`` is ``None`` where the command line chose none."""
+
+    source: str
+    name: str
+    bucket: str
+    platforms: tuple[str, ...] | None
+    model: Path | None
+
+
+def _compile_by_job(asked: _Asked, settings: Settings, to: Path | None, output: OutputFormat, *, wait: bool) -> None:
+    _require_remote(asked.source)
     session = AwsSession(settings.region)
     jobs = SageMakerJobs(session)
-    run = _run(source, name, bucket or settings.bucket, settings, platforms, jobs)
+    run = _run(asked, settings, jobs, ObjectStore(session))
     submit(run, jobs)
     if not wait:
         print_submitted(jobs.state(JobKind.PROCESSING, run.job_name), output)
@@ -103,28 +119,44 @@ def _require_remote(source: str) -> None:
         )
 
 
-def _run(
-    source: str, name: str, bucket: str, settings: Settings, platforms: tuple[str, ...], jobs: Jobs
-) -> CompilationRun:
+def _run(asked: _Asked, settings: Settings, jobs: Jobs, store: ObjectStore) -> CompilationRun:
     lineage: dict[str, str] = {}
-    artifact_uri = source
-    if "://" not in source:
-        trained = jobs.state(JobKind.TRAINING, source)
+    artifact_uri, code_uri = asked.source, ""
+    if "://" not in asked.source:
+        trained = jobs.state(JobKind.TRAINING, asked.source)
         if not trained.output_uri:
             raise InvalidInputError(
-                f"training job {source} has left no artifact ({trained.status})", "Wait for its end."
+                f"training job {asked.source} has left no artifact ({trained.status})", "Wait for its end."
             )
-        artifact_uri, lineage = trained.output_uri, {"training_job_arn": trained.arn}
-    run_name = name or job_name("compile", datetime.now(UTC), secrets.token_hex(3))
+        artifact_uri, code_uri, lineage = trained.output_uri, trained.code_uri, {"training_job_arn": trained.arn}
+    run_name = asked.name or job_name("compile", datetime.now(UTC), secrets.token_hex(3))
+    specification = Specification.load(asked.model) if asked.model else _trained_with(code_uri, store)
+    if specification is None:
+        progress_console.print(
+            f"[dim]No model.toml is known for it: compiling on {SMALL_MACHINE.instance_type}; --model names one.[/]",
+            highlight=False,
+        )
     return CompilationRun(
         job_name=run_name,
         role_arn=settings.role_arn,
         image=settings.job_image,
         artifact_uri=str(S3Uri.parse(artifact_uri)),
-        output_uri=f"s3://{bucket}/compilations/{run_name}",
-        platforms=platforms,
+        output_uri=f"s3://{asked.bucket}/compilations/{run_name}",
+        platforms=asked.platforms or (specification.platforms if specification else PLATFORMS),
         lineage={**lineage, "artifact_uri": artifact_uri},
+        machine=specification.compilation if specification else SMALL_MACHINE,
     )
+
+
+def _trained_with(code_uri: str, store: ObjectStore) -> Specification | None:
+    """The specification that a training job was submitted with; jobs of other makers, and older ones, left none."""
+    if not code_uri:
+        return None
+    uri = S3Uri.parse(code_uri) / SPECIFICATION_FILE
+    try:
+        return Specification.from_bytes(store.get_bytes(uri), uri)
+    except NotFoundError:
+        return None
 
 
 def _compile_here(source: Path, platforms: tuple[str, ...], to: Path) -> Report:

@@ -6,7 +6,8 @@ so that a version that exists is always in the registry). Rolling the version ou
 
 Every job is named after the incident, so that an event delivered twice, or a machine started twice, trains once: the
 second run ends at ``Train`` with ResourceInUse. A model that is no better than the one in service ends the machine there
-too, with the training script's reason. The whole has a deadline.
+too, with the training script's reason. The whole has a deadline, which leaves each job the time that ``model.toml`` gives
+it.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from cloud.settings import Settings
 from cloud.training.request import TrainingRun, training_request
 from cloud.training.specification import Specification
 
-TIMEOUT_S = 3 * 3600
+WAITING_S = 3_600
+"""For machines to be found and images to be pulled, over all jobs: SageMaker's own limits begin after that."""
+
 INCIDENT = "$.detail.incident_id"
 VERSION = "$.detail.model_version"
 TASK = "arn:aws:states:::sagemaker:{}.sync"
@@ -48,7 +51,7 @@ def definition(retraining: Retraining, settings: Settings) -> dict[str, Any]:
     return {
         "Comment": f"Retrain {model} when it no longer fits the world. Rendered by edgewright setup.",
         "StartAt": "Train",
-        "TimeoutSeconds": TIMEOUT_S,
+        "TimeoutSeconds": timeout_s(retraining.specification),
         "States": {
             "Train": {
                 **_job("createTrainingJob", _training(retraining, settings), "Compile"),
@@ -65,12 +68,18 @@ def definition(retraining: Retraining, settings: Settings) -> dict[str, Any]:
                 "ResultPath": "$.compile",
             },
             "Publish": {
-                **_job("createProcessingJob", _publication(settings), None),
+                **_job("createProcessingJob", _publication(retraining, settings), None),
                 "ResultSelector": {"output_uri.$": "$.ProcessingOutputConfig.Outputs[0].S3Output.S3Uri"},
                 "ResultPath": "$.publish",
             },
         },
     }
+
+
+def timeout_s(specification: Specification) -> int:
+    """The longest that a retraining may take."""
+    machines = (specification.training, specification.compilation, specification.publication)
+    return sum(machine.max_runtime_s for machine in machines) + WAITING_S
 
 
 def named(step: str) -> str:
@@ -118,7 +127,7 @@ def _compilation(retraining: Retraining, settings: Settings) -> dict[str, Any]:
     return compilation_request(run)
 
 
-def _publication(settings: Settings) -> dict[str, Any]:
+def _publication(retraining: Retraining, settings: Settings) -> dict[str, Any]:
     run = PublicationRun(
         job_name=named("publish"),
         role_arn=settings.role_arn,
@@ -127,5 +136,6 @@ def _publication(settings: Settings) -> dict[str, Any]:
         output_uri=f"States.Format('s3://{settings.bucket}/retrained/{{}}', {INCIDENT})",
         bucket=settings.bucket,
         signing_key=settings.signing_key,
+        machine=retraining.specification.publication,
     )
     return publication_request(run)

@@ -137,12 +137,12 @@ class Setup:
         digest = hashlib.sha256(b"\0".join(_sources(specification))).hexdigest()[:16]
         prefix = S3Uri(self._settings.bucket, f"code/{specification.model_name}/{digest}")
         store = ObjectStore(self._session)
-        for source in specification.sources:
+        for source in specification.job_files:
             store.put_file(prefix / source, specification.folder / source)
         return prefix
 
 
 def _sources(specification: Specification) -> Iterator[bytes]:
-    for source in sorted(specification.sources):
+    for source in sorted(specification.job_files):
         yield source.encode()
         yield (specification.folder / source).read_bytes()

@@ -37,6 +37,7 @@ class JobState:
         reason: why it failed, by SageMaker; empty otherwise.
         message: a processing job's exit message; empty otherwise.
         output_uri: a training job's artifact, or a processing job's first output; empty while there is none.
+        code_uri: S3 prefix of a training job's channel ``code``; empty where it has none.
         metrics: a training job's final metrics.
         duration_s: from start to end, or 0 while it runs.
     """
@@ -48,6 +49,7 @@ class JobState:
     reason: str = ""
     message: str = ""
     output_uri: str = ""
+    code_uri: str = ""
     metrics: Mapping[str, float] = NOTHING
     duration_s: float = 0.0
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cloud.jobs.processing import Folder, Stage, processing_request
+from cloud.jobs.processing import SMALL_MACHINE, Folder, Machine, Stage, processing_request
 from cloud.publishing.versions import AUTO
 
 INPUT_PATH = "/opt/ml/processing/input/compilation"
@@ -15,7 +15,7 @@ class PublicationRun:
     """What changes from run to run.
 
     Attributes:
-        job_name, role_arn: see :class:`~cloud.jobs.processing.Stage`.
+        job_name, role_arn, machine: see :class:`~cloud.jobs.processing.Stage`.
         image: container image with the ``[cloud]`` extra.
         compilation_uri: S3 prefix of a compilation folder.
         output_uri: S3 prefix for ``publication.json``.
@@ -32,6 +32,7 @@ class PublicationRun:
     bucket: str
     signing_key: str
     version: str = AUTO
+    machine: Machine = SMALL_MACHINE
 
 
 def publication_request(run: PublicationRun) -> dict[str, Any]:
@@ -47,5 +48,6 @@ def publication_request(run: PublicationRun) -> dict[str, Any]:
         ),
         source=Folder("compilation", run.compilation_uri, INPUT_PATH),
         target=Folder("publication", run.output_uri, OUTPUT_PATH),
+        machine=run.machine,
     )  # fmt: skip
     return processing_request(stage)

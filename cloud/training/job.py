@@ -78,7 +78,7 @@ def submit(specification: Specification, order: TrainingOrder, uploads: Uploads,
     _check_hyperparameters(specification, order)
     if was_started(jobs, JobKind.TRAINING, order.job_name):
         return
-    for source in specification.sources:
+    for source in specification.job_files:
         uploads.put_file(order.prefix / "code" / source, specification.folder / source)
     run = TrainingRun(
         job_name=order.job_name,

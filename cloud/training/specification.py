@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cloud.errors import InvalidInputError
-from cloud.jobs.processing import Machine
+from cloud.jobs.processing import SMALL_MACHINE, Machine
 from cloud.names import MODEL_COMPONENT_PATTERN, MODEL_NAME_PATTERN
+from cloud.s3_uri import S3Uri
 from edge_component.contracts.codec import Fields, as_text, schema_name
 from edge_component.contracts.errors import ContractError, MalformedError
 from edge_component.contracts.manifest import PLATFORMS
@@ -39,7 +40,7 @@ class Specification:
         sources: files of the folder that the job gets as channel ``code``.
         hyperparameters: as strings, as SageMaker carries them.
         metrics: metric name to the regular expression that finds it in the script's output.
-        training, compilation: the jobs' machines.
+        training, compilation, publication: the jobs' machines; the last one is optional in the file.
         platforms: what is compiled for.
     """
 
@@ -52,7 +53,13 @@ class Specification:
     metrics: Mapping[str, str]
     training: Machine
     compilation: Machine
+    publication: Machine
     platforms: tuple[str, ...]
+
+    @property
+    def job_files(self) -> tuple[str, ...]:
+        """What a training job gets as channel ``code``: its sources, and ``model.toml``, which later stages look up."""
+        return tuple(dict.fromkeys((*self.sources, SPECIFICATION_FILE)))
 
     @classmethod
     def load(cls, folder: Path) -> "Specification":
@@ -63,17 +70,37 @@ class Specification:
         """
         path = folder / SPECIFICATION_FILE
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
+            data = path.read_bytes()
         except OSError as error:
             raise InvalidInputError(
                 f"{path} cannot be read: {error.strerror}", "Give the folder that holds model.toml."
             ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InvalidInputError(f"{path} is not TOML: {error}", "Correct the named line.") from error
+        specification = cls.from_bytes(data, path)
         try:
-            return _read(folder, document)
+            _check_sources(specification)
         except ContractError as error:
-            raise InvalidInputError(f"{path}: {error}", "Correct the named field.") from error
+            raise _refused(path, error) from error
+        return specification
+
+    @classmethod
+    def from_bytes(cls, data: bytes, origin: Path | S3Uri) -> "Specification":
+        """Read a ``model.toml`` that came from ``origin``, without looking whether its sources are there.
+
+        Raises:
+            InvalidInputError: naming the origin, and the field where there is one.
+        """
+        try:
+            document = tomllib.loads(data.decode())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InvalidInputError(f"{origin} is not TOML: {error}", "Correct the named line.") from error
+        try:
+            return _read(origin.parent if isinstance(origin, Path) else Path(), document)
+        except ContractError as error:
+            raise _refused(origin, error) from error
+
+
+def _refused(origin: Path | S3Uri, error: ContractError) -> InvalidInputError:
+    return InvalidInputError(f"{origin}: {error}", "Correct the named field.")
 
 
 def _read(folder: Path, document: object) -> Specification:
@@ -97,6 +124,8 @@ def _read(folder: Path, document: object) -> Specification:
             instance_count=training.optional("instance_count", lambda name: training.integer(name, minimum=1)) or 1,
         ),
         compilation=_machine(compilation),
+        publication=fields.optional("publication", lambda name: _whole_machine(fields.nested(name, Fields)))
+        or SMALL_MACHINE,
         platforms=compilation.items("platforms", _as_platform),
     )
     for section in (fields, model, training, compilation):
@@ -106,10 +135,13 @@ def _read(folder: Path, document: object) -> Specification:
     return specification
 
 
-def _check(specification: Specification) -> None:
+def _check_sources(specification: Specification) -> None:
     for source in specification.sources:
         if Path(source).name != source or not (specification.folder / source).is_file():
             raise MalformedError(f"{source!r} is not a file in {specification.folder}", "training.sources")
+
+
+def _check(specification: Specification) -> None:
     if specification.entry_point not in specification.sources:
         raise MalformedError(f"{specification.entry_point!r} is not among the sources", "training.entry_point")
     if not specification.platforms:
@@ -128,6 +160,13 @@ def _machine(fields: Fields) -> Machine:
         volume_gb=fields.integer("volume_gb", minimum=1, maximum=16_384),
         max_runtime_s=fields.integer("max_runtime_s", minimum=1, maximum=2_419_200),
     )
+
+
+def _whole_machine(fields: Fields) -> Machine:
+    machine = _machine(fields)
+    for unknown in fields.rest():
+        raise MalformedError("is not a field of model.toml", fields.path(unknown))
+    return machine
 
 
 def _as_hyperparameter(value: object, where: str) -> str:

@@ -19,6 +19,7 @@ from cloud.fleet.store import MemoryFactSink
 from cloud.infrastructure.policies import Place, role_policy, trust_policy
 from cloud.infrastructure.retrain import Retraining, definition
 from cloud.infrastructure.setup import ModelWish, Setup
+from cloud.jobs.processing import Machine
 from cloud.s3_uri import S3Uri
 from cloud.settings import Settings, checkout_root
 from cloud.training.specification import Specification
@@ -89,7 +90,7 @@ def test_a_model_gets_its_machine_and_its_rule(session: AwsSession, settings: Se
     assert train["HyperParameters"]["gain_log_loss"] == "0.01"
     assert train["TrainingJobName.$"] == "States.Format('{}-train', $.detail.incident_id)"
     sources = {uri.key.rpartition("/")[2] for uri in ObjectStore(session).list(S3Uri.parse(model["code_uri"]))}
-    assert sources == set(wish.specification.sources)
+    assert sources == {*wish.specification.sources, "model.toml"}
     (target,) = session.client("events").list_targets_by_rule(Rule=model["drift_rule"])["Targets"]
     assert target["Arn"] == model["state_machine_arn"]
 
@@ -109,8 +110,24 @@ def test_a_machines_requests_are_the_command_lines_own() -> None:
         "States.Format('s3://edgewright/incumbents/weather/{}/', $.detail.model_version)"
     )
     assert channels["training"]["S3Uri"] == "s3://b/data/"
-    assert machine["TimeoutSeconds"] > 0
+    assert machine["TimeoutSeconds"] == 900 + 900 + 900 + 3600
     json.dumps(machine)
+
+
+def test_a_machine_gives_each_job_the_size_and_the_time_of_the_model() -> None:
+    specification = replace(
+        Specification.load(WEATHER),
+        training=Machine("ml.p3.2xlarge", 100, 6 * 3600),
+        compilation=Machine("ml.m5.4xlarge", 50, 2 * 3600),
+        publication=Machine("ml.m5.xlarge", 60, 1800),
+    )
+    machine = definition(Retraining(specification, "s3://b/code/", "s3://b/data/", {}), Settings())
+    assert machine["TimeoutSeconds"] > 6 * 3600 + 2 * 3600 + 1800
+    for name, size in (("Compile", ("ml.m5.4xlarge", 50, 7200)), ("Publish", ("ml.m5.xlarge", 60, 1800))):
+        asked = machine["States"][name]["Parameters"]
+        cluster = asked["ProcessingResources"]["ClusterConfig"]
+        found = cluster["InstanceType"], cluster["VolumeSizeInGB"], asked["StoppingCondition"]["MaxRuntimeInSeconds"]
+        assert found == size, name
 
 
 def test_settings_that_cannot_be_are_named(session: AwsSession, settings: Settings, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_sources_and_a_folder_of_data_are_copied_below_the_job(tmp_path: Path) -
     bucket, jobs = Bucket(), MemoryJobs()
     submit(WEATHER, replace(ORDER, data=str(tmp_path)), bucket, jobs)
     prefix = "s3://b/training/weather-1"
-    assert set(bucket.objects) == {f"{prefix}/code/{name}" for name in WEATHER.sources} | {
+    assert set(bucket.objects) == {f"{prefix}/code/{name}" for name in WEATHER.job_files} | {
         f"{prefix}/data/2013/EWR.csv"
     }
     channels = jobs.requests["weather-1"]["InputDataConfig"]

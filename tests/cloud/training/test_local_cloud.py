@@ -66,10 +66,28 @@ def observations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(cli: Cli, store: ObjectStore, observations: Path) -> dict:
-    done = cli("train", WEATHER, "--data", observations, "--name", "weather-1")
+def trained(cli: Cli, store: ObjectStore, observations: Path, larger: Path) -> dict:
+    done = cli("train", larger, "--data", observations, "--name", "weather-1")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weather model, with a machine of another size to be compiled on."""
+    folder = tmp_path_factory.mktemp("models") / "weather"
+    shutil.copytree(WEATHER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (folder / "model.toml").read_text()
+    head, _, tail = text.partition("[compilation]")
+    sized = tail.replace("ml.m5.large", "ml.m5.4xlarge").replace("volume_gb = 10", "volume_gb = 77")
+    (folder / "model.toml").write_text(f"{head}[compilation]{sized}")
+    return folder
+
+
+def machine_of(name: str) -> tuple[str, int, int]:
+    job = AwsSession("us-east-1").client("sagemaker").describe_processing_job(ProcessingJobName=name)
+    cluster = job["ProcessingResources"]["ClusterConfig"]
+    return cluster["InstanceType"], cluster["VolumeSizeInGB"], job["StoppingCondition"]["MaxRuntimeInSeconds"]
 
 
 def test_training_ends_with_an_artifact_and_final_metrics(store: ObjectStore, trained: dict) -> None:
@@ -78,19 +96,36 @@ def test_training_ends_with_an_artifact_and_final_metrics(store: ObjectStore, tr
     assert store.get_bytes(S3Uri.parse(trained["artifact_uri"]))[:2] == b"\x1f\x8b"
 
 
-def test_the_same_name_again_is_the_same_job(cli: Cli, trained: dict, observations: Path) -> None:
-    again = cli("train", WEATHER, "--data", observations, "--name", "weather-1")
+def test_the_same_name_again_is_the_same_job(cli: Cli, trained: dict, observations: Path, larger: Path) -> None:
+    again = cli("train", larger, "--data", observations, "--name", "weather-1")
     assert json.loads(again.stdout) == trained
 
 
 def test_a_training_job_is_compiled_by_its_name(cli: Cli, trained: dict, tmp_path: Path) -> None:
     done = cli("compile", "weather-1", "--to", tmp_path)
     assert done.returncode == 0, done.stderr
+    assert machine_of(json.loads(done.stdout)["job_name"]) == ("ml.m5.4xlarge", 77, 900), "by the job's own model.toml"
     compilation = Compilation.load(tmp_path)
     assert [variant.platform for variant in compilation.variants] == ["linux/x86_64", "linux/aarch64"]
     assert compilation.lineage["training_job_arn"] == trained["job_arn"]
     assert (tmp_path / compilation.variants[0].model_path).is_file()
     assert (tmp_path / "baseline.json").is_file()
+
+
+def test_an_artifact_of_unknown_origin_is_compiled_on_the_machine_that_is_named(
+    cli: Cli, trained: dict, larger: Path, tmp_path: Path
+) -> None:
+    one = tmp_path / "one"
+    shutil.copytree(larger, one)
+    text = (one / "model.toml").read_text()
+    (one / "model.toml").write_text(text.replace('["linux/x86_64", "linux/aarch64"]', '["linux/x86_64"]'))
+    done = cli("compile", trained["artifact_uri"], "--model", one, "--name", "sized-1", "--to", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert machine_of("sized-1") == ("ml.m5.4xlarge", 77, 900)
+    assert [variant.platform for variant in Compilation.load(tmp_path / "out").variants] == ["linux/x86_64"]
+    unknown = cli("compile", trained["artifact_uri"], "--name", "sized-2", "--no-wait")
+    assert "No model.toml is known for it: compiling on ml.m5.large; --model names one." in unknown.stderr
+    assert machine_of("sized-2") == ("ml.m5.large", 10, 900)
 
 
 def test_the_model_in_service_can_be_the_incumbent(cli: Cli, trained: dict, observations: Path, tmp_path: Path) -> None:
@@ -139,6 +174,7 @@ def test_a_refused_model_ends_in_a_clear_report(cli: Cli, store: ObjectStore, tr
         (("compile", "nobody"), 4, "there is no training job nobody"),
         (("compile", "models/weather"), 3, "is on this machine"),
         (("compile", "none", "--local"), 3, "needs --to"),
+        (("compile", "none", "--local", "--model", "models/weather"), 3, "--model sizes a job"),
         (("compile", "x.onnx", "--to", "out"), 3, "needs --samples and --model-name"),
         (("compile", "nobody", "--platform", "windows"), 3, "--platform 'windows' is none of"),
         (("train", "tests"), 3, "model.toml cannot be read"),

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 
 from cloud.errors import InvalidInputError
+from cloud.jobs.processing import SMALL_MACHINE, Machine
+from cloud.s3_uri import S3Uri
 from cloud.training.specification import Specification
 
 WEATHER = Path(__file__).resolve().parents[3] / "models" / "weather"
@@ -24,6 +26,8 @@ def test_the_example_is_read_whole() -> None:
     assert found.metrics["validation:log_loss"] == "validation:log_loss=([0-9.]+)"
     assert found.platforms == ("linux/x86_64", "linux/aarch64")
     assert (found.training.instance_count, found.compilation.instance_count) == (1, 1)
+    assert found.publication == SMALL_MACHINE
+    assert found.job_files == (*found.sources, "model.toml")
 
 
 @pytest.mark.parametrize(
@@ -72,3 +76,23 @@ def test_true_and_numbers_become_sagemakers_strings(folder: Path) -> None:
     path = folder / "model.toml"
     path.write_text(path.read_text().replace("seed = 0", "seed = true"))
     assert Specification.load(folder).hyperparameters["seed"] == "true"
+
+
+PUBLICATION = '\n[publication]\ninstance_type = "ml.m5.xlarge"\nvolume_gb = 60\nmax_runtime_s = 1800\n'
+
+
+def test_publishing_may_have_a_machine_of_its_own(folder: Path) -> None:
+    path = folder / "model.toml"
+    path.write_text(path.read_text() + PUBLICATION)
+    assert Specification.load(folder).publication == Machine("ml.m5.xlarge", 60, 1800)
+    path.write_text(path.read_text() + "platforms = []\n")
+    with pytest.raises(InvalidInputError, match=r"publication\.platforms: is not a field"):
+        Specification.load(folder)
+
+
+def test_a_specification_that_was_sent_with_a_job_is_read_without_its_sources() -> None:
+    origin = S3Uri("bucket", "training/weather-1/code/model.toml")
+    found = Specification.from_bytes((WEATHER / "model.toml").read_bytes(), origin)
+    assert found.compilation == Specification.load(WEATHER).compilation
+    with pytest.raises(InvalidInputError, match=r"s3://bucket/training/weather-1/code/model\.toml is not TOML"):
+        Specification.from_bytes(b"\xff", origin)
