@@ -9,11 +9,19 @@ import re
 RUNTIME_COMPONENT = "com.edgewright.Runtime"
 MODEL_PREFIX = "com.edgewright.model."
 
+RETIRED_PREFIX = "0.0."
+"""Versions of a model component that carry no model: whoever runs one lets go of what it served (publishing/retirement.py)."""
+
 MODEL_NAME_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,30}")
 """What clients ask for; also the prefix of job names, which SageMaker ends at 63 characters."""
 
 MODEL_COMPONENT_PATTERN = re.compile(r"com\.edgewright\.model\.[A-Za-z][A-Za-z0-9]{0,39}")
 """The component that carries a model. SageMaker's names of package groups end at 63 characters, this prefix included."""
+
+
+def is_retirement(component_name: str, version: str) -> bool:
+    """Whether a component version stands for a model's removal."""
+    return component_name.startswith(MODEL_PREFIX) and version.startswith(RETIRED_PREFIX)
 
 
 def retraining_machine(prefix: str, model_name: str) -> str:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.fleet.queries import DeviceFilters, Queries
-from cloud.names import MODEL_PREFIX
+from cloud.names import MODEL_PREFIX, is_retirement
 from edge_component.contracts.codec import parse_moment
 
 REFRESH_S = 5
@@ -84,10 +84,11 @@ def _device(device: dict[str, Any], now: datetime) -> dict[str, Any]:
         "wanted_models": [
             {
                 "name": one["model_name"] or one["component_name"].removeprefix(MODEL_PREFIX),
-                "version": one["version"],
-                "is_served": served.get(one["model_name"]) == one["version"],
+                "version": "retired" if is_gone else one["version"],
+                "is_served": served.get(one["model_name"]) == (None if is_gone else one["version"]),
             }
             for one in wanted
+            for is_gone in [is_retirement(one["component_name"], one["version"])]
         ],
     }
 

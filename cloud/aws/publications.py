@@ -8,7 +8,9 @@ from cloud.aws.s3 import ObjectStore
 from cloud.drift.ports import BaselineDamagedError, BaselineUnknownError
 from cloud.errors import EdgewrightError, NotFoundError
 from cloud.fleet.desired import Publication
+from cloud.names import is_retirement
 from cloud.publishing.record import Layout, PublicationRecord
+from cloud.publishing.records import model_name_of
 from cloud.s3_uri import S3Uri
 from edge_component.contracts.baseline import Baseline, baseline_id as id_of
 from edge_component.contracts.errors import ContractError
@@ -26,7 +28,10 @@ class S3Publications:
         self._layout = Layout(bucket)
 
     def find(self, component_name: str, version: str) -> Publication | None:
-        """See the port."""
+        """See the port. A retirement has no record of its own: the model's name is that of any other version."""
+        if is_retirement(component_name, version):
+            name = model_name_of(component_name, self._layout, self._store)
+            return Publication(component_name, name, version, {}) if name else None
         try:
             record = PublicationRecord.from_bytes(self._store.get_bytes(self._layout.record(component_name, version)))
         except NotFoundError:

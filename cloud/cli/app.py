@@ -13,6 +13,7 @@ from cloud.cli.publish import publish, publish_runtime
 from cloud.cli.serve import serve
 from cloud.cli.setup import setup
 from cloud.cli.train import train
+from cloud.cli.undeploy import undeploy
 from cloud.errors import EdgewrightError, InvalidInputError
 from edge_component.contracts.errors import ContractError
 
@@ -28,6 +29,7 @@ app.command("compile")(compile_model)
 app.command()(publish)
 app.command()(publish_runtime)
 app.command()(deploy)
+app.command()(undeploy)
 app.add_typer(keys)
 app.command()(setup)
 app.command()(serve)

@@ -14,7 +14,7 @@ from cloud.aws.session import AwsSession
 from cloud.cli.output import OutputFormat, OutputOption, print_json, print_rows, progress_console
 from cloud.cli.progress import shown_progress
 from cloud.errors import InvalidInputError
-from cloud.names import RUNTIME_COMPONENT
+from cloud.names import RETIRED_PREFIX, RUNTIME_COMPONENT
 from cloud.publishing.component_names import find_component
 from cloud.publishing.deploy import (
     Deployed,
@@ -86,13 +86,17 @@ def deploy(
     if dry_run:
         _print_plans(targets, plans, output)
         return
-    _print_deployed(deployed, statuses, output)
+    print_deployed(deployed, statuses, output)
     check_outcome(statuses)
 
 
 def _wish(model: str, version: str, settings: Settings, session: AwsSession) -> Wish:
     if model in {"runtime", RUNTIME_COMPONENT}:
         return Wish(runtime_version=version)
+    if version.startswith(RETIRED_PREFIX):
+        raise InvalidInputError(
+            f"{version} stands for a model's retirement", f"edgewright undeploy {model} retires it."
+        )
     return Wish(find_component(model, settings.bucket, ObjectStore(session)), version)
 
 
@@ -124,7 +128,8 @@ def _print_plans(targets: Sequence[Target], plans: Sequence[DeploymentPlan], out
     print_rows(rows, ("target", "component", "version", "configuration", "is_change"), output)
 
 
-def _print_deployed(deployed: Sequence[Deployed], statuses: Sequence[DeviceStatus], output: OutputFormat) -> None:
+def print_deployed(deployed: Sequence[Deployed], statuses: Sequence[DeviceStatus], output: OutputFormat) -> None:
+    """What was deployed where, and what devices said."""
     documents = [each.to_document() for each in deployed]
     rows = [status.to_document() for status in statuses]
     if output is OutputFormat.JSON:

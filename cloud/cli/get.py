@@ -12,6 +12,7 @@ from cloud.drift.judgement import LEVELS
 from cloud.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from cloud.fleet.health import STATUSES
 from cloud.fleet.store import EVENT_KINDS
+from cloud.names import is_retirement
 from cloud.settings import Settings
 
 TIMEOUT_S = 10.0
@@ -149,7 +150,11 @@ def _device_row(device: Mapping[str, Any]) -> dict[str, Any]:
         "device": device["thing_name"],
         "status": device["status"],
         "serves": [f"{one['model_name']} {one['version']}" for one in device["models"]],
-        "wanted": [f"{one['model_name']} {one['version']}" for one in wanted],
+        "wanted": [f"{one['model_name']} {_wanted_version(one)}" for one in wanted],
         "last_seen": device["last_seen_at"],
         "drift": device["drift"]["level"] if device["drift"] else None,
     }
+
+
+def _wanted_version(wanted: Mapping[str, Any]) -> str:
+    return "(retired)" if is_retirement(wanted["component_name"], wanted["version"]) else str(wanted["version"])

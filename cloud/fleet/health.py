@@ -14,7 +14,8 @@ Rules, first match wins:
 6. the runtime says degraded, or a model failed to restore → ``degraded``
 7.                                                           ``ok``
 
-Only a difference under rule 4 is for ``repair``.
+A retirement is wanted of a device, too: it differs as long as the runtime still reports the model, unless another
+component of the device has taken over the model's name. Only a difference under rule 4 is for ``repair``.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +24,7 @@ from datetime import datetime, timedelta
 
 from cloud.fleet.desired import Wanted
 from cloud.fleet.facts import IN_PROGRESS_STATUSES
-from cloud.names import MODEL_PREFIX, RUNTIME_COMPONENT
+from cloud.names import MODEL_PREFIX, RUNTIME_COMPONENT, is_retirement
 
 STATUSES = ("ok", "changing", "diverged", "failed", "degraded", "silent", "unheard", "unjudged")
 SUCCEEDED = "SUCCEEDED"
@@ -122,11 +123,20 @@ def _by_own_account(view: DeviceView) -> Verdict:
         return Verdict("degraded", f"The runtime could not restore {', '.join(failed)}.")
     if view.health == "degraded":
         return Verdict("degraded", " ".join(view.reasons) or "The runtime says it is degraded and gives no reason.")
-    return Verdict("ok", "Serves what is wanted." if view.wanted else "Serves; no deployment of ours targets it.")
+    if not view.wanted:
+        return Verdict("ok", "Serves; no deployment of ours targets it.")
+    retired = sorted(_model_name(one) for name, one in view.wanted.items() if is_retirement(name, one.version))
+    return Verdict("ok", "Serves what is wanted." + (f" Retired here: {', '.join(retired)}." if retired else ""))
 
 
 def _differences(view: DeviceView, limits: HealthLimits) -> Iterable[Difference]:
+    served = {_model_name(one) for name, one in view.wanted.items() if not is_retirement(name, one.version)}
     for name, wanted in sorted(view.wanted.items()):
+        if is_retirement(name, wanted.version):
+            model = _model_name(wanted)
+            if model in view.models and model not in served:
+                yield _difference(view, wanted, view.models[model], limits)
+            continue
         if name == RUNTIME_COMPONENT:
             serving = Serving(view.runtime_version, "", "")
         elif name.startswith(MODEL_PREFIX):
@@ -150,14 +160,25 @@ def _difference(view: DeviceView, wanted: Wanted, serving: Serving, limits: Heal
     if serving.version == wanted.version:
         now_serves = f"other bytes of that version serve (digest {serving.digest[:12]}…)"
     kind = _kind(view, claim, limits)
-    sentence = {
-        "failed": f"{what} {wanted.version} failed to deploy; {now_serves}.",
-        "diverged": f"Greengrass reports {what} {wanted.version} as SUCCEEDED, but {now_serves}.",
-        "changing": f"{what} {wanted.version} is on its way; {now_serves}.",
-    }[kind]
+    sentence = _sentences(what, wanted, serving, now_serves)[kind]
     if kind == "failed" and claim and claim.reason:
         sentence = f"{sentence[:-1]} ({claim.reason})."
     return Difference(kind, wanted, serving.version, sentence)
+
+
+def _sentences(what: str, wanted: Wanted, serving: Serving, now_serves: str) -> Mapping[str, str]:
+    """By kind of difference."""
+    if is_retirement(wanted.component_name, wanted.version):
+        return {
+            "failed": f"{what} could not be retired; {serving.version} still serves.",
+            "diverged": f"Greengrass reports {what} as retired, but {serving.version} still serves.",
+            "changing": f"{what} is being retired; {serving.version} still serves.",
+        }
+    return {
+        "failed": f"{what} {wanted.version} failed to deploy; {now_serves}.",
+        "diverged": f"Greengrass reports {what} {wanted.version} as SUCCEEDED, but {now_serves}.",
+        "changing": f"{what} {wanted.version} is on its way; {now_serves}.",
+    }
 
 
 def _kind(view: DeviceView, claim: Claim | None, limits: HealthLimits) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cloud.fleet.health import Difference
-from cloud.names import MODEL_PREFIX
+from cloud.names import MODEL_PREFIX, is_retirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,11 @@ class RepairKey:
     component_name: str
     version: str
 
+    @property
+    def is_retirement(self) -> bool:
+        """Whether it is a model's removal that never happened."""
+        return is_retirement(self.component_name, self.version)
+
 
 @dataclass(frozen=True, slots=True)
 class Tried:
@@ -62,9 +67,10 @@ class Repair:
     @property
     def sentence(self) -> str:
         """For the fleet's history."""
+        done = "let go of the model" if self.key.is_retirement else "activated it"
         return (
             f"Deploying {self.key.component_name} {self.key.version} again with a configuration nonce "
-            f"(try {self.try_number}), because {', '.join(self.things)} never activated it."
+            f"(try {self.try_number}), because {', '.join(self.things)} never {done}."
         )
 
 
@@ -79,10 +85,10 @@ class GiveUp:
     @property
     def sentence(self) -> str:
         """For the fleet's history."""
-        return (
-            f"{', '.join(self.things)} still does not serve {self.key.component_name} {self.key.version} after every "
-            "repair; look at the device's Greengrass log."
-        )
+        still = f"does not serve {self.key.component_name} {self.key.version}"
+        if self.key.is_retirement:
+            still = f"serves what was retired by {self.key.component_name} {self.key.version}"
+        return f"{', '.join(self.things)} still {still} after every repair; look at the device's Greengrass log."
 
 
 def decide_repairs(

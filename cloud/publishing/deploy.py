@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from cloud.errors import NotFoundError
-from cloud.names import RUNTIME_COMPONENT
+from cloud.names import RUNTIME_COMPONENT, is_retirement
 from cloud.publishing.deployment import DeploymentPlan, Wish, plan_deployment
 from cloud.publishing.errors import (
     DeploymentFailedError,
@@ -175,8 +175,7 @@ def deploy(target: Target, wish: Wish, ports: DeployPorts, *, again: bool = Fals
     latest = ports.deployments.latest(target.arn)
     if latest and not wanted.is_change and not again:
         return Deployed(target, wanted, latest["deploymentId"], is_new=False)
-    name = f"{wish.component_name or RUNTIME_COMPONENT} {wish.version or wish.runtime_version}"
-    return Deployed(target, wanted, ports.deployments.create(wanted.request(name)), is_new=True)
+    return Deployed(target, wanted, ports.deployments.create(wanted.request(_name_of(wish))), is_new=True)
 
 
 def wait_for_devices(
@@ -217,6 +216,12 @@ def check_outcome(statuses: Iterable[DeviceStatus]) -> None:
             f"{len(pending)} of {len(known)} devices have not finished: {names}",
             "The deployment goes on; run the same command again to go on waiting.",
         )
+
+
+def _name_of(wish: Wish) -> str:
+    if is_retirement(wish.component_name, wish.version):
+        return f"retire {wish.component_name}"
+    return f"{wish.component_name or RUNTIME_COMPONENT} {wish.version or wish.runtime_version}"
 
 
 def _with_runtime(wish: Wish, current: Mapping[str, Any] | None, catalog: ComponentCatalog) -> Wish:

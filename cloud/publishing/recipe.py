@@ -24,6 +24,7 @@ RUNTIME_REQUIREMENT = ">=0.1.0 <2.0.0"
 """Runtime versions that speak the hand-over of today's ``activate.py``."""
 
 MODEL_TEMPLATE = "com.edgewright.model.yaml"
+RETIRED_TEMPLATE = "com.edgewright.model.retired.yaml"
 RUNTIME_TEMPLATE = "com.edgewright.Runtime.yaml"
 
 
@@ -44,6 +45,17 @@ class ModelRecipe:
     version: str
     description: str
     artifacts: tuple[ModelArtifacts, ...]
+    runtime_requirement: str = RUNTIME_REQUIREMENT
+
+
+@dataclass(frozen=True, slots=True)
+class RetiredRecipe:
+    """What the recipe of a model's retirement says."""
+
+    component_name: str
+    model_name: str
+    version: str
+    handover_uri: str
     runtime_requirement: str = RUNTIME_REQUIREMENT
 
 
@@ -78,6 +90,15 @@ def model_recipe(template: str, wanted: ModelRecipe) -> bytes:
         for artifacts in wanted.artifacts
     ]
     return encoded(fill(template, values, manifests))
+
+
+def retired_recipe(template: str, wanted: RetiredRecipe) -> bytes:
+    """The recipe of a model's retirement, as JSON.
+
+    Raises:
+        RecipeInvalidError: with every problem found.
+    """
+    return encoded(fill(template, {name: getattr(wanted, name) for name in RetiredRecipe.__slots__}, [{}]))
 
 
 def runtime_recipe(template: str, wanted: RuntimeRecipe) -> bytes:

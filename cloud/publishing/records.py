@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from cloud.errors import NotFoundError
+from cloud.errors import InvalidInputError, NotFoundError
+from cloud.names import is_retirement
 from cloud.publishing.errors import VersionConflictError
 from cloud.publishing.ports import ArtifactStore, ComponentCatalog
 from cloud.publishing.record import Layout, PublicationRecord
@@ -30,14 +31,32 @@ def find_record(
         raise VersionConflictError(f"{uri}: {error}", "Publish under a new version.") from error
 
 
+def model_name_of(component_name: str, layout: Layout, artifacts: ArtifactStore) -> str:
+    """The name by which clients know a component's model, by its highest publication; empty if there is none.
+
+    Raises:
+        VersionConflictError: the record cannot be read.
+    """
+    recorded = [
+        version for uri in artifacts.list(layout.records(component_name)) if (version := layout.version_of(uri))
+    ]
+    latest = highest_version(recorded)
+    record = find_record(artifacts, layout, component_name, latest) if latest else None
+    return record.model_name if record else ""
+
+
 def choose_version(
     wish: str, layout: Layout, component_name: str, stores: tuple[ArtifactStore, ComponentCatalog], digests: DigestsAt
 ) -> str:
     """The version wished for; for ``auto`` the one that this very content has already, else the next minor one.
 
     Raises:
-        InvalidInputError: the wish is no version.
+        InvalidInputError: the wish is no version, or one that is kept for retirements.
     """
+    if is_retirement(component_name, wish):
+        raise InvalidInputError(
+            f"{wish} stands for a model's retirement, as every 0.0.<n>", "Begin with 0.1.0 or 1.0.0."
+        )
     if wish != AUTO:
         return check_version(wish)
     artifacts, catalog = stores

@@ -131,15 +131,21 @@ class Activator:
                 raise error
             return self._tell(attempt, "reverted")
 
-    def deactivate(self, model_name: str) -> ActivationEvent:
+    def deactivate(self, model_name: str, component_name: str = "") -> ActivationEvent:
         """Stop serving a model and forget its bundles; its release floor stays.
+
+        ``component_name``, where given, is the component that must have brought the model: the name may have gone to
+        another one since, and a retired component is asked to leave at every start of the device.
 
         Raises:
             UnknownModelError, StoreError: nothing changed.
         """
         attempt = Attempt(self._clock, model_name, phase="switch")
         with self._lock:
-            attempt.candidate = self._known(model_name).wanted_ref
+            slot = self._known(model_name)
+            if component_name and _owner(slot) != component_name:
+                raise UnknownModelError(f"{model_name} is not {component_name}'s but {_owner(slot)}'s")
+            attempt.candidate = slot.wanted_ref
             self._slots.signal(model_name, Signal.REMOVAL_ASKED)
             self._slots.collect()
             return self._tell(attempt, "deactivated")

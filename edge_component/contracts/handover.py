@@ -6,6 +6,10 @@ device has, so it uses the standard library alone and imports nothing of Edgewri
 component's ``startup`` step. It retries until the runtime's admin socket is there and has room, asks it to activate the bundle, and
 exits 0 when that bundle serves, 1 when the runtime refused it (the old model serves on) and 2 when no runtime answered.
 
+With ``--deactivate MODEL`` instead of ``--bundle`` it asks the runtime to let go of a model that this component brought
+once: a retired model's component carries no bundle, and runs this at every start. A model that is gone already, or that
+another component has brought since, is a success that changes nothing.
+
 With ``--notify`` it tells systemd itself that it is ready, and only on success: Greengrass Lite would otherwise announce
 success for a failed activation (it appends ``systemd-notify --ready`` to a startup script, which ``exec`` prevents).
 """
@@ -21,6 +25,7 @@ import uuid
 RETRY_S = 0.2
 ANSWER_SHARE = 0.95  # of the time for the runtime, so that its own word on what took too long still arrives
 BUSY = "busy"  # the one refusal that passes: others hold all of the socket's connections
+GONE = "unknown-model"  # the runtime's code for a model that it does not hold for this component
 PATH_BYTES_MAX = 107  # of a Unix socket's address on Linux
 
 
@@ -36,7 +41,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    if not answer.get("ok"):
+    if not answer.get("ok") and not is_gone(arguments, answer):
         print(
             f"edgewright: {arguments.component} {arguments.version} was refused "
             f"({answer.get('code')}): {answer.get('message')} {answer.get('remedy', '')}".rstrip(),
@@ -44,7 +49,7 @@ def main() -> int:
         )
         return 1
     result = answer.get("result")
-    outcome = result.get("outcome") if isinstance(result, dict) else "done"
+    outcome = result.get("outcome", "already-gone") if isinstance(result, dict) else "done"
     print(f"edgewright: {arguments.component} {arguments.version} {outcome}")
     if arguments.notify:
         notify_ready()
@@ -55,12 +60,19 @@ def parse_arguments() -> argparse.Namespace:
     """The command line, as the recipe writes it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--socket", required=True, help="the runtime's admin socket")
-    parser.add_argument("--bundle", required=True, help="the bundle's zip file")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--bundle", help="the bundle's zip file")
+    wanted.add_argument("--deactivate", metavar="MODEL", help="instead of a bundle: the model to let go of")
     parser.add_argument("--component", required=True, help="this component's name")
     parser.add_argument("--version", required=True, help="this component's version")
     parser.add_argument("--timeout-s", type=float, default=60.0, help="for everything together (default: 60)")
     parser.add_argument("--notify", action="store_true", help="send READY=1 to $NOTIFY_SOCKET on success")
     return parser.parse_args()
+
+
+def is_gone(arguments: argparse.Namespace, answer: "dict[str, object]") -> bool:
+    """Whether a refusal says that what shall leave is not there."""
+    return bool(arguments.deactivate) and answer.get("code") == GONE
 
 
 def hand_over(arguments: argparse.Namespace, deadline: float) -> "dict[str, object] | None":
@@ -80,16 +92,12 @@ def hand_over(arguments: argparse.Namespace, deadline: float) -> "dict[str, obje
 
 
 def ask(arguments: argparse.Namespace, left_s: float) -> "dict[str, object]":
-    """Send one ``activate`` command and wait for its acknowledgement."""
+    """Send one command and wait for its acknowledgement."""
     command = {
         "schema": "edgewright.command/1",
-        "command": "activate",
+        "command": "deactivate" if arguments.deactivate else "activate",
         "request_id": uuid.uuid4().hex,
-        "arguments": {
-            "bundle": os.path.abspath(arguments.bundle),  # noqa: PTH100 - also runs on Pythons older than ours
-            "component_name": arguments.component,
-            "version": arguments.version,
-        },
+        "arguments": what_is_asked(arguments),
         "deadline_ms": max(int(left_s * 1000 * ANSWER_SHARE), 1),
     }
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -104,6 +112,17 @@ def ask(arguments: argparse.Namespace, left_s: float) -> "dict[str, object]":
     if not isinstance(answer, dict):
         raise ValueError("the answer is not an object")  # noqa: TRY004 - retried like any other unusable answer
     return answer
+
+
+def what_is_asked(arguments: argparse.Namespace) -> "dict[str, str]":
+    """The command's arguments."""
+    if arguments.deactivate:
+        return {"model_name": arguments.deactivate, "component_name": arguments.component}
+    return {
+        "bundle": os.path.abspath(arguments.bundle),  # noqa: PTH100 - also runs on Pythons older than ours
+        "component_name": arguments.component,
+        "version": arguments.version,
+    }
 
 
 def connect(connection: socket.socket, path: str) -> None:

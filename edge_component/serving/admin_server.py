@@ -37,8 +37,8 @@ class Administration(Protocol):
     def activate(self, archive: Path, asked: Asked, allowed_s: float) -> Document:
         """Make a bundle serve; an activation event's document."""
 
-    def deactivate(self, model_name: str) -> Document:
-        """Stop serving a model; an activation event's document."""
+    def deactivate(self, model_name: str, component_name: str) -> Document:
+        """Stop serving a model, if it is that component's (empty: whoever's); an activation event's document."""
 
     def revert(self, model_name: str) -> Document:
         """Bring the previous version back; an activation event's document."""
@@ -98,7 +98,8 @@ def _carry_out(command: Command, administration: Administration) -> Mapping[str,
             asked = Asked(arguments.text("component_name"), arguments.text("version"))
             return administration.activate(Path(arguments.text("bundle")), asked, command.deadline_ms / 1000)
         case "deactivate":
-            return administration.deactivate(arguments.text("model_name"))
+            owner = arguments.optional("component_name", arguments.text) or ""
+            return administration.deactivate(arguments.text("model_name"), owner)
         case "revert":
             return administration.revert(arguments.text("model_name"))
         case "route":

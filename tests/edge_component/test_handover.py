@@ -19,7 +19,7 @@ StartRuntime = Callable[..., RuntimeProcess]
 
 
 def start_script(
-    work: Path, bundle: Bundle, *, timeout_s: float = 30.0, notify_socket: Path | None = None
+    work: Path, bundle: Bundle, *, timeout_s: float = 30.0, notify_socket: Path | None = None, deactivate: str = ""
 ) -> "subprocess.Popen[str]":
     """As the recipe starts it, copied out of the package, without anything of ours on its path."""
     script = work.parent / "activate.py"
@@ -27,7 +27,8 @@ def start_script(
     environment = {"PATH": os.environ["PATH"]}
     if notify_socket is not None:
         environment["NOTIFY_SOCKET"] = str(notify_socket)
-    command = [sys.executable, "-I", str(script), "--socket", str(work / "admin.sock"), "--bundle", str(bundle.archive)]
+    command = [sys.executable, "-I", str(script), "--socket", str(work / "admin.sock")]
+    command += ["--deactivate", deactivate] if deactivate else ["--bundle", str(bundle.archive)]
     command += ["--component", bundle.component, "--version", bundle.version]
     return subprocess.Popen(
         [*command, "--timeout-s", str(timeout_s), "--notify"],
@@ -39,9 +40,9 @@ def start_script(
 
 
 def hand_over(
-    work: Path, bundle: Bundle, *, timeout_s: float = 30.0, notify_socket: Path | None = None
+    work: Path, bundle: Bundle, *, timeout_s: float = 30.0, notify_socket: Path | None = None, deactivate: str = ""
 ) -> tuple[int, str]:
-    process = start_script(work, bundle, timeout_s=timeout_s, notify_socket=notify_socket)
+    process = start_script(work, bundle, timeout_s=timeout_s, notify_socket=notify_socket, deactivate=deactivate)
     out, err = process.communicate(timeout=60)
     return process.returncode, out + err
 
@@ -110,6 +111,38 @@ def test_success_is_announced_on_an_abstract_socket_too_and_a_dead_one_is_no_fai
     code, said = hand_over(tmp_path / "work", bundle, notify_socket=tmp_path / "nobody")
     assert (code, "systemd could not be told" in said, "Traceback" in said) == (0, True, False)
     runtime.join(30)
+
+
+def test_a_model_is_let_go_once_and_gone_is_a_success_ever_after(
+    start_runtime: StartRuntime, bundles: BundleFactory, tmp_path: Path
+) -> None:
+    at_once = {"probation_s": 0}
+    runtime, retired = start_runtime(config=at_once), bundles.scale("1.1.0", 2.0)
+    assert hand_over(runtime.work, retired)[0] == 0
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(str(tmp_path / "notify"))
+        notified.settimeout(5)
+        for outcome in ("deactivated", "already-gone", "already-gone"):
+            code, said = hand_over(runtime.work, retired, notify_socket=tmp_path / "notify", deactivate="scale")
+            assert (code, said) == (0, f"edgewright: {retired.component} 1.1.0 {outcome}\n")
+            assert notified.recv(100) == b"READY=1"
+            runtime.kill()
+            runtime = start_runtime(runtime.work, config=at_once)
+    assert runtime.admin.status().models == ()
+    code, said = hand_over(runtime.work, bundles.scale("1.0.0", 9.0))
+    assert (code, "older-release" in said) == (1, True), "the floor has survived, and reboots with it"
+    assert hand_over(runtime.work, retired)[0] == 0, "the version that was retired may come back"
+
+
+def test_a_retired_component_never_touches_what_another_has_brought(
+    start_runtime: StartRuntime, bundles: BundleFactory
+) -> None:
+    runtime = start_runtime()
+    assert hand_over(runtime.work, bundles.scale("1.0.0", 2.0))[0] == 0
+    former = bundles.scale("1.1.0", 3.0, component="com.edgewright.model.Former")
+    code, said = hand_over(runtime.work, former, deactivate="scale")
+    assert (code, "already-gone" in said) == (0, True)
+    assert [model.active.version for model in runtime.admin.status().models] == ["1.0.0"]
 
 
 def test_without_a_runtime_it_ends_by_its_deadline_and_says_what_is_missing(

@@ -78,6 +78,43 @@ def test_a_false_success_is_named_with_what_serves() -> None:
     assert failed.sentence == "weather 1.1.0 failed to deploy; 1.0.0 serves (why)."
 
 
+GONE = Wanted(COMPONENT, "0.0.1", "dep-1", "weather")
+OTHER = Wanted("com.edgewright.model.Weather2", "1.1.0", "dep-1", "weather", DIGEST)
+RETIRED = [
+    ("serves on, no word yet", {"weather": OLD}, {}, "changing", "weather is being retired; 1.0.0 still serves."),
+    ("serves on, SUCCEEDED", {"weather": OLD}, claim("SUCCEEDED"), "diverged",
+     "Greengrass reports weather as retired, but 1.0.0 still serves."),
+    ("serves on, FAILED", {"weather": OLD}, claim("FAILED"), "failed",
+     "weather could not be retired; 1.0.0 still serves (why)."),
+    ("gone", {}, claim("SUCCEEDED"), "ok", "Serves what is wanted. Retired here: weather."),
+    ("gone, whatever Greengrass says", {}, claim("FAILED"), "ok", "Serves what is wanted. Retired here: weather."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("models", "claims", "status", "sentence"), [case[1:] for case in RETIRED], ids=[case[0] for case in RETIRED]
+)
+def test_a_retired_model_differs_as_long_as_it_serves(
+    models: dict[str, Serving], claims: dict[str, Claim], status: str, sentence: str
+) -> None:
+    verdict = judge(view(models=models, claims=claims, wanted={COMPONENT: GONE}), NOW)
+    assert (verdict.status, verdict.sentence) == (status, sentence)
+
+
+def test_a_retired_component_says_nothing_of_a_name_that_another_has_taken_over() -> None:
+    assert judge(view(wanted={COMPONENT: GONE, OTHER.component_name: OTHER}), NOW).status == "ok"
+
+
+def test_a_removal_that_never_happened_is_repaired_and_given_up_in_its_own_words() -> None:
+    verdict = judge(view(models={"weather": OLD}, claims=claim("SUCCEEDED"), wanted={COMPONENT: GONE}), NOW)
+    (repair,) = decide_repairs({"EWR": verdict.differences}, TARGETS, {}, NOW)
+    assert isinstance(repair, Repair)
+    assert repair.sentence.endswith("because EWR never let go of the model.")
+    tried = {repair.key: Tried(3, NOW - timedelta(seconds=60))}
+    (given_up,) = decide_repairs({"EWR": verdict.differences}, TARGETS, tried, NOW)
+    assert given_up.sentence.startswith("EWR still serves what was retired by com.edgewright.model.Weather 0.0.1 after")
+
+
 KEY = RepairKey("arn:aws:iot:us-east-1:1:thinggroup/stations", COMPONENT, "1.1.0")
 TARGETS = {"dep-1": KEY.target_arn}
 DIVERGED = {name: (Difference("diverged", WANTED, "1.0.0", "It differs."),) for name in ("JFK", "EWR")}

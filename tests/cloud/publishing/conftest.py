@@ -15,6 +15,7 @@ from cloud.aws.kms import KeyManagement
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
 from cloud.compilation.result import Compilation, Variant
+from cloud.names import model_component
 from cloud.publishing.keys import create_kms_key
 from cloud.publishing.memory import MemoryArtifacts, MemoryComponents
 from cloud.publishing.publication import PublishingPorts
@@ -43,7 +44,9 @@ def linear_model(slope: float) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def write_compilation(folder: Path, slope: float = 1.0, platforms: tuple[str, ...] = PLATFORMS) -> Path:
+def write_compilation(
+    folder: Path, slope: float = 1.0, platforms: tuple[str, ...] = PLATFORMS, model_name: str = "linear"
+) -> Path:
     """Write a compilation folder of :func:`linear_model` and return it."""
     samples = np.arange(12, dtype=np.float32).reshape(4, 1, 3)
     variants = []
@@ -56,10 +59,10 @@ def write_compilation(folder: Path, slope: float = 1.0, platforms: tuple[str, ..
     golden = {"input:x": samples, "output:y": samples.sum(axis=2, keepdims=True) * slope}
     np.savez(folder / "golden.npz", **golden)  # type: ignore[arg-type]
     column = BaselineColumn("wind", (0.0,) * (BIN_COUNT - 1), (1,) * BIN_COUNT, 0.0, 1.0)
-    (folder / "baseline.json").write_bytes(Baseline("linear", 64, (column,)).to_bytes())
+    (folder / "baseline.json").write_bytes(Baseline(model_name, 64, (column,)).to_bytes())
     Compilation(
-        model_name="linear",
-        component_name="com.edgewright.model.Linear",
+        model_name=model_name,
+        component_name=model_component(model_name),
         opsets={"": 17},
         inputs=(TensorSpec("x", "float32", (-1, 3)),),
         outputs=(TensorSpec("y", "float32", (-1, 1)),),

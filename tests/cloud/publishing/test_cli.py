@@ -183,6 +183,7 @@ def test_deploy_pins_waits_and_refuses(aws: Aws, make_folder: MakeFolder) -> Non
     assert "no model 'nothing'" in refuse(4, "deploy", "nothing", "1.0.0", "--to", "stations")
     large = json.dumps({"labels": "x" * 4000})
     assert "job document" in refuse(3, "deploy", "linear", "7.0.0", "--to", "stations", "--runtime-config", large)
+    assert "edgewright undeploy linear" in refuse(3, "deploy", "linear", "0.0.1", "--to", "stations")
     assert "is not JSON" in refuse(3, "deploy", "linear", "7.0.0", "--to", "stations", "--runtime-config", "{")
 
 

@@ -235,6 +235,17 @@ def test_removal_forgets_bundles_but_not_the_floor(device: Device, bundles: Bund
         device.activator.deactivate("scale")
 
 
+def test_a_component_lets_go_of_its_own_model_alone(device: Device, bundles: BundleFactory) -> None:
+    device.configure(probation_s=0.0)
+    bundle = bundles.scale("1.1.0", 3.0)
+    device.hand_over(bundle)
+    with pytest.raises(UnknownModelError, match=bundle.component):
+        device.activator.deactivate("scale", "com.edgewright.model.Formerly")
+    assert device.factor() == 3.0
+    assert device.activator.deactivate("scale", bundle.component).outcome == "deactivated"
+    assert device.factor() is None
+
+
 def test_a_name_belongs_to_the_component_that_brought_it(device: Device, bundles: BundleFactory) -> None:
     device.hand_over(bundles.scale("1.0.0", 2.0))
     with pytest.raises(WrongComponentError, match=r"com\.edgewright\.model\.Scale"):
