@@ -73,15 +73,16 @@ def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     nucleus = connect_nucleus(environment)
     last = LastConfiguration(arguments.work)
     document = configuration_document(nucleus, arguments.config, last)
-    config, problems = RuntimeConfig.from_document(document)
+    config, problems = RuntimeConfig.from_document(document or {})
     use_log_format(config.log_format)
     totals = ServiceTotals()
     affinity = bind_to_cpus(config.cpu_affinity)
     problems += (affinity,) if affinity else ()
     reporting = make_reporting(arguments.work, thing_name(environment), nucleus, config, totals)
-    runtime = Runtime(
-        RuntimeParts(arguments.work, arguments.trust, arguments.version, config, reporting, problems=problems)
+    parts = RuntimeParts(
+        arguments.work, arguments.trust, arguments.version, config, reporting, problems=problems, configuration=document
     )
+    runtime = Runtime(parts)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runtime.ask_to_stop())
     runtime.start()
@@ -90,7 +91,7 @@ def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
         Surroundings(arguments.work, runtime.serving, nucleus, totals, SystemClock(), runtime.add_reason)
     )
     optional.open()
-    optional.follow(document)
+    optional.follow(document or {})
     if nucleus is not None:
         follow_nucleus(nucleus, Followers(reporting, runtime, optional, last, config))
         nucleus.report_running()
@@ -135,8 +136,8 @@ def connect_nucleus(environment: Mapping[str, str]) -> Nucleus | None:
 
 def configuration_document(
     nucleus: Nucleus | None, path: Path | None, last: LastConfiguration, wait_s: float = NUCLEUS_WAIT_S
-) -> Mapping[str, object]:
-    """The component's configuration as the nucleus tells it within a moment, else as it last did, else the defaults.
+) -> Mapping[str, object] | None:
+    """The component's configuration as the nucleus tells it within a moment, else as it last did; ``None`` is not known.
 
     Without a nucleus it is the file's.
 
@@ -153,7 +154,7 @@ def configuration_document(
         known = last.read()
         told_before = "the defaults" if known is None else "what it told last time"
         log.warning("no configuration from the nucleus within %g s; starting with %s", wait_s, told_before)
-        return known or {}
+        return known
     last.keep(document)
     return document
 
@@ -203,6 +204,7 @@ def follow_nucleus(nucleus: Nucleus, followers: Followers) -> None:
         config, problems = RuntimeConfig.from_document(document)
         for problem in problems:
             runtime.add_reason(problem)
+        runtime.configured(document)
         reporting.set_intervals(config.heartbeat_s, config.window_s)
         reporting.use_rule(config.ingest_rule)
         followers.optional.follow(document)

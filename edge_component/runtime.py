@@ -10,14 +10,18 @@ The order of stopping: no new requests, those in flight finish, telemetry keeps 
 
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from edge_component.bundles.verification import Asked
 from edge_component.clock import Clock, SystemClock
 from edge_component.config import RuntimeConfig
 from edge_component.contracts.codec import Document
+from edge_component.contracts.configuration import value_digests
 from edge_component.contracts.heartbeat import Heartbeat, OutboxState
+from edge_component.contracts.limits import LIMITS
 from edge_component.contracts.routes import RouteTable
 from edge_component.core import Core, CoreParts
 from edge_component.inference.trial import Trial
@@ -47,6 +51,7 @@ class RuntimeParts:
         config: limits.
         sink: telemetry; see reporting.py.
         problems: what was amiss before the start, for the heartbeat's reasons.
+        configuration: the component's, as the nucleus gave it; ``None`` where it has not.
     """
 
     work_path: Path
@@ -57,6 +62,7 @@ class RuntimeParts:
     clock: Clock = field(default_factory=SystemClock)
     trial: Trial | None = None
     problems: tuple[str, ...] = ()
+    configuration: Mapping[str, Any] | None = None
 
 
 class Runtime:
@@ -70,6 +76,9 @@ class Runtime:
         """
         self._parts = parts
         self._reasons: tuple[str, ...] = parts.problems
+        self._configuration: Mapping[str, str] | None = None
+        if parts.configuration is not None:
+            self.configured(parts.configuration)
         self._sink = ShieldedSink(parts.sink)
         self._asked_to_stop = threading.Event()
         self._core = Core(
@@ -124,6 +133,11 @@ class Runtime:
         if reason not in self._reasons:
             self._reasons += (reason,)
 
+    def configured(self, document: Mapping[str, Any]) -> None:
+        """This is the component's configuration from now on; the heartbeat tells digests of it, unless it is too large."""
+        digests = value_digests(document)
+        self._configuration = digests if len(digests) <= LIMITS.configuration_values_max else None
+
     def heartbeat(self, outbox: OutboxState, body_bytes_max: int) -> Heartbeat:
         """What this runtime says of itself, now, in at most so many bytes."""
         models = tuple(
@@ -135,7 +149,8 @@ class Runtime:
             for model in models
             if model.state == "failed"
         )
-        snapshot = Snapshot(models, outbox, (*self._reasons, *failed, *self._core.reasons(), *self._oip.warnings()))
+        reasons = (*self._reasons, *failed, *self._core.reasons(), *self._oip.warnings())
+        snapshot = Snapshot(models, outbox, reasons, self._configuration)
         return build_heartbeat(self._identity, read_machine(self._parts.work_path), snapshot, body_bytes_max)
 
 

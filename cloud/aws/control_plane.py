@@ -10,9 +10,10 @@ from typing import Any
 from cloud.aws.session import AwsSession, translated
 from cloud.errors import InvalidInputError, NotFoundError
 from cloud.fleet.desired import DeploymentRecord, parse_target
+from cloud.publishing.configured import digests_in
 from cloud.publishing.deployment import NONCE_KEY
 
-CARRIED = ("targetArn", "deploymentName", "deploymentPolicies", "iotJobConfiguration")
+CARRIED = ("targetArn", "deploymentName", "deploymentPolicies", "iotJobConfiguration", "tags")
 
 
 class GreengrassControlPlane:
@@ -39,6 +40,7 @@ class GreengrassControlPlane:
                 components={name: one["componentVersion"] for name, one in components.items()},
                 status=entry["deploymentStatus"],
                 created_at=entry["creationTimestamp"],
+                configured=digests_in(details.get("tags") or {}),
             )
 
     def members(self, target_arn: str) -> Iterable[str]:
@@ -72,13 +74,17 @@ class GreengrassControlPlane:
         except NotFoundError:
             return {}
 
-    def redeploy(self, deployment_id: str, component_name: str, nonce: str) -> str:
+    def redeploy(self, deployment_id: str, component_name: str, nonce: str) -> str | None:
         """See the port. The client token makes a request that was answered but not heard safe to send again.
 
         Raises:
             InvalidInputError: the deployment does not hold that component.
         """
         details = self._deployment(deployment_id)
+        with translated(f"reading deployment {deployment_id}"):
+            now = self._greengrass.get_deployment(deploymentId=deployment_id)  # not what was read once: it may be past
+        if not now.get("isLatestForTarget", True):
+            return None
         request = redeployment(details, component_name, nonce)
         with translated(f"deploying {details['targetArn']} again"):
             created = self._greengrass.create_deployment(**request, clientToken=f"{deployment_id[:32]}-{nonce}"[:64])

@@ -87,6 +87,12 @@ def deploy(
         _print_plans(targets, plans, output)
         return
     print_deployed(deployed, statuses, output)
+    if runtime_config:
+        progress_console.print(
+            "[dim]Devices that join these targets later do not get this configuration; "
+            "edgewright describe device says which lack it.[/]",
+            highlight=False,
+        )
     check_outcome(statuses)
 
 

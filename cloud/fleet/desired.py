@@ -13,12 +13,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
+from cloud.names import RUNTIME_COMPONENT
+from edge_component.contracts.codec import NOTHING
+
 TARGET_PATTERN = re.compile(r"arn:[^:]+:iot:[^:]*:[^:]*:(?P<kind>thing|thinggroup)/(?P<name>[a-zA-Z0-9:_-]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRecord:
-    """One Greengrass deployment; ``components`` is name to version; ``target_arn`` a thing or a thing group."""
+    """One Greengrass deployment; ``components`` is name to version; ``target_arn`` a thing or a thing group.
+
+    ``configured``: digest by JSON pointer of what it and its predecessors have set of the runtime's configuration.
+    """
 
     deployment_id: str
     target_arn: str
@@ -27,17 +33,22 @@ class DeploymentRecord:
     status: str
     created_at: datetime
     is_latest: bool = True
+    configured: Mapping[str, str] = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One component that a device should have; ``model_name`` and ``digest`` are empty where not known."""
+    """One component that a device should have; ``model_name`` and ``digest`` are empty where not known.
+
+    ``configured``: for the runtime, digest by JSON pointer of what was set of its configuration.
+    """
 
     component_name: str
     version: str
     deployment_id: str
     model_name: str = ""
     digest: str = ""
+    configured: Mapping[str, str] = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +88,12 @@ class ControlPlane(Protocol):
     def installed(self, thing_name: str) -> Mapping[str, str]:
         """Component name to version, as the nucleus claims; empty if it never reported."""
 
-    def redeploy(self, deployment_id: str, component_name: str, nonce: str) -> str:
-        """Deploy the same again, with a configuration nonce on one component; returns the new deployment's id."""
+    def redeploy(self, deployment_id: str, component_name: str, nonce: str) -> str | None:
+        """Deploy the same again, with a configuration nonce on one component; returns the new deployment's id.
+
+        ``None``, and nothing is deployed, where its target has a later deployment by now: somebody's newer wish would be
+        undone by repairing the old one.
+        """
 
 
 @dataclass(slots=True)
@@ -114,9 +129,11 @@ class MemoryControlPlane:
         """See :class:`ControlPlane`."""
         return self.claims.get(thing_name, {})
 
-    def redeploy(self, deployment_id: str, component_name: str, nonce: str) -> str:
+    def redeploy(self, deployment_id: str, component_name: str, nonce: str) -> str | None:
         """See :class:`ControlPlane`."""
         old = self.deployments[deployment_id]
+        if not old.is_latest:
+            return None
         new_id = f"{deployment_id}+{len(self.nonces) + 1}"
         self.nonces.append((deployment_id, component_name, nonce))
         self.deployments[deployment_id] = replace(old, is_latest=False)
@@ -140,10 +157,18 @@ def wanted_by_thing(
     """
     wanted: dict[str, dict[str, Wanted]] = {}
     for record in sorted(deployments, key=lambda one: (one.created_at, one.deployment_id)):
-        asked = {name: Wanted(name, version, record.deployment_id) for name, version in record.components.items()}
         for thing_name in members.get(record.target_arn, ()):
-            wanted.setdefault(thing_name, {}).update(asked)
+            known = wanted.setdefault(thing_name, {})
+            for name, version in record.components.items():
+                known[name] = Wanted(name, version, record.deployment_id, configured=_configured(known, name, record))
     return wanted
+
+
+def _configured(known: Mapping[str, Wanted], name: str, record: DeploymentRecord) -> Mapping[str, str]:
+    """A device merges what each of its targets has set."""
+    if name != RUNTIME_COMPONENT:
+        return NOTHING
+    return {**(known[name].configured if name in known else NOTHING), **record.configured}
 
 
 def identified(wanted: Wanted, publication: Publication | None, platform: str) -> Wanted:

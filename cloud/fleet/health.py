@@ -71,6 +71,7 @@ class DeviceView:
         wanted: by component name.
         claims: by deployment id.
         installed: component to version, as the nucleus claims; informative.
+        configuration: digest by JSON pointer of the runtime's configuration, as it reports; ``None`` where it does not.
     """
 
     thing_name: str
@@ -82,6 +83,7 @@ class DeviceView:
     wanted: Mapping[str, Wanted]
     claims: Mapping[str, Claim]
     installed: Mapping[str, str]
+    configuration: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,24 @@ def _by_own_account(view: DeviceView) -> Verdict:
     if not view.wanted:
         return Verdict("ok", "Serves; no deployment of ours targets it.")
     retired = sorted(_model_name(one) for name, one in view.wanted.items() if is_retirement(name, one.version))
-    return Verdict("ok", "Serves what is wanted." + (f" Retired here: {', '.join(retired)}." if retired else ""))
+    notes = ["Serves what is wanted."]
+    if retired:
+        notes.append(f"Retired here: {', '.join(retired)}.")
+    if lacking := _not_as_configured(view):
+        notes.append(
+            f"Its runtime's configuration is not what was set for it: {', '.join(lacking)}. A device that joins later gets "
+            "none; send it again with edgewright deploy --runtime-config."
+        )
+    return Verdict("ok", " ".join(notes))
+
+
+def _not_as_configured(view: DeviceView) -> list[str]:
+    """JSON pointers that were set for this runtime, and that it reports otherwise; none where it reports nothing."""
+    runtime = view.wanted.get(RUNTIME_COMPONENT)
+    if runtime is None or view.configuration is None:
+        return []
+    held = view.configuration
+    return sorted(pointer for pointer, digest in runtime.configured.items() if held.get(pointer) != digest)
 
 
 def _differences(view: DeviceView, limits: HealthLimits) -> Iterable[Difference]:

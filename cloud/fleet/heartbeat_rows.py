@@ -21,6 +21,7 @@ def fingerprint(heartbeat: Heartbeat) -> str:
     cold = (
         heartbeat.runtime_version, heartbeat.platform, heartbeat.process_id, to_ms(heartbeat.started_at), heartbeat.boot_id,
         heartbeat.health, heartbeat.reasons, tuple(_model_row("", model) for model in heartbeat.models),
+        _configuration(heartbeat),
     )  # fmt: skip
     return hashlib.blake2b(repr(cold).encode(), digest_size=16).hexdigest()
 
@@ -38,13 +39,17 @@ def hot_row(fact: HeartbeatFact) -> Row:
 
 
 def device_row(fact: HeartbeatFact) -> Row:
-    """``thing_name``, the cold columns of ``device``, and ``first_seen_at_ms``."""
+    """``thing_name``, cold columns of ``device``, ``first_seen_at_ms``, and the configuration."""
     heartbeat = fact.heartbeat
     return (
         fact.origin.thing_name, heartbeat.runtime_version, heartbeat.platform, heartbeat.process_id,
         to_ms(heartbeat.started_at), heartbeat.boot_id, heartbeat.health, json.dumps(list(heartbeat.reasons)),
-        to_ms(fact.origin.received_at),
+        to_ms(fact.origin.received_at), _configuration(heartbeat),
     )  # fmt: skip
+
+
+def _configuration(heartbeat: Heartbeat) -> str | None:
+    return None if heartbeat.configuration is None else json.dumps(dict(heartbeat.configuration), sort_keys=True)
 
 
 def model_rows(fact: HeartbeatFact) -> Iterable[Row]:

@@ -56,10 +56,13 @@ class Ledger:
     def record_wanted(self, wanted: Mapping[str, Mapping[str, Wanted]], now: datetime) -> None:
         """Thing → component → wanted; what is not in it is wanted no longer."""
         rows = {
-            (thing, one.component_name, one.version, one.deployment_id, one.model_name, one.digest)
+            (
+                thing, one.component_name, one.version, one.deployment_id, one.model_name, one.digest,
+                json.dumps(dict(one.configured), sort_keys=True),
+            )
             for thing, components in wanted.items()
             for one in components.values()
-        }
+        }  # fmt: skip
         with self._database.write() as connection:
             _replace_rows(connection, "wanted", rows)
             _add_devices(connection, set(wanted), now)
@@ -190,7 +193,10 @@ def _views(connection: sqlite3.Connection) -> Iterable[DeviceView]:
         models.setdefault(row[0], {})[row[1]] = Serving(row[2], row[3], row[4])
     wanted: dict[str, dict[str, Wanted]] = {}
     for row in connection.execute("SELECT * FROM wanted"):
-        wanted.setdefault(row[0], {})[row[1]] = Wanted(*tuple(row)[1:])
+        wanted.setdefault(row["thing_name"], {})[row["component_name"]] = Wanted(
+            row["component_name"], row["version"], row["deployment_id"], row["model_name"], row["digest"],
+            json.loads(row["configured"]),
+        )  # fmt: skip
     claims: dict[str, dict[str, Claim]] = {}
     for row in connection.execute(
         "SELECT d.thing_name, d.deployment_id, d.status, d.reason, d.changed_at_ms FROM device_deployment d"
@@ -201,7 +207,7 @@ def _views(connection: sqlite3.Connection) -> Iterable[DeviceView]:
     for row in connection.execute("SELECT thing_name, component_name, version FROM installed"):
         installed.setdefault(row[0], {})[row[1]] = row[2]
     for row in connection.execute(
-        "SELECT d.thing_name, d.runtime_version, d.health, d.reasons, h.received_at_ms"
+        "SELECT d.thing_name, d.runtime_version, d.health, d.reasons, d.configuration, h.received_at_ms"
         " FROM device d LEFT JOIN heartbeat h USING (thing_name) ORDER BY d.thing_name"
     ):
         name = row["thing_name"]
@@ -215,4 +221,5 @@ def _views(connection: sqlite3.Connection) -> Iterable[DeviceView]:
             wanted=wanted.get(name, {}),
             claims=claims.get(name, {}),
             installed=installed.get(name, {}),
+            configuration=None if row["configuration"] is None else json.loads(row["configuration"]),
         )

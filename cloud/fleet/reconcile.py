@@ -140,6 +140,8 @@ class Reconciler:
                 continue
             self._ledger.record_try(step, now)
             new_id = self._control_plane.redeploy(step.deployment_id, step.key.component_name, step.nonce)
+            if new_id is None:  # its target was deployed to since this pass looked; the next pass judges that
+                continue
             self._ledger.record_repaired(step, new_id)
             repaired.append(step.sentence)
         return tuple(repaired), tuple(given_up)

@@ -38,7 +38,7 @@ def summaries(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> li
             "platform": row["platform"],
             "groups": [group["group_name"] for group in groups.get(name, ())],
             "models": [_model(model) for model in models.get(name, ())],
-            "wanted": [{key: one[key] for key in one.keys() if key != "thing_name"} for one in wanted.get(name, ())],  # noqa: SIM118 - a row iterates over values
+            "wanted": [_wanted(one) for one in wanted.get(name, ())],
             "drift": drift.get(name),
         }
         for row in rows
@@ -62,6 +62,10 @@ def _model(row: sqlite3.Row) -> Json:
         "since_at": moment(row["since_at_ms"]),
         "previous_version": row["previous_version"],
     }
+
+
+def _wanted(row: sqlite3.Row) -> Json:
+    return {key: row[key] for key in ("component_name", "version", "deployment_id", "model_name", "digest")}
 
 
 def _latest_drift(connection: sqlite3.Connection, names: str) -> dict[str, Json]:

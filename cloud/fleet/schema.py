@@ -12,7 +12,7 @@ import sqlite3
 
 from cloud.errors import ConflictError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 TABLES = """
 CREATE TABLE heartbeat (          -- hot: one row a device, rewritten by each heartbeat
@@ -132,7 +132,14 @@ DROP TABLE incident;
 ALTER TABLE attempt RENAME TO incident;
 """
 
-MIGRATIONS: tuple[str, ...] = (TABLES, ATTEMPTS)
+CONFIGURED = """
+ALTER TABLE wanted ADD COLUMN configured TEXT NOT NULL DEFAULT '{}';
+
+ALTER TABLE device ADD COLUMN configuration TEXT;
+"""
+"""Digests by JSON pointer: what was set of a runtime's configuration, and what it reports (NULL where it does not)."""
+
+MIGRATIONS: tuple[str, ...] = (TABLES, ATTEMPTS, CONFIGURED)
 """Step i takes a file from version i to i + 1; released steps never change."""
 
 

@@ -174,10 +174,10 @@ def _store_cold(connection: sqlite3.Connection, fact: HeartbeatFact, before: sql
         _note_restart(connection, fact)
     connection.execute(
         "INSERT INTO device (thing_name, runtime_version, platform, process_id, started_at_ms, boot_id, health,"
-        " reasons, first_seen_at_ms, status, status_sentence, status_since_ms)"
-        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'unjudged', 'Heard for the first time.', ?9)"
+        " reasons, first_seen_at_ms, configuration, status, status_sentence, status_since_ms)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'unjudged', 'Heard for the first time.', ?9)"
         " ON CONFLICT (thing_name) DO UPDATE SET runtime_version = ?2, platform = ?3, process_id = ?4,"
-        " started_at_ms = ?5, boot_id = ?6, health = ?7, reasons = ?8",
+        " started_at_ms = ?5, boot_id = ?6, health = ?7, reasons = ?8, configuration = ?10",
         device_row(fact),
     )
     connection.execute("DELETE FROM device_model WHERE thing_name = ?", (fact.origin.thing_name,))

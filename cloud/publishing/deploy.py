@@ -162,7 +162,7 @@ def plan(target: Target, wish: Wish, ports: DeployPorts) -> DeploymentPlan:
     wish = _with_runtime(wish, current, ports.catalog)
     _check_published(wish.component_name, wish.version, ports.catalog)
     _check_published(RUNTIME_COMPONENT, wish.runtime_version, ports.catalog)
-    return plan_deployment(target.arn, current, wish)
+    return plan_deployment(target.arn, current, wish, (latest or {}).get("tags") or {})
 
 
 def deploy(target: Target, wish: Wish, ports: DeployPorts, *, again: bool = False) -> Deployed:

@@ -3,7 +3,8 @@
 The failures this exists for: a model rollout that upgrades the runtime by dependency resolution (so its version is
 always pinned beside the model's); one that drops the other components of the target (a deployment replaces the whole
 list); one that restarts the runtime by the way (Greengrass Lite reinstalls a component whenever the document carries a
-configurationUpdate for it, changed or not, so ours are never carried over: the devices keep what they merged); and a
+configurationUpdate for it, changed or not, so ours are never carried over: the devices keep what they merged, and
+configured.py keeps track of it in tags); and a
 document that a Lite device never receives, because it is larger than its buffer.
 """
 
@@ -14,7 +15,9 @@ from typing import Any
 
 from cloud.errors import InvalidInputError
 from cloud.names import MODEL_PREFIX, RUNTIME_COMPONENT
+from cloud.publishing.configured import configured_tags
 from cloud.publishing.errors import DeploymentTooLargeError
+from edge_component.contracts.codec import NOTHING
 from edge_component.contracts.limits import LIMITS
 
 NONCE_KEY = "nonce"
@@ -55,21 +58,24 @@ class DeploymentPlan:
         components: the whole list.
         is_change: whether it differs from what the target has.
         job_document_bytes: what a device will have to receive.
+        tags: the deployment's, which no device receives.
     """
 
     target_arn: str
     components: Components
     is_change: bool
     job_document_bytes: int
+    tags: Mapping[str, str] = NOTHING
 
     def request(self, name: str) -> dict[str, Any]:
         """CreateDeployment's parameters."""
-        return {
+        request = {
             "targetArn": self.target_arn,
             "deploymentName": name,
             "components": {component: dict(entry) for component, entry in self.components.items()},
             "deploymentPolicies": POLICIES,
         }
+        return request | ({"tags": dict(self.tags)} if self.tags else {})
 
 
 POLICIES = {
@@ -79,8 +85,12 @@ POLICIES = {
 """ROLLBACK is honoured by the Java nucleus; Lite ignores it, and there the runtime keeps the old model by itself."""
 
 
-def plan_deployment(target_arn: str, current: Components | None, wish: Wish) -> DeploymentPlan:
-    """The target's next deployment; ``current`` is its latest one's components, ``None`` if it never had one.
+def plan_deployment(
+    target_arn: str, current: Components | None, wish: Wish, tags: Mapping[str, str] = NOTHING
+) -> DeploymentPlan:
+    """The target's next deployment.
+
+    ``current`` is its latest one's components, ``None`` if it never had one; ``tags`` are the latest one's.
 
     Raises:
         InvalidInputError: no runtime version is known, or nothing is wished for.
@@ -106,7 +116,8 @@ def plan_deployment(target_arn: str, current: Components | None, wish: Wish) -> 
             f"{LIMITS.job_document_bytes_max}",
             "Shorten the runtime configuration, or split the target's components over several thing groups.",
         )
-    return DeploymentPlan(target_arn, components, is_change, size_bytes)
+    tags = configured_tags(tags, wish.runtime_configuration, wish.runtime_reset)
+    return DeploymentPlan(target_arn, components, is_change, size_bytes, tags)
 
 
 def job_document_bytes(target_arn: str, components: Components) -> int:

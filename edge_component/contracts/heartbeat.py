@@ -148,6 +148,8 @@ class Heartbeat:
         disk_free_bytes: on the file system of the model store.
         rss_bytes: of the runtime's process.
         health, reasons: ``degraded`` comes with at least one sentence.
+        configuration: the digest of each value of the component's configuration (configuration.py), by JSON pointer;
+            absent where it is not known, or too much to be told.
     """
 
     runtime_version: str
@@ -161,6 +163,7 @@ class Heartbeat:
     rss_bytes: int
     health: str = "healthy"
     reasons: tuple[str, ...] = ()
+    configuration: Mapping[str, str] | None = None
     extra: Mapping[str, Any] = NOTHING
 
     @classmethod
@@ -184,12 +187,13 @@ class Heartbeat:
             rss_bytes=fields.integer("rss_bytes"),
             health=fields.choice("health", HEALTH),
             reasons=fields.items("reasons", as_text),
+            configuration=fields.optional("configuration", lambda name: fields.table(name, as_text)),
             extra=fields.rest(),
         )
 
     def to_document(self) -> Document:
         """Encode; the inverse of :meth:`read`."""
-        return {
+        known: dict[str, Any] = {
             **self.extra,
             "schema": schema_name("heartbeat", 1),
             "runtime_version": self.runtime_version,
@@ -204,3 +208,6 @@ class Heartbeat:
             "health": self.health,
             "reasons": list(self.reasons),
         }
+        if self.configuration is not None:
+            known["configuration"] = dict(self.configuration)
+        return known

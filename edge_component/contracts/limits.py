@@ -20,6 +20,8 @@ class Limits:
         nesting_levels_max: objects and lists within one another in any document.
         epoch_chars_max: the outbox's epoch.
         text_chars_max: any free text that a device reports, such as a refusal's message.
+        configuration_values_max: values of a runtime's configuration that are compared: a tag each on a deployment (AWS
+            allows 50), some 30 bytes each in a heartbeat.
     """
 
     publish_bytes_max: int = 5_000
@@ -34,6 +36,7 @@ class Limits:
     nesting_levels_max: int = 32
     epoch_chars_max: int = 64
     text_chars_max: int = 600
+    configuration_values_max: int = 40
 
 
 LIMITS = Limits()

@@ -9,6 +9,7 @@ Reading the machine (:func:`read_machine`) is apart from building the message (:
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -43,11 +44,15 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the runtime holds at one moment; ``reasons`` are sentences, and any of them means degraded."""
+    """What the runtime holds at one moment; ``reasons`` are sentences, and any of them means degraded.
+
+    ``configuration`` is the digest of each of its values, ``None`` where it is not known.
+    """
 
     models: tuple[ServedModel, ...]
     outbox: OutboxState
     reasons: tuple[str, ...] = ()
+    configuration: Mapping[str, str] | None = None
 
 
 def identify_process(runtime_version: str, platform: str, started_at: datetime) -> ProcessIdentity:
@@ -70,7 +75,7 @@ def build_heartbeat(identity: ProcessIdentity, machine: Machine, snapshot: Snaps
     """The message, shortened to ``body_bytes_max`` where it must be.
 
     Shortened in this order: each reason to ``LIMITS.text_chars_max`` characters and all to the first five; the
-    ``previous`` and ``routing`` of each model; reasons to one; then models from the end, the number of those left out being the reason.
+    configuration; the ``previous`` and ``routing`` of each model; reasons to one; then models from the end, the number of those left out being the reason.
     """
     reasons = tuple(reason[: LIMITS.text_chars_max] for reason in snapshot.reasons[:REASONS_MAX])
     whole = Heartbeat(
@@ -85,7 +90,11 @@ def build_heartbeat(identity: ProcessIdentity, machine: Machine, snapshot: Snaps
         rss_bytes=machine.rss_bytes,
         health="degraded" if reasons else "healthy",
         reasons=reasons,
+        configuration=snapshot.configuration,
     )
+    if _fits(whole, body_bytes_max):
+        return whole
+    whole = replace(whole, configuration=None)
     if _fits(whole, body_bytes_max):
         return whole
     brief = replace(whole, models=tuple(replace(model, previous=None, routing=None) for model in whole.models))

@@ -121,6 +121,7 @@ heartbeats = st.builds(
     rss_bytes=naturals,
     health=st.sampled_from(HEALTH),
     reasons=tuples(unicode_text),
+    configuration=st.none() | tables(unicode_text),
     extra=extras,
 )
 column_counts = st.builds(ColumnCounts, tuples(counts, 64), naturals, naturals, naturals, naturals, extras)

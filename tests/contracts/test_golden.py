@@ -140,6 +140,9 @@ BASELINE = Baseline(
 VALUES = {
     "heartbeat.json": HEARTBEAT,
     "heartbeat-first.json": Heartbeat("0.1.0", 1, AT, "boot", "linux/aarch64", (), OutboxState(), 0, 0),
+    "heartbeat-configured.json": Heartbeat(
+        "0.2.0", 1, AT, "boot", "linux/x86_64", (), OutboxState(), 0, 0, configuration={"/heartbeat_s": "0f39bb26"}
+    ),
     "heartbeat-later-minor.json": Heartbeat(
         "0.2.0",
         1,

@@ -22,6 +22,7 @@ FREE_FORM = {"message": ("body",), "command": ("arguments",), "acknowledgement":
 OPTIONAL = {
     "candidate", "serving", "previous", "service", "positive_rate", "nan", "inf", "zero", "out", "needed_bytes",
     "retry_after_ms", "key", "sequence", "routing", "shadow", "batch", "in_flight_max", "queue_max", "thread_id",
+    "configuration",
 }  # fmt: skip
 
 
@@ -130,7 +131,8 @@ def test_a_value_can_be_hashed_copied_and_sent_to_a_child(name: str, data: st.Da
 
 # -- where in a document the laws look ---------------------------------------------------------------------------------
 
-TABLES = {"features", "outputs", "files", "opsets", "performance", "errors", "input_bytes", "aliases", "models"}
+TABLES = {"features", "outputs", "files", "opsets", "performance", "errors", "input_bytes", "aliases", "models",
+          "configuration"}  # fmt: skip
 
 
 def paths(value: Any, name: str, path: tuple[str | int, ...] = ()) -> Iterator[tuple[dict[str, Any], tuple]]:

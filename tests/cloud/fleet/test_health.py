@@ -78,6 +78,31 @@ def test_a_false_success_is_named_with_what_serves() -> None:
     assert failed.sentence == "weather 1.1.0 failed to deploy; 1.0.0 serves (why)."
 
 
+SET = Wanted(RUNTIME, "0.1.0", "dep-1", configured={"/heartbeat_s": "aa", "/window_s": "bb"})
+
+
+def test_a_runtime_that_is_not_as_configured_is_well_but_said_so() -> None:
+    def sentence(configuration: dict[str, str] | None) -> str:
+        verdict = judge(view(wanted={RUNTIME: SET}, configuration=configuration), NOW)
+        assert verdict.status == "ok"
+        return verdict.sentence
+
+    assert sentence({"/heartbeat_s": "aa", "/window_s": "bb", "/ingest_rule": "cc"}) == "Serves what is wanted."
+    assert sentence(None) == "Serves what is wanted.", "an older runtime does not tell"
+    assert "is not what was set for it: /window_s. A device that joins later" in sentence({"/heartbeat_s": "aa"})
+    assert "set for it: /heartbeat_s, /window_s." in sentence({"/heartbeat_s": "xx"})
+
+
+def test_a_device_of_several_targets_is_wanted_as_all_of_them_have_configured_it() -> None:
+    targets = [f"arn:aws:iot:r:1:thinggroup/{name}" for name in ("all", "ring")]
+    records = [
+        DeploymentRecord("d1", targets[0], "", {RUNTIME: "0.1.0"}, "ACTIVE", T0, configured={"/a": "1", "/b": "1"}),
+        DeploymentRecord("d2", targets[1], "", {RUNTIME: "0.1.0"}, "ACTIVE", NOW, configured={"/b": "2"}),
+    ]
+    wanted = wanted_by_thing(records, dict.fromkeys(targets, ("EWR",)))
+    assert wanted["EWR"][RUNTIME] == Wanted(RUNTIME, "0.1.0", "d2", configured={"/a": "1", "/b": "2"})
+
+
 GONE = Wanted(COMPONENT, "0.0.1", "dep-1", "weather")
 OTHER = Wanted("com.edgewright.model.Weather2", "1.1.0", "dep-1", "weather", DIGEST)
 RETIRED = [

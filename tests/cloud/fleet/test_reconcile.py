@@ -1,7 +1,8 @@
 """A deployment reported SUCCEEDED whose activation never ran is found, repaired, and given up after bounded tries."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -89,6 +90,43 @@ def test_a_false_success_is_found_repaired_and_ends_well(world: World) -> None:
     assert world.statuses()["EWR"] == "ok"
     kinds = world.pairs("SELECT dedupe_key, kind || ' ' || outcome FROM event WHERE thing_name = 'EWR'").values()
     assert {"repair redeployed", "status diverged", "status ok"} <= set(kinds)
+
+
+class Overtaken(MemoryControlPlane):
+    """Somebody deploys while a pass is under way: after it has looked, before it repairs."""
+
+    __slots__ = ()
+
+    def installed(self, thing_name: str) -> Mapping[str, str]:
+        later = DeploymentRecord("d2", TARGET, "weather", {COMPONENT: "1.2.0"}, "ACTIVE", T0 + timedelta(seconds=20))
+        self.deployments.update(d1=replace(self.deployments["d1"], is_latest=False), d2=later)
+        return MemoryControlPlane.installed(self, thing_name)
+
+
+def test_a_repair_never_undoes_a_deployment_that_was_made_meanwhile(world: World, database: Database) -> None:
+    plane = Overtaken(world.control_plane.deployments, world.control_plane.groups)
+    reconciler = Reconciler(plane, MemoryPublications(), Ledger(database), lambda: world.now)
+    world.beat(1, "EWR", "1.0.0")
+    world.claim("d1", "EWR", 2)
+    world.beat(20, "EWR", "1.0.0")
+    world.at(21)
+    assert reconciler.pass_once().repaired == ()
+    assert [one.components for one in plane.latest_deployments()] == [{COMPONENT: "1.2.0"}]
+
+
+def test_what_was_configured_and_what_is_reported_meet_in_the_device_s_sentence(world: World) -> None:
+    record = world.control_plane.deployments["d1"]
+    components = {COMPONENT: "1.1.0", "com.edgewright.Runtime": "0.1.0"}
+    world.control_plane.deployments["d1"] = replace(record, components=components, configured={"/heartbeat_s": "aa"})
+    for second, (thing, configuration) in enumerate({"EWR": {"/heartbeat_s": "aa"}, "JFK": {}}.items(), start=1):
+        fact = heartbeat_fact(second, "1.1.0", thing=thing)
+        world.sink.commit([replace(fact, heartbeat=replace(fact.heartbeat, configuration=configuration))])
+    world.at(3)
+    world.reconciler.pass_once()
+    world.reconciler.pass_once()
+    sentences = world.pairs("SELECT thing_name, status_sentence FROM device")
+    assert sentences["EWR"] == "Serves what is wanted."
+    assert "not what was set for it: /heartbeat_s." in sentences["JFK"]
 
 
 def test_tries_end(world: World) -> None:

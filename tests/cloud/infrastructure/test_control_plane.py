@@ -52,20 +52,26 @@ def test_deployments_members_and_a_repair(session: AwsSession, target_arn: str) 
         targetArn=target_arn,
         deploymentName="weather",
         components={COMPONENT: {"componentVersion": "1.0.0", "configurationUpdate": {"merge": '{"old": 1}'}}},
+        tags={"edgewright:configured:/heartbeat_s": "0f39bb26", "owner": "somebody"},
     )
     plane = GreengrassControlPlane(session)
     (record,) = plane.latest_deployments()
     assert (record.deployment_id, record.name, record.components) == (
         created["deploymentId"], "weather", {COMPONENT: "1.0.0"},
     )  # fmt: skip
+    assert record.configured == {"/heartbeat_s": "0f39bb26"}
     assert sorted(plane.members(target_arn)) == ["EWR", "JFK"]
     assert tuple(plane.members("arn:aws:iot:us-east-1:123456789012:thing/EWR")) == ("EWR",)
     assert tuple(plane.members("arn:aws:iot:us-east-1:123456789012:thinggroup/nowhere")) == ()
     assert plane.installed("EWR") == {}
     new_id = plane.redeploy(record.deployment_id, COMPONENT, "n1")
+    assert new_id is not None
     details = greengrass.get_deployment(deploymentId=new_id)
     assert json.loads(details["components"][COMPONENT]["configurationUpdate"]["merge"]) == {"nonce": "n1"}
     assert (details["targetArn"], details["deploymentName"]) == (target_arn, "weather")
+    ((latest_id, configured),) = [(one.deployment_id, one.configured) for one in plane.latest_deployments()]
+    assert (latest_id, configured) == (new_id, record.configured), "a repair forgets nothing"
+    assert plane.redeploy(record.deployment_id, COMPONENT, "n3") is None, "its target has a later deployment"
     assert [one.deployment_id for one in plane.latest_deployments()] == [new_id]
     with pytest.raises(InvalidInputError, match="does not hold"):
         plane.redeploy(new_id, "com.edgewright.model.Other", "n2")

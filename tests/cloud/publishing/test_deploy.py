@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 
 from cloud.errors import InvalidInputError, NotFoundError
 from cloud.publishing.component_names import match_component
+from cloud.publishing.configured import configured_tags, digests_in
 from cloud.publishing.deploy import (
     DeployPorts,
     DeviceStatus,
@@ -28,6 +29,7 @@ from cloud.publishing.errors import (
 )
 from cloud.publishing.memory import MemoryComponents
 from cloud.publishing.memory_fleet import MemoryDeployments, MemoryThings
+from edge_component.contracts.configuration import value_digest
 
 RUNTIME = "com.edgewright.Runtime"
 WEATHER = "com.edgewright.model.Weather"
@@ -92,6 +94,33 @@ def test_runtime_configuration_is_sent_once_and_never_carried_over(ports: Deploy
     first, second = (request["components"][RUNTIME] for request in requests(ports))
     assert json.loads(first["configurationUpdate"]["merge"]) == {"heartbeat_s": 5}
     assert "configurationUpdate" not in second
+
+
+def test_what_was_configured_is_kept_in_tags_for_those_who_join_later(ports: DeployPorts) -> None:
+    target = find_target("stations", ports)
+    deploy(target, Wish(WEATHER, "1.0.0"), ports)
+    assert "tags" not in requests(ports)[0], "nothing was ever configured"
+    deploy(target, Wish(WEATHER, "1.0.0", runtime_configuration={"heartbeat_s": 5, "streams": {"a": {"n": 1}}}), ports)
+    deploy(target, Wish(WEATHER, "1.1.0"), ports)
+    deploy(target, Wish(WEATHER, "1.0.0", runtime_configuration={"streams": {"a": 2}}), ports)
+    reset = Wish(runtime_version="0.1.0", runtime_configuration={"window_s": 60}, runtime_reset=("/heartbeat_s",))
+    deploy(target, reset, ports)
+    configured = [set(digests_in(request.get("tags", {}))) for request in requests(ports)[1:]]
+    assert configured == [
+        {"/heartbeat_s", "/streams/a/n"},
+        {"/heartbeat_s", "/streams/a/n"},
+        {"/heartbeat_s", "/streams/a"},
+        {"/streams/a", "/window_s"},
+    ]
+    assert digests_in(requests(ports)[-1]["tags"])["/window_s"] == value_digest("60")
+
+
+def test_tags_stay_within_what_aws_takes() -> None:
+    many = {f"f{n:03}": n for n in range(200)} | {"ümlaut": 1, "x" * 200: 1, "a#b": 1}
+    tags = configured_tags({}, many)
+    assert len(tags) == 40
+    assert set(digests_in(tags)) == {f"/f{n:03}" for n in range(40)}
+    assert configured_tags({"edgewright:configured:/a": "0", "owner": "me"}, None) == {"edgewright:configured:/a": "0"}
 
 
 def test_a_runtime_upgrade_leaves_the_models_and_may_take_back_what_devices_keep(ports: DeployPorts) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 from edge_component.clock import SystemClock
 from edge_component.contracts.codec import to_bytes
 from edge_component.contracts.heartbeat import Heartbeat, ModelRef, OutboxState, ServedModel
+from edge_component.contracts.limits import LIMITS
 from edge_component.telemetry.heartbeat import (
     Machine,
     ProcessIdentity,
@@ -21,6 +22,7 @@ from edge_component.telemetry.outbox import body_bytes_max
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 IDENTITY = ProcessIdentity("0.1.0", 4711, AT, "boot", "linux/x86_64")
+CONFIGURATION = {f"/field_{n}": "0f39bb26" for n in range(LIMITS.configuration_values_max)}
 ROOM = body_bytes_max("station-jfk", SystemClock())
 
 
@@ -51,6 +53,17 @@ def test_long_reasons_are_shortened_not_the_models() -> None:
     assert len(beat.models) == 3
     assert len(beat.reasons) <= 5
     assert all(len(reason) <= 600 for reason in beat.reasons)
+
+
+def test_the_configuration_goes_before_anything_that_serves() -> None:
+    def built(models: int) -> Heartbeat:
+        held = Snapshot(tuple(served(n) for n in range(models)), OutboxState(), (), CONFIGURATION)
+        return build_heartbeat(IDENTITY, Machine(1, 2), held, ROOM)
+
+    assert built(2).configuration == CONFIGURATION
+    beats = [built(models) for models in range(1, 20)]
+    assert any(beat.configuration is None and beat.models[0].previous for beat in beats)
+    assert all(beat.configuration is None for beat in beats if not beat.models[0].previous)
 
 
 def test_with_more_models_than_fit_the_previous_go_first_then_models_and_it_says_so() -> None:
