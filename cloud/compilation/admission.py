@@ -25,8 +25,14 @@ from cloud.compilation.errors import (
 )
 from edge_component.contracts.manifest import DTYPES, TensorSpec
 
-OPSETS: Mapping[str, tuple[int, int]] = MappingProxyType({"": (7, 22), "ai.onnx.ml": (1, 4), "com.microsoft": (1, 1)})
-"""Admitted operator domains, with their first and last version: what ONNX Runtime 1.23, the oldest supported, runs."""
+OPSETS: Mapping[str, tuple[int, int]] = MappingProxyType({"": (7, 22), "ai.onnx.ml": (1, 5), "com.microsoft": (1, 1)})
+"""Admitted operator domains, with their first and last version: what ONNX Runtime 1.23, the oldest supported, runs.
+
+Tried: 1.23.2 runs ai.onnx.ml 5 with its TreeEnsemble; of ai.onnx 23 it has no QuantizeLinear.
+"""
+
+IR_VERSION_MAX = 11
+"""The newest file format that ONNX Runtime 1.23 reads (tried); onnx.helper.make_model writes a newer one by default."""
 
 _PROTO_NAMES = {"float32": "FLOAT", "float64": "DOUBLE"}
 DTYPE_BY_CODE: Mapping[int, str] = MappingProxyType(
@@ -68,8 +74,10 @@ def admit(data: bytes, limits: AdmissionLimits = ADMISSION_LIMITS) -> Admitted:
         ModelRefusedError: one of the leaves in errors.py, naming what is wrong and what to do.
     """
     model = _parse(data, limits)
+    _refuse_newer_format(model)
     opsets = _admitted_opsets(model)
     _refuse_external_data(model)
+    _refuse_rankless(model)
     typed = _checked(model)
     weights = {tensor.name for tensor in typed.graph.initializer}
     given = [value for value in typed.graph.input if value.name not in weights]
@@ -94,8 +102,17 @@ def _parse(data: bytes, limits: AdmissionLimits) -> ModelProto:
     return model
 
 
+def _refuse_newer_format(model: ModelProto) -> None:
+    if model.ir_version > IR_VERSION_MAX:
+        raise UnsupportedOpsetError(
+            f"the file is of ONNX's IR version {model.ir_version}; devices read up to {IR_VERSION_MAX}",
+            f"Set model.ir_version = {IR_VERSION_MAX} and save it again; an older operator set needs no newer one.",
+        )
+
+
 def _admitted_opsets(model: ModelProto) -> dict[str, int]:
-    imported = {_domain(entry.domain): entry.version for entry in model.opset_import}
+    imports = [*(entry for function in model.functions for entry in function.opset_import), *model.opset_import]
+    imported = {_domain(entry.domain): entry.version for entry in imports}
     own = {function.domain for function in model.functions}
     used: dict[str, int] = {}
     for node in _nodes_of(model):
@@ -117,7 +134,8 @@ def _admitted_opsets(model: ModelProto) -> dict[str, int]:
         if not first <= version <= last:
             raise UnsupportedOpsetError(
                 f"operator set {domain or 'ai.onnx'} {version} is not supported; {first} to {last} are",
-                f"Export with target opset {last}, or convert with onnx.version_converter.",
+                f"Export again with a target opset of {last} for {domain or 'ai.onnx'}"
+                + ("." if domain else ", or convert with onnx.version_converter."),
             )
     return used
 
@@ -129,6 +147,17 @@ def _refuse_external_data(model: ModelProto) -> None:
                 f"weight {tensor.name!r} lies outside of the file",
                 "Save the model as one file: onnx.save(model, path, save_as_external_data=False).",
             )
+
+
+def _refuse_rankless(model: ModelProto) -> None:
+    """Before onnx.checker, which says of it no more than that a field is missing somewhere."""
+    for side, values in (("input", model.graph.input), ("output", model.graph.output)):
+        for value in values:
+            if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+                raise SignatureError(
+                    f"{side} {value.name!r} has no declared rank",
+                    "Declare its shape, or have onnx.shape_inference.infer_shapes do it; dimensions may stay symbolic.",
+                )
 
 
 def _checked(model: ModelProto) -> ModelProto:
@@ -156,14 +185,15 @@ def _tensor(side: str, value: ValueInfoProto) -> TensorSpec:
         kind = value.type.WhichOneof("value") or "of no type"
         raise SignatureError(
             f"{side} {value.name!r} is {kind}, not a tensor",
-            "Export with tensors alone (skl2onnx: options={'zipmap': False}).",
+            "Export with tensors alone (skl2onnx: options={'zipmap': False}; an optional input: leave it out).",
         )
     tensor = value.type.tensor_type
     if tensor.elem_type not in DTYPE_BY_CODE:
-        raise SignatureError(f"{side} {value.name!r} has element type {tensor.elem_type}, which no client can send")
-    if not tensor.HasField("shape"):
+        named = tensor.elem_type in TensorProto.DataType.values()
+        kind = TensorProto.DataType.Name(tensor.elem_type).lower() if named else str(tensor.elem_type)
         raise SignatureError(
-            f"{side} {value.name!r} has no declared rank", "Declare its shape; dimensions may stay symbolic."
+            f"{side} {value.name!r} has elements of type {kind}, which no client can send",
+            f"Cast it inside of the model; admitted are {', '.join(DTYPES)}.",
         )
     shape = tuple(axis.dim_value if axis.HasField("dim_value") else -1 for axis in tensor.shape.dim)
     return TensorSpec(value.name, DTYPE_BY_CODE[tensor.elem_type], shape)

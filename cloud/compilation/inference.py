@@ -1,12 +1,16 @@
 """ONNX Runtime as compiling uses it: load by path, one request after the other, errors in one type.
 
 It is not the runtime on the device, which has its own session code; here nothing is fast, and everything is the same on
-every run: one thread, no spinning, the CPU provider alone.
+every run: one thread, no spinning, the CPU provider alone. numpy has no bfloat16: arrays of it hold the sixteen bits.
 """
 
+import ctypes
 import os
 import time
+from collections.abc import Mapping
+from math import prod
 from pathlib import Path
+from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime phones home unless this is set before its import
 os.environ.pop("ORT_LOAD_CONFIG_FROM_MODEL", None)  # a model may not configure the session that judges it
@@ -18,6 +22,9 @@ from cloud.compilation.errors import InvalidGraphError, SamplesError
 from cloud.compilation.samples import Array, Samples
 
 ERRORS_ONLY = 3
+BFLOAT16 = "tensor(bfloat16)"
+ONNX_BFLOAT16 = 16
+"""``TensorProto.BFLOAT16``."""
 
 
 class Session:
@@ -37,9 +44,15 @@ class Session:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise InvalidGraphError(f"ONNX Runtime does not load the model: {_first_line(error)}") from error
+            words = _first_line(error).replace(str(path), path.name)
+            raise InvalidGraphError(
+                f"ONNX Runtime does not load the model: {words}",
+                f"Try it with onnxruntime {onnxruntime.__version__} on a CPU.",
+            ) from error
         self.load_ms = (time.monotonic() - started) * 1_000
         self.output_names: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
+        self._bits_in = frozenset(given.name for given in self._session.get_inputs() if given.type == BFLOAT16)
+        self._bits_out = frozenset(made.name for made in self._session.get_outputs() if made.type == BFLOAT16)
 
     def answer(self, samples: Samples) -> dict[str, Array]:
         """Run every sample as a request of its own; outputs by name, axis 0 counting the samples.
@@ -51,13 +64,44 @@ class Session:
         answers: list[list[Array]] = []
         for index, request in enumerate(samples.requests()):
             try:
-                answers.append([np.asarray(output) for output in self._session.run(None, request)])
+                answers.append(self._run(request))
             except Exception as error:
-                raise InvalidGraphError(f"the model fails on sample {index}: {_first_line(error)}") from error
+                raise InvalidGraphError(
+                    f"the model fails on sample {index}: {_first_line(error)}",
+                    "Ask it the same with onnxruntime; a sample may be of a size that the graph does not take.",
+                ) from error
         return {
             name: _stacked(name, [answer[column] for answer in answers])
             for column, name in enumerate(self.output_names)
         }
+
+    def numbers(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs as gates compare them: bits of bfloat16 as the numbers that they are, the upper half of a float32."""
+        return {
+            name: (array.astype(np.uint32) << np.uint32(16)).view(np.float32) if name in self._bits_out else array
+            for name, array in outputs.items()
+        }
+
+    def _run(self, request: Mapping[str, Array]) -> list[Array]:
+        if not self._bits_in and not self._bits_out:
+            return [np.asarray(output) for output in self._session.run(None, request)]
+        values = {name: _as_value(array, is_bits=name in self._bits_in) for name, array in request.items()}
+        made = self._session.run_with_ort_values(self.output_names, values)
+        return [_as_array(value) for value in made]
+
+
+def _as_value(array: Array, *, is_bits: bool) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    if is_bits:
+        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), ONNX_BFLOAT16)
+    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+
+
+def _as_array(value: Any) -> Array:  # noqa: ANN401 - as above
+    if value.data_type() != BFLOAT16:
+        return np.asarray(value.numpy())
+    shape = tuple(value.shape())
+    bits = ctypes.string_at(value.data_ptr(), 2 * prod(shape)) if prod(shape) else b""
+    return np.frombuffer(bits, np.uint16).reshape(shape)
 
 
 def _stacked(name: str, outputs: list[Array]) -> Array:
@@ -65,7 +109,7 @@ def _stacked(name: str, outputs: list[Array]) -> Array:
     if len(shapes) > 1:
         raise SamplesError(
             f"the samples give output {name} different shapes ({shapes[0]} and {shapes[-1]})",
-            "Give samples of one size.",
+            "Give samples whose answers are of one size, or a single one: where values decide the size, they must agree.",
         )
     return np.stack(outputs)
 

@@ -11,12 +11,14 @@ as ``output:<name>``; then the model must give them.
 
 import json
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cloud.compilation.admission import Admitted, admit
 from cloud.compilation.baseline import SAMPLES_MIN, baseline_of, watched_inputs, watched_outputs
-from cloud.compilation.errors import NotOnnxError
+from cloud.compilation.errors import NotOnnxError, SignatureError
 from cloud.compilation.inference import Session
 from cloud.compilation.report import Report
 from cloud.compilation.samples import (
@@ -25,6 +27,7 @@ from cloud.compilation.samples import (
     OUTPUT_PREFIX,
     Array,
     Samples,
+    fits,
     read_arrays,
     require_fit,
     samples_of,
@@ -32,7 +35,7 @@ from cloud.compilation.samples import (
 )
 from cloud.compilation.stage import Order, compile_model
 from cloud.compilation.trained import CALIBRATION_FILE, CARD_FILE
-from cloud.errors import InvalidInputError
+from cloud.errors import InvalidInputError, ModelRefusedError
 from cloud.names import MODEL_NAME_PATTERN, model_component
 from edge_component.contracts.codec import schema_name, to_bytes
 from edge_component.contracts.manifest import BASELINE_FILE, GOLDEN_FILE, MODEL_FILE, PLATFORMS
@@ -90,17 +93,47 @@ def prepare(own: OwnModel, folder: Path) -> Path:
         )
     if not own.onnx_path.is_file():
         raise NotOnnxError(f"{own.onnx_path} is not a file", "Give the .onnx file itself.")
-    data = own.onnx_path.read_bytes()
-    admitted = admit(data)
+    data = _read(own.onnx_path)
+    with _naming(own.onnx_path):
+        admitted = admit(data)
     (folder / MODEL_FILE).write_bytes(data)
     samples = _samples(own.samples_path, admitted)
-    answers = Session(folder / MODEL_FILE).answer(samples)
+    with _naming(own.onnx_path):
+        answers = Session(folder / MODEL_FILE).answer(samples)
+        _require_declared(answers, admitted)
     golden = _first(samples if samples.outputs else replace(samples, outputs=answers), GOLDEN_COUNT_MAX)
     write_samples(folder / GOLDEN_FILE, golden)
     if samples.count >= CALIBRATION_COUNT_MIN:
         write_samples(folder / CALIBRATION_FILE, replace(_first(samples, CALIBRATION_COUNT_MAX), outputs={}))
     _describe(own, admitted, samples, answers, folder)
     return folder
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NotOnnxError(f"{path} cannot be read: {error.strerror}", "Check who may read it.") from error
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """A refusal begins with the file that its reader gave: of several models, which one."""
+    try:
+        yield
+    except ModelRefusedError as error:
+        raise type(error)(f"{path.name}: {error}", error.remedy) from error
+
+
+def _require_declared(answers: Mapping[str, Array], admitted: Admitted) -> None:
+    """ONNX Runtime only warns of an output that is not as declared; a device, which promises it to clients, refuses."""
+    for spec in admitted.outputs:
+        shape = answers[spec.name].shape[1:]
+        if not fits(shape, spec.shape):
+            raise SignatureError(
+                f"it declares output {spec.name!r} as {spec.shape} (-1 is free) and answers {shape}",
+                "Correct the declared shape, or make the dimension symbolic (onnx.tools.update_model_dims).",
+            )
 
 
 def _samples(path: Path, admitted: Admitted) -> Samples:

@@ -84,12 +84,17 @@ def samples_of(where: str, named: Mapping[str, Array]) -> Samples:
 
 def write_samples(path: Path, samples: Samples) -> None:
     """Write an archive; the inverse of :func:`read_samples`."""
-    arrays = {f"{INPUT_PREFIX}{name}": array for name, array in samples.inputs.items()}
-    arrays |= {f"{OUTPUT_PREFIX}{name}": array for name, array in samples.outputs.items()}
+    arrays = {f"{INPUT_PREFIX}{name}": _storable(array) for name, array in samples.inputs.items()}
+    arrays |= {f"{OUTPUT_PREFIX}{name}": _storable(array) for name, array in samples.outputs.items()}
     if samples.label is not None:
         arrays["label"] = samples.label
     with path.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
+
+
+def _storable(array: Array) -> Array:
+    """Text is an array of objects where ONNX Runtime made it, and fixed-width text in an archive: nothing is pickled."""
+    return array.astype(np.str_) if array.dtype.kind == "O" else array
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
@@ -112,7 +117,8 @@ def read_arrays(path: Path) -> dict[str, Array]:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise SamplesError(
-            f"{path.name} is not an .npz archive of arrays: {error}", "Write it by numpy.savez(path, name=array)."
+            f"{path.name} is not an .npz archive of arrays: {error}",
+            "Write it by numpy.savez(path, name=array); text by array.astype(str).",
         ) from error
 
 
@@ -134,9 +140,9 @@ def require_fit(where: str, arrays: Mapping[str, Array], specs: tuple[TensorSpec
             spec.dtype == "string" and array.dtype.kind == "U"
         ):
             raise SamplesError(
-                f"{where}: {spec.name} is {array.dtype}, the model wants {spec.dtype}", "Convert it: array.astype(…)."
+                f"{where}: {spec.name} is {array.dtype}, the model wants {spec.dtype}", _conversion(spec.dtype)
             )
-        if not _fits(array.shape[1:], spec.shape):
+        if not fits(array.shape[1:], spec.shape):
             raise SamplesError(
                 f"{where}: each sample of {spec.name} has shape {array.shape[1:]}, the model wants {spec.shape} "
                 "(-1 is free)",
@@ -144,8 +150,14 @@ def require_fit(where: str, arrays: Mapping[str, Array], specs: tuple[TensorSpec
             )
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+def fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether a tensor's shape is what a signature wants, in which -1 is free."""
     return len(shape) == len(wanted) and all(fixed in (-1, size) for size, fixed in zip(shape, wanted, strict=True))
+
+
+def _conversion(dtype: str) -> str:
+    special = {"bfloat16": "Give its sixteen bits: array.view(numpy.uint16).", "string": "Give str: array.astype(str)."}
+    return special.get(dtype, f"Convert it: array.astype(numpy.{'bool_' if dtype == 'bool' else dtype}).")
 
 
 def _numpy_name(dtype: str) -> str:

@@ -48,10 +48,10 @@ def probe_of(trained: TrainedModel) -> Samples:
 
 def try_fp32(path: Path, trained: TrainedModel) -> Candidate:
     """Try an fp32 graph: it loads, and gives the golden outputs."""
-    expected = trained.golden.outputs
     try:
         session = Session(path)
-        got, probe = session.answer(trained.golden), session.answer(probe_of(trained))
+        got, probe = _answers(session, trained)
+        expected = session.numbers(trained.golden.outputs)
     except InvalidGraphError as error:
         return _broken(path, "fp32", f"fp32: {error}")
     _require_task_column(trained, got)
@@ -61,10 +61,10 @@ def try_fp32(path: Path, trained: TrainedModel) -> Candidate:
 
 def try_int8(path: Path, trained: TrainedModel, reference: Candidate) -> Candidate:
     """Try an int8 graph against the fp32 one."""
-    expected = trained.golden.outputs
     try:
         session = Session(path)
-        got, probe = session.answer(trained.golden), session.answer(probe_of(trained))
+        got, probe = _answers(session, trained)
+        expected = session.numbers(trained.golden.outputs)
     except InvalidGraphError as error:
         return _broken(path, "int8", f"int8: {error}")
     verdicts = (
@@ -75,6 +75,12 @@ def try_int8(path: Path, trained: TrainedModel, reference: Candidate) -> Candida
         gates.size("int8", path.stat().st_size, reference.path.stat().st_size),
     )
     return Candidate(path, "int8", verdicts, gates.tolerance("int8", expected, got), probe)
+
+
+def _answers(session: Session, trained: TrainedModel) -> tuple[dict[str, Array], dict[str, Array]]:
+    """To the golden samples and to the probe, as gates compare them."""
+    golden, probe = session.answer(trained.golden), session.answer(probe_of(trained))
+    return session.numbers(golden), session.numbers(probe)
 
 
 def _task_verdicts(

@@ -6,7 +6,7 @@ import pytest
 from graphs import FLOAT, classifier, doubler, model, tensor, weight
 from onnx import TensorProto, helper
 
-from cloud.compilation.admission import AdmissionLimits, admit
+from cloud.compilation.admission import IR_VERSION_MAX, AdmissionLimits, admit
 from cloud.compilation.errors import (
     ExternalDataError,
     InvalidGraphError,
@@ -65,6 +65,23 @@ def test_an_operator_set_out_of_range_is_named(domain: str, version: int) -> Non
     assert error.remedy
 
 
+def test_a_file_of_a_newer_format_is_refused_with_what_to_set() -> None:
+    graph = doubler()
+    graph.ir_version = IR_VERSION_MAX + 1
+    error = refused(graph)
+    assert isinstance(error, UnsupportedOpsetError)
+    assert f"IR version {IR_VERSION_MAX + 1}" in str(error)
+    assert f"model.ir_version = {IR_VERSION_MAX}" in error.remedy
+
+
+def test_operators_that_only_a_function_imports_are_admitted() -> None:
+    body = [helper.make_node("Add", ["a", "a"], ["b"])]
+    function = helper.make_function("com.acme", "Blend", ["a"], ["b"], body, [helper.make_opsetid("", 17)])
+    imports = [helper.make_opsetid("com.acme", 1)]
+    graph = model([custom()], [tensor("x", [1])], [tensor("y", [1])], [], opsets=imports, functions=[function])
+    assert dict(admit(graph.SerializeToString()).opsets) == {"": 17}
+
+
 def custom(domain: str = "com.acme") -> onnx.NodeProto:
     return helper.make_node("Blend", ["x"], ["y"], domain=domain)
 
@@ -121,10 +138,15 @@ def test_a_sequence_is_no_tensor() -> None:
     assert "'y' is sequence_type" in str(error)
 
 
-def test_an_input_without_rank_is_refused() -> None:
-    given = helper.make_tensor_value_info("x", FLOAT, None)
-    error = refused(model([helper.make_node("Identity", ["x"], ["y"])], [given], [tensor("y", [1])], []))
-    assert isinstance(error, SignatureError | InvalidGraphError)
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_a_tensor_without_rank_is_refused_by_its_name(side: str) -> None:
+    rankless = helper.make_tensor_value_info("free", FLOAT, None)
+    given, made = (rankless, tensor("y", [1])) if side == "input" else (tensor("x", [1]), rankless)
+    node = helper.make_node("Identity", [given.name], [made.name])
+    error = refused(model([node], [given], [made], []))
+    assert isinstance(error, SignatureError)
+    assert f"{side} 'free' has no declared rank" in str(error)
+    assert error.remedy
 
 
 def test_a_complex_number_cannot_be_sent() -> None:
@@ -132,6 +154,7 @@ def test_a_complex_number_cannot_be_sent() -> None:
     node = helper.make_node("Identity", ["x"], ["y"])
     error = refused(model([node], [tensor("x", [1], kind)], [tensor("y", [1], kind)], []))
     assert isinstance(error, SignatureError)
+    assert "of type complex64" in str(error)
 
 
 def test_old_graphs_that_list_weights_as_inputs_keep_them_out_of_the_signature() -> None:

@@ -1,11 +1,19 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
-from graphs import classifier, doubler
+from graphs import classifier, doubler, model, tensor
+from onnx import TensorProto, helper
 
-from cloud.compilation.errors import CompilationRefusedError, NotOnnxError, SamplesError, UnsupportedDomainError
+from cloud.compilation.errors import (
+    CompilationRefusedError,
+    NotOnnxError,
+    SamplesError,
+    SignatureError,
+    UnsupportedDomainError,
+)
 from cloud.compilation.own_model import OwnModel, compile_own_model
 from cloud.compilation.result import Compilation
 from cloud.compilation.samples import read_samples
@@ -99,3 +107,50 @@ def test_an_unknown_domain_is_refused(tmp_path: Path) -> None:
 def test_a_name_that_no_model_can_have_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInputError, match="cannot be a model's name"):
         compile_own_model(own(tmp_path, name=name, x=np.ones((1, 3), np.float32)), tmp_path / "out")
+
+
+def test_a_refusal_begins_with_the_file_that_was_given(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"no model")
+    with pytest.raises(NotOnnxError, match=r"^m\.onnx: the file is not an ONNX model"):
+        compile_own_model(OwnModel(tmp_path / "m.onnx", tmp_path / "s.npz", "mine"), tmp_path / "out")
+
+
+def one_node(kind_in: int, kind_out: int, operator: str, shape_out: list, **attributes: object) -> onnx.ModelProto:
+    node = helper.make_node(operator, ["x"], ["y"], **attributes)
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 5)]
+    return model([node], [tensor("x", ["n"], kind_in)], [tensor("y", shape_out, kind_out)], [], opsets=imports)
+
+
+def test_text_in_and_out_is_kept_as_text(tmp_path: Path) -> None:
+    labels = {"keys_int64s": [0, 1], "values_strings": ["klar", "trüb"], "default_string": "?"}
+    graph = one_node(TensorProto.INT64, TensorProto.STRING, "LabelEncoder", ["n"], domain="ai.onnx.ml", **labels)
+    compile_own_model(own(tmp_path, graph, x=np.array([0, 1, 7])), tmp_path / "out")
+    golden = read_samples(tmp_path / "out" / "golden.npz")
+    assert golden.outputs["y"].tolist() == [["klar", "trüb", "?"]]
+
+
+def test_bfloat16_goes_in_and_out_as_its_bits(tmp_path: Path) -> None:
+    bits = np.array([0x3F80, 0xC040], np.uint16)  # 1.0, -3.0
+    graph = one_node(TensorProto.BFLOAT16, TensorProto.FLOAT, "Cast", ["n"], to=TensorProto.FLOAT)
+    compile_own_model(own(tmp_path, graph, x=bits), tmp_path / "in")
+    assert read_samples(tmp_path / "in" / "golden.npz").outputs["y"].tolist() == [[1.0, -3.0]]
+    graph = one_node(TensorProto.FLOAT, TensorProto.BFLOAT16, "Cast", ["n"], to=TensorProto.BFLOAT16)
+    compile_own_model(own(tmp_path, graph, x=np.array([1, -3], np.float32)), tmp_path / "out")
+    assert read_samples(tmp_path / "out" / "golden.npz").outputs["y"].tolist() == [bits.tolist()]
+
+
+def test_expected_bfloat16_is_compared_as_numbers_and_not_as_bits(tmp_path: Path) -> None:
+    """Ten units in the last place are eight percent, and would be within the tolerance of the bits."""
+    graph = one_node(TensorProto.FLOAT, TensorProto.BFLOAT16, "Cast", ["n"], to=TensorProto.BFLOAT16)
+    arrays = {"input:x": np.ones((1, 1), np.float32), "output:y": np.array([[0x3F80 + 10]], np.uint16)}
+    with pytest.raises(CompilationRefusedError, match="the golden outputs differ by"):
+        compile_own_model(own(tmp_path, graph, **arrays), tmp_path / "out")
+
+
+def test_an_output_that_is_not_as_declared_is_refused_by_its_name(tmp_path: Path) -> None:
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    graph = model(
+        [node], [tensor("x", [6]), tensor("shape", [2], TensorProto.INT64)], [tensor("y", [6, 1])], []
+    )  # fmt: skip
+    with pytest.raises(SignatureError, match=r"m\.onnx: it declares output 'y' as \(6, 1\) .* answers \(2, 3\)"):
+        compile_own_model(own(tmp_path, graph, x=np.ones(6, np.float32), shape=np.array([2, 3])), tmp_path / "out")
