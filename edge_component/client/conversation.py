@@ -105,20 +105,35 @@ class Conversation:
             return channel.fill_next(inputs)
 
     def open(self, model: str, inputs: Mapping[str, ArrayLike], output_bytes: int = 0) -> Steps[Channel]:
-        """Open a channel with room for these inputs, in place of an earlier one to the same model."""
-        earlier = self.channels.pop(model, None)
-        if earlier is not None:
-            closed = yield pack_control(Kind.CLOSE, {"channel": earlier.opened.channel})
-            _expect(closed, Kind.CLOSED)
+        """Open a channel with room for these inputs, in place of an earlier one to the same model.
+
+        Where the runtime gives this connection no more of them, the one opened first makes room: an application may ask
+        more models than a connection has channels.
+        """
+        yield from self._close(model)
         rooms = {name: room_of(name, value) for name, value in inputs.items()}
-        received = yield pack_control(
-            Kind.OPEN, Open(model, rooms, output_bytes, self._key, self._stream).to_document()
-        )
+        asked = Open(model, rooms, output_bytes, self._key, self._stream)
+        try:
+            return (yield from self._open(asked))
+        except RefusedError as error:
+            if error.code != "channel-limit" or not self.channels:
+                raise
+        yield from self._close(next(iter(self.channels)))
+        return (yield from self._open(asked))
+
+    def _close(self, model: str) -> Steps[None]:
+        channel = self.channels.pop(model, None)
+        if channel is not None:
+            closed = yield pack_control(Kind.CLOSE, {"channel": channel.opened.channel})
+            _expect(closed, Kind.CLOSED)
+
+    def _open(self, asked: Open) -> Steps[Channel]:
+        received = yield pack_control(Kind.OPEN, asked.to_document())
         try:
             opened = Opened.read(_expect(received, Kind.OPENED))
             if received.descriptor is None:
                 raise ProtocolError("the runtime opened a channel without memory", "protocol-violation")
-            channel = self.channels[model] = Channel(opened, received.descriptor)
+            channel = self.channels[asked.model] = Channel(opened, received.descriptor)
         except (ContractError, ValueError) as error:
             raise ProtocolError(f"the runtime's channel cannot be used: {error}", "protocol-violation") from error
         return channel

@@ -123,7 +123,7 @@ class ChannelLimitError(RequestError):
     """More channels, or a larger one, than one connection may have."""
 
     code = "channel-limit"
-    usual_remedy = "Split the batch, or raise channel_bytes_max in the component's configuration."
+    usual_remedy = "Split the batch or close a channel, or raise channel_bytes_max or channels_max in the component's configuration."
 
 
 class BusyError(RequestError):

@@ -19,6 +19,7 @@ from edge_component.client import (
     UnavailableError,
     UnknownModelError,
 )
+from edge_component.contracts.fastpath import MESSAGE_BYTES_MAX, Kind, Open, pack_control, unpack_control
 from edge_component.contracts.manifest import TensorSpec
 from edge_component.inference.router import Totals
 from tests.edge_component.bundle_factory import scale_model, serialized
@@ -257,16 +258,40 @@ def test_connections_beyond_the_limit_are_turned_away_at_once(open_door: MakeDoo
     assert door.client().infer("scale", {"x": ROW}).model.version == "1.0.0"
 
 
-def test_channels_beyond_the_limit_are_refused(open_door: MakeDoor) -> None:
+def test_one_client_asks_more_models_than_a_connection_has_channels(open_door: MakeDoor) -> None:
     door = open_door(channels_max=2)
     client = door.client()
-    for name in ("a", "b", "c"):
-        door.put("1.0.0", scale_model(2.0), name=name)
-    for name in ("a", "b"):
-        client.infer(name, {"x": ROW})
-    with pytest.raises(RefusedError, match="2 channels"):
-        client.infer("c", {"x": ROW})
-    client.infer("a", {"x": ROW})
+    names = ("a", "b", "c", "d")
+    for factor, name in enumerate(names):
+        door.put("1.0.0", scale_model(float(factor)), name=name)
+    for _ in range(2):
+        for factor, name in enumerate(names):
+            np.testing.assert_array_equal(client.infer(name, {"x": ROW}).outputs["y"], ROW * factor)
+
+
+def test_a_request_too_large_for_any_channel_is_refused_and_the_others_are_answered(open_door: MakeDoor) -> None:
+    door = open_door(channel_bytes_max=1_000_000)
+    client = door.client()
+    door.scale("1.0.0", 2.0)
+    client.infer("scale", {"x": ROW})
+    door.put("1.0.0", scale_model(3.0), name="other")
+    with pytest.raises(RefusedError) as caught:
+        client.infer("other", {"x": np.zeros((100_000, ROW.shape[1]), np.float32)})
+    assert caught.value.code == "channel-limit"
+    assert client.infer("scale", {"x": ROW}).model.name == "scale"
+
+
+def test_channels_beyond_the_limit_are_refused(open_door: MakeDoor) -> None:
+    door = open_door(channels_max=1)
+    door.scale("1.0.0", 2.0)
+    with door.greeted() as raw:
+        opening = pack_control(Kind.OPEN, Open("scale", {"x": ROW.nbytes}, 0, None, None).to_document())
+        raw.send(opening)
+        unpack_control(raw.recv(MESSAGE_BYTES_MAX), Kind.OPENED)
+        raw.send(opening)
+        _, refusal = unpack_control(raw.recv(MESSAGE_BYTES_MAX), Kind.REFUSED)
+    assert refusal["code"] == "channel-limit"
+    assert "1 channels" in str(refusal["message"])
 
 
 def test_nobody_there_is_told_after_the_deadline(door: Door) -> None:
