@@ -15,7 +15,7 @@ from cloud.aws.model_registry import ModelRegistry
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
 from cloud.cli.arguments import chosen, compile_extra
-from cloud.cli.output import OutputFormat, OutputOption, print_fields
+from cloud.cli.output import OutputFormat, OutputOption, print_fields, progress_console
 from cloud.cli.progress import shown_progress
 from cloud.compilation.result import Compilation
 from cloud.errors import InvalidInputError
@@ -159,7 +159,9 @@ def _folder(source: _Own | str, session: AwsSession, report: Report) -> Iterator
 def _compiled(own: _Own, folder: Path) -> Path:
     with compile_extra():
         from cloud.compilation.own_model import OwnModel, compile_own_model  # noqa: PLC0415 - see above
-    compile_own_model(OwnModel(own.onnx, own.samples, own.name), folder)
+    report = compile_own_model(OwnModel(own.onnx, own.samples, own.name), folder)
+    for line in report.lines():
+        progress_console.print(line, markup=False, highlight=False, soft_wrap=True)
     return folder
 
 

@@ -3,7 +3,7 @@
 A refused model has a report too: it is the report that is refused with, never a stack trace.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,14 +66,24 @@ class Report:
             "duration_s": round(self.duration_s, 3),
         }
 
+    def lines(self) -> Iterator[str]:
+        """What was chosen and why, without the verdicts that led there."""
+        for variant in self.variants:
+            yield _choice(variant)
+        yield from (f"note: {note}" for note in self.notes)
+
     def to_text(self) -> str:
         """``report.txt``."""
         lines = [self.sentence, *([f"remedy: {self.remedy}"] if self.remedy else []), ""]
         for variant in self.variants:
-            lines += [f"{variant.platform}: {variant.precision}" + (f" ({variant.reason})" if variant.reason else "")]
+            lines += [_choice(variant)]
             lines += [f"  {'pass' if verdict.passed else 'FAIL'}  {verdict.sentence}" for verdict in variant.verdicts]
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines).rstrip() + f"\ntook {self.duration_s:.1f} s\n"
+
+
+def _choice(variant: Variant) -> str:
+    return f"{variant.platform}: {variant.precision}" + (f" ({variant.reason})" if variant.reason else "")
 
 
 def refusal_report(model_name: str, error: ModelRefusedError, notes: tuple[str, ...], duration_s: float) -> Report:

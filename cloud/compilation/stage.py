@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from edge_component.contracts.codec import NOTHING
 from edge_component.contracts.manifest import BASELINE_FILE, GOLDEN_FILE, MODEL_FILE, PLATFORMS
 
 REFUSED_EXIT_CODE = 3
+NO_SHARED_MEMORY = ("string", "bfloat16")
+"""Element types that the device's fast path refuses: numpy clients have no fixed-size form of them."""
 MESSAGE_CHARS_MAX = 1024
 """What SageMaker keeps of a processing job's exit message."""
 
@@ -73,6 +75,7 @@ def compile_model(order: Order) -> Report:
 def _compiled(order: Order, trained: TrainedModel, work: Path, notes: list[str]) -> Compilation:
     admitted = admit(trained.model_bytes)
     _require_consistent(trained, admitted)
+    notes.extend(_notes_on_tensors(admitted))
     reference = _fp32(trained, admitted, work, notes)
     variants = tuple(_variant(platform, trained, reference, work, order.output) for platform in order.platforms)
     write_samples(order.output / GOLDEN_FILE, trained.golden)
@@ -91,6 +94,16 @@ def _compiled(order: Order, trained: TrainedModel, work: Path, notes: list[str])
         nan_policy=card.nan_policy,
         lineage={**order.lineage, "metrics": dict(card.metrics)},
     )
+
+
+def _notes_on_tensors(admitted: Admitted) -> Iterator[str]:
+    """Said before it is published, since a device would say it to each client."""
+    strange = [spec.name for spec in (*admitted.inputs, *admitted.outputs) if spec.dtype in NO_SHARED_MEMORY]
+    if strange:
+        yield (
+            f"the fast path carries no {' and no '.join(NO_SHARED_MEMORY)} ({', '.join(strange)}): clients must ask this "
+            "model through the Open Inference Protocol, whose door is off unless configured"
+        )
 
 
 def _require_consistent(trained: TrainedModel, admitted: Admitted) -> None:

@@ -124,7 +124,8 @@ def one_node(kind_in: int, kind_out: int, operator: str, shape_out: list, **attr
 def test_text_in_and_out_is_kept_as_text(tmp_path: Path) -> None:
     labels = {"keys_int64s": [0, 1], "values_strings": ["klar", "trüb"], "default_string": "?"}
     graph = one_node(TensorProto.INT64, TensorProto.STRING, "LabelEncoder", ["n"], domain="ai.onnx.ml", **labels)
-    compile_own_model(own(tmp_path, graph, x=np.array([0, 1, 7])), tmp_path / "out")
+    report = compile_own_model(own(tmp_path, graph, x=np.array([0, 1, 7])), tmp_path / "out")
+    assert any("Open Inference Protocol" in line and "(y)" in line for line in report.lines())
     golden = read_samples(tmp_path / "out" / "golden.npz")
     assert golden.outputs["y"].tolist() == [["klar", "trüb", "?"]]
 
