@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from cloud.compilation.admission import Admitted, admit
 from cloud.compilation.baseline import SAMPLES_MIN, baseline_of, watched_inputs, watched_outputs
-from cloud.compilation.errors import NotOnnxError, SignatureError
+from cloud.compilation.errors import GateError, NotOnnxError, SignatureError
 from cloud.compilation.inference import Session
 from cloud.compilation.report import Report
 from cloud.compilation.samples import (
@@ -99,8 +101,10 @@ def prepare(own: OwnModel, folder: Path) -> Path:
     (folder / MODEL_FILE).write_bytes(data)
     samples = _samples(own.samples_path, admitted)
     with _naming(own.onnx_path):
-        answers = Session(folder / MODEL_FILE).answer(samples)
+        session = Session(folder / MODEL_FILE)
+        answers = session.answer(samples)
         _require_declared(answers, admitted)
+        _require_repeatable(answers, session.answer(_first(samples, 1)))
     golden = _first(samples if samples.outputs else replace(samples, outputs=answers), GOLDEN_COUNT_MAX)
     write_samples(folder / GOLDEN_FILE, golden)
     if samples.count >= CALIBRATION_COUNT_MIN:
@@ -133,6 +137,17 @@ def _require_declared(answers: Mapping[str, Array], admitted: Admitted) -> None:
             raise SignatureError(
                 f"it declares output {spec.name!r} as {spec.shape} (-1 is free) and answers {shape}",
                 "Correct the declared shape, or make the dimension symbolic (onnx.tools.update_model_dims).",
+            )
+
+
+def _require_repeatable(answers: Mapping[str, Array], again: Mapping[str, Array]) -> None:
+    """A golden test on the device would refuse what answers by chance, long after it was published."""
+    for name, repeated in again.items():
+        if not np.array_equal(answers[name][:1], repeated, equal_nan=repeated.dtype.kind == "f"):
+            raise GateError(
+                f"output {name!r} differs when the same request is asked again",
+                "Take random operators out of the graph (RandomNormal, Multinomial, dropout in training mode), or make "
+                "their numbers an input.",
             )
 
 

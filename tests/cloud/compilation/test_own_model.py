@@ -4,11 +4,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from graphs import classifier, doubler, model, tensor
+from graphs import FLOAT, classifier, doubler, model, tensor
 from onnx import TensorProto, helper
 
 from cloud.compilation.errors import (
     CompilationRefusedError,
+    GateError,
     NotOnnxError,
     SamplesError,
     SignatureError,
@@ -132,17 +133,17 @@ def test_text_in_and_out_is_kept_as_text(tmp_path: Path) -> None:
 
 def test_bfloat16_goes_in_and_out_as_its_bits(tmp_path: Path) -> None:
     bits = np.array([0x3F80, 0xC040], np.uint16)  # 1.0, -3.0
-    graph = one_node(TensorProto.BFLOAT16, TensorProto.FLOAT, "Cast", ["n"], to=TensorProto.FLOAT)
+    graph = one_node(TensorProto.BFLOAT16, FLOAT, "Cast", ["n"], to=TensorProto.FLOAT)
     compile_own_model(own(tmp_path, graph, x=bits), tmp_path / "in")
     assert read_samples(tmp_path / "in" / "golden.npz").outputs["y"].tolist() == [[1.0, -3.0]]
-    graph = one_node(TensorProto.FLOAT, TensorProto.BFLOAT16, "Cast", ["n"], to=TensorProto.BFLOAT16)
+    graph = one_node(FLOAT, TensorProto.BFLOAT16, "Cast", ["n"], to=TensorProto.BFLOAT16)
     compile_own_model(own(tmp_path, graph, x=np.array([1, -3], np.float32)), tmp_path / "out")
     assert read_samples(tmp_path / "out" / "golden.npz").outputs["y"].tolist() == [bits.tolist()]
 
 
 def test_expected_bfloat16_is_compared_as_numbers_and_not_as_bits(tmp_path: Path) -> None:
     """Ten units in the last place are eight percent, and would be within the tolerance of the bits."""
-    graph = one_node(TensorProto.FLOAT, TensorProto.BFLOAT16, "Cast", ["n"], to=TensorProto.BFLOAT16)
+    graph = one_node(FLOAT, TensorProto.BFLOAT16, "Cast", ["n"], to=TensorProto.BFLOAT16)
     arrays = {"input:x": np.ones((1, 1), np.float32), "output:y": np.array([[0x3F80 + 10]], np.uint16)}
     with pytest.raises(CompilationRefusedError, match="the golden outputs differ by"):
         compile_own_model(own(tmp_path, graph, **arrays), tmp_path / "out")
@@ -155,3 +156,9 @@ def test_an_output_that_is_not_as_declared_is_refused_by_its_name(tmp_path: Path
     )  # fmt: skip
     with pytest.raises(SignatureError, match=r"m\.onnx: it declares output 'y' as \(6, 1\) .* answers \(2, 3\)"):
         compile_own_model(own(tmp_path, graph, x=np.ones(6, np.float32), shape=np.array([2, 3])), tmp_path / "out")
+
+
+def test_a_model_that_answers_by_chance_is_refused_before_a_device_does(tmp_path: Path) -> None:
+    graph = one_node(FLOAT, FLOAT, "RandomNormalLike", ["n"])
+    with pytest.raises(GateError, match=r"m\.onnx: output 'y' differs when the same request is asked again"):
+        compile_own_model(own(tmp_path, graph, x=np.ones(3, np.float32)), tmp_path / "out")
