@@ -6,6 +6,7 @@ Results go to standard output (JSON with ``-o json``), everything else to standa
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from simulator.demo.command import DemoOptions, run_demo
@@ -154,7 +156,7 @@ def demo(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)  # whoever ends the demo, it tidies up
     if not run_demo(DemoOptions(folder.resolve(), exit_at_end, summary), Console()):
-        console.print("[bold red]error:[/] the demo ended without showing everything it promises; see above")
+        _say("[bold red]error:[/] the demo ended without showing everything it promises; see above")
         raise typer.Exit(1)
 
 
@@ -174,7 +176,8 @@ def up(
         line = {"url": installation.url, "broker": str(installation.broker_file), "env": str(installation.env_file)}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
-        console.print(f"In another shell:  [bold]. {installation.env_file}[/]   (Ctrl-C here stops everything)")
+        sourced = f". {shlex.quote(str(installation.env_file))}"
+        _say(f"In another shell:  [bold]{escape(sourced)}[/]   (Ctrl-C here stops everything)")
         stop.wait()
 
 
@@ -200,14 +203,19 @@ def _print_device(document: dict[str, Any], as_json: bool) -> None:
         Console().print(f"last deployment: {last['id']} {last['status']} {last['message']}", highlight=False)
 
 
+def _say(marked_up: str) -> None:
+    """On standard error; no line is broken, so that paths can be copied."""
+    console.print(marked_up, highlight=False, soft_wrap=True)
+
+
 def main() -> None:
     """Entry point. Exit codes: 0 done, 2 usage, 5 something of the simulation could not be started or reached."""
     try:
         app()
     except SimulatorError as error:
-        console.print(f"[bold red]error:[/] {error}", highlight=False)
+        _say(f"[bold red]error:[/] {escape(str(error))}")
         if error.remedy:
-            console.print(f"[bold]remedy:[/] {error.remedy}", highlight=False)
+            _say(f"[bold]remedy:[/] {escape(error.remedy)}")
         sys.exit(UNAVAILABLE)
 
 

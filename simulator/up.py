@@ -6,6 +6,7 @@ The environment sets endpoint, credentials and region together, and takes away w
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from simulator.claim import claimed
+from simulator.errors import SimulatorError
 from simulator.mqtt import Broker, start_broker
 from simulator.mqtt.broker import Kind
 from simulator.processes import Server
@@ -28,6 +31,10 @@ CLOUD_ENVIRONMENT: Mapping[str, str] = MappingProxyType(
 )
 BROKER_VARIABLE = "EDGEWRIGHT_SIM_BROKER"
 OVERRIDING = ("AWS_PROFILE", "AWS_SESSION_TOKEN")
+
+
+class AlreadyUpError(SimulatorError):
+    """The folder has a broker and a local cloud running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +65,17 @@ def local_installation(folder: Path, port: int = 0, broker_kind: Kind = "auto") 
     """Start both below ``folder``, and stop both at the end.
 
     Raises:
+        AlreadyUpError: another one is up there; its files are as they were.
         MqttError: no broker.
         ProcessDiedError: no local cloud; its last words are in the message.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with start_broker(folder / "broker", broker_kind) as broker:
+    refusal = AlreadyUpError(
+        f"a local cloud is up in {folder}",
+        f"Use it (. {shlex.quote(str(folder / 'env'))}), stop it with Ctrl-C, or choose another --folder.",
+    )
+    with claimed(folder / "up.lock", refusal), start_broker(folder / "broker", broker_kind) as broker:
         broker_file = folder / "broker.json"
         broker.address.write(broker_file)
         cloud = Server("local-cloud", _cloud_command(folder, port, broker_file), os.environ, folder)
@@ -84,5 +96,5 @@ def _cloud_command(folder: Path, port: int, broker_file: Path) -> list[str]:
 
 
 def _exports(environment: Mapping[str, str]) -> str:
-    lines = [f"export {name}={value}" for name, value in environment.items()]
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
     return "\n".join([*lines, f"unset {' '.join(OVERRIDING)}", ""])

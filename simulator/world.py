@@ -6,7 +6,6 @@ and everything started is stopped in the reverse order, whatever happened in bet
 Unix sockets hold at most 107 bytes of path, so the devices' roots are reached through one short symbolic link.
 """
 
-import fcntl
 import json
 import os
 import platform as host_platform
@@ -23,6 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
+from simulator.claim import claimed
 from simulator.errors import SimulatorError
 from simulator.mqtt import Broker
 from simulator.processes import Server, run_json
@@ -161,13 +161,10 @@ class World:
 
     def _claim_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = self._stack.enter_context((self.folder.parent / "demo.lock").open("w"))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DemoRunningError(
-                f"another demo is running in {self.folder}", "Stop it with Ctrl-C, then start again."
-            ) from error
+        refusal = DemoRunningError(
+            f"another demo is running in {self.folder}", "Stop it with Ctrl-C, then start again."
+        )
+        self._stack.enter_context(claimed(self.folder.parent / "demo.lock", refusal))
         for leftover in self.folder.iterdir():
             shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
         self.logs.mkdir()

@@ -37,6 +37,10 @@ class ProvisioningError(NucleusError):
     """A thing, its group or its certificate could not be made; running it again completes it."""
 
 
+class DeviceRunningError(NucleusError):
+    """The folder's device is running already; it was left alone."""
+
+
 class ControlError(NucleusError):
     """A running device could not be told something over its control socket."""
 

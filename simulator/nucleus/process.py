@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from simulator.claim import claimed
 from simulator.mqtt import BrokerAddress, credentials_for
 from simulator.nucleus.control import ControlServer
 from simulator.nucleus.core_device import CoreDevice, DeviceOptions
 from simulator.nucleus.data_plane import DataPlane
-from simulator.nucleus.errors import ProvisioningError
+from simulator.nucleus.errors import DeviceRunningError, ProvisioningError
 from simulator.nucleus.mqtt_messages import MqttMessages
 from simulator.nucleus.profile import LITE, Profile
 from simulator.nucleus.provision import provision
@@ -65,9 +66,16 @@ def run_device(options: ProcessOptions) -> None:
     """Run until SIGTERM or SIGINT; prints one JSON line when the device is up.
 
     Raises:
+        DeviceRunningError: another process runs a device in this folder.
         SimulatorError: it could not be provisioned or started.
     """
-    asyncio.run(_run(make_device(options)))
+    root = options.root.resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    refusal = DeviceRunningError(
+        f"a device is running in {root}", "Stop it with Ctrl-C, or give this one another --root."
+    )
+    with claimed(root / "device.lock", refusal):
+        asyncio.run(_run(make_device(options)))
 
 
 async def _run(device: CoreDevice) -> None:

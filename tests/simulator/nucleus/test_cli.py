@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,7 +21,9 @@ WAIT_S = 30
 
 def sourced(env_file: Path) -> dict[str, str]:
     """What a shell has after sourcing a file."""
-    shell = subprocess.run(["/bin/sh", "-c", f". {env_file}; env -0"], capture_output=True, check=True, timeout=WAIT_S)
+    shell = subprocess.run(
+        ["/bin/sh", "-c", f". {shlex.quote(str(env_file))}; env -0"], capture_output=True, check=True, timeout=WAIT_S
+    )
     return dict(entry.split("=", 1) for entry in shell.stdout.decode().split("\0") if entry)
 
 
@@ -42,12 +45,21 @@ class Up:
 
 @pytest.fixture
 def up() -> Iterator[Up]:
-    with tempfile.TemporaryDirectory(prefix="gg-") as folder:
+    with tempfile.TemporaryDirectory(prefix="gg ") as folder:  # a space, as in many a user's folder
         running = Up(Path(folder))
         try:
             yield running
         finally:
             running.stop()
+
+
+def test_a_second_one_in_the_folder_is_refused_and_takes_nothing_away(up: Up) -> None:
+    env_file = Path(up.line["env"])
+    before = env_file.read_text()
+    second = sim("up", "--folder", str(env_file.parent))
+    assert (second.returncode, second.stdout) == (5, "")
+    assert f"a local cloud is up in {env_file.parent}" in second.stderr
+    assert env_file.read_text() == before
 
 
 def sim(*arguments: str, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
@@ -70,6 +82,9 @@ def test_up_stays_up_and_carries_a_device(up: Up) -> None:
         assert device.stdout is not None
         assert json.loads(device.stdout.readline())["thing_name"] == "station-1"
         until(lambda: status(root).get("connected"), "the device is connected")
+        second = sim(*command[len(SIM) :], environment=up.environment)
+        assert (second.returncode, f"a device is running in {root}" in second.stderr) == (5, True), second.stderr
+        assert status(root)["connected"] is True
         delay = sim("device", "surprise", "--root", str(root), "--start-delay", "com.example.A=1.5",
                     "--daemon-dies-after", "record")  # fmt: skip
         assert json.loads(delay.stdout) == {"start_delay_s": {"com.example.A": 1.5}, "daemon_dies_after": "record"}
