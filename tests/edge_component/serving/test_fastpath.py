@@ -168,6 +168,21 @@ def test_many_models_and_types_on_one_connection(door: Door) -> None:
     assert client.infer("scale", {"x": ROW}).model.name == "scale"
 
 
+@pytest.mark.parametrize("size", [2, "n"])
+def test_an_input_that_is_an_output_too_comes_back_as_it_was_given(door: Door, size: int | str) -> None:
+    """ONNX Runtime writes such an output nowhere, whatever memory was bound for it."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [size]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [x], [y, x])
+    specs = tuple(TensorSpec(name, "float32", (size if isinstance(size, int) else -1,)) for name in "xy")
+    door.put("1.0.0", serialized(graph), specs[:1], specs[::-1], name="echo")
+    client = door.client()
+    for number in range(1, 6):
+        given = np.array([number, -number], np.float32)
+        answer = client.infer("echo", {"x": given}).outputs
+        np.testing.assert_array_equal(answer["y"], -given)
+        np.testing.assert_array_equal(answer["x"], given)
+
+
 def test_an_output_that_outgrows_its_room_is_fetched_in_a_larger_channel(door: Door) -> None:
     x = helper.make_tensor_value_info("shape", TensorProto.INT64, [1])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
