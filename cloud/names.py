@@ -12,8 +12,11 @@ MODEL_PREFIX = "com.edgewright.model."
 RETIRED_PREFIX = "0.0."
 """Versions of a model component that carry no model: whoever runs one lets go of what it served (publishing/retirement.py)."""
 
-MODEL_NAME_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,30}")
-"""What clients ask for; also the prefix of job names, which SageMaker ends at 63 characters."""
+MODEL_NAME_PATTERN = re.compile(r"(?!runtime\Z)[a-z][a-z0-9-]{0,30}")
+"""What clients ask for; also the prefix of job names, which SageMaker ends at 63 characters.
+
+`edgewright deploy runtime` deploys the runtime itself, so no model is called that.
+"""
 
 MODEL_COMPONENT_PATTERN = re.compile(r"com\.edgewright\.model\.[A-Za-z][A-Za-z0-9]{0,39}")
 """The component that carries a model. SageMaker's names of package groups end at 63 characters, this prefix included."""

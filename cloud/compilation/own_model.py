@@ -91,7 +91,7 @@ def prepare(own: OwnModel, folder: Path) -> Path:
     if not MODEL_NAME_PATTERN.fullmatch(own.model_name):
         raise InvalidInputError(
             f"{own.model_name!r} cannot be a model's name",
-            "Use lower-case letters, digits and hyphens, a letter first, at most 31.",
+            "Use lower-case letters, digits and hyphens, a letter first, at most 31; `runtime` is the runtime itself.",
         )
     if not own.onnx_path.is_file():
         raise NotOnnxError(f"{own.onnx_path} is not a file", "Give the .onnx file itself.")

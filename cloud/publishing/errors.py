@@ -41,6 +41,12 @@ class VersionConflictError(ConflictError):
     code: ClassVar[str] = "version-conflict"
 
 
+class ComponentTakenError(ConflictError):
+    """The component's earlier versions carry a model of another name."""
+
+    code: ClassVar[str] = "component-taken"
+
+
 class ComponentFailedError(EdgewrightError):
     """Greengrass took the component version but will not deploy it."""
 

@@ -16,11 +16,11 @@ from cloud.compilation.result import Compilation
 from cloud.digests import file_sha256
 from cloud.publishing.bundle import Bundle, Contents, Stamp, archive_name, make_bundle, read_contents, write_bundle
 from cloud.publishing.component_release import CONFLICT_REMEDY, ComponentRelease, Upload, release_component
-from cloud.publishing.errors import VersionConflictError
+from cloud.publishing.errors import ComponentTakenError, VersionConflictError
 from cloud.publishing.publication import Publication, PublishedBundle, PublishingPorts, PublishRequest
 from cloud.publishing.recipe import MODEL_TEMPLATE, ModelArtifacts, ModelRecipe, model_recipe
 from cloud.publishing.record import Layout, PublicationRecord
-from cloud.publishing.records import choose_version, find_record
+from cloud.publishing.records import choose_version, find_record, latest_record
 from cloud.publishing.releases import claim_release
 from cloud.publishing.signing import Signer, key_hint, sign_files
 from cloud.s3_uri import S3Uri
@@ -58,11 +58,13 @@ def publish_model(request: PublishRequest, signer: Signer, ports: PublishingPort
 
     Raises:
         CompilationIncompleteError, SigningKeyError, StatementTooLargeError, RecipeInvalidError: nothing was uploaded.
+        ComponentTakenError: the component carries a model of another name; nothing was uploaded.
         VersionConflictError: the version exists with other content or another key; nothing was uploaded.
         ComponentFailedError: everything is in place, but Greengrass will not deploy it.
         UnavailableError: a service went away, or Greengrass takes long; running the same again completes it.
     """
     draft = _Draft(request, *read_contents(request.folder))
+    _require_own_component(draft, ports)
     version = choose_version(request.version, draft.layout, draft.name, (ports.artifacts, ports.catalog), draft.digests)
     record = find_record(ports.artifacts, draft.layout, draft.name, version) or _write_record(
         draft, version, signer, ports
@@ -71,6 +73,17 @@ def publish_model(request: PublishRequest, signer: Signer, ports: PublishingPort
     _check_same(draft, record, bundles, signer)
     with tempfile.TemporaryDirectory(prefix="edgewright-publish-") as scratch:
         return _release(draft, record, bundles, Path(scratch), ports)
+
+
+def _require_own_component(draft: _Draft, ports: PublishingPorts) -> None:
+    """``f-64`` and ``f64`` are one component, com.edgewright.model.F64: the second would take the first one's devices."""
+    latest = latest_record(ports.artifacts, draft.layout, draft.name)
+    wanted = draft.compilation.model_name
+    if latest is not None and latest.model_name not in ("", wanted):
+        raise ComponentTakenError(
+            f"{draft.name} carries the model {latest.model_name!r} already, not {wanted!r}",
+            f"Publish it as {latest.model_name!r}, or choose a name that differs in more than its hyphens.",
+        )
 
 
 def _write_record(draft: _Draft, version: str, signer: Signer, ports: PublishingPorts) -> PublicationRecord:

@@ -60,10 +60,18 @@ def choose_version(
     if wish != AUTO:
         return check_version(wish)
     artifacts, catalog = stores
-    listed = artifacts.list(layout.records(component_name))
-    recorded = [version for uri in listed if (version := layout.version_of(uri))]
-    latest = highest_version(recorded)
-    record = find_record(artifacts, layout, component_name, latest) if latest else None
+    record = latest_record(artifacts, layout, component_name)
     if record and dict(record.digests) == dict(digests(record)):
         return record.version
+    recorded = _recorded_versions(artifacts, layout, component_name)
     return next_minor([*recorded, *catalog.versions(component_name)])
+
+
+def latest_record(artifacts: ArtifactStore, layout: Layout, component_name: str) -> PublicationRecord | None:
+    """The record of the highest version; ``None`` where nothing is published. Raises as :func:`find_record`."""
+    latest = highest_version(_recorded_versions(artifacts, layout, component_name))
+    return find_record(artifacts, layout, component_name, latest) if latest else None
+
+
+def _recorded_versions(artifacts: ArtifactStore, layout: Layout, component_name: str) -> list[str]:
+    return [version for uri in artifacts.list(layout.records(component_name)) if (version := layout.version_of(uri))]

@@ -104,7 +104,7 @@ def test_an_unknown_domain_is_refused(tmp_path: Path) -> None:
         compile_own_model(own(tmp_path, graph, x=np.ones((1, 3), np.float32)), tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["", "Mine", "my model", "../up", "a" * 40])
+@pytest.mark.parametrize("name", ["", "Mine", "my model", "../up", "a" * 40, "runtime"])
 def test_a_name_that_no_model_can_have_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInputError, match="cannot be a model's name"):
         compile_own_model(own(tmp_path, name=name, x=np.ones((1, 3), np.float32)), tmp_path / "out")

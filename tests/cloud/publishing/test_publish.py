@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from cloud.compilation.result import Compilation
 from cloud.errors import InvalidInputError, UnavailableError
 from cloud.publishing.component_release import Patience
 from cloud.publishing.errors import (
     CompilationIncompleteError,
     ComponentFailedError,
     ComponentPendingError,
+    ComponentTakenError,
     RecipeInvalidError,
     VersionConflictError,
 )
@@ -200,6 +202,21 @@ def test_auto_counts_on_and_knows_content_that_is_published_already(
     assert [(each.version, each.release) for each in versions] == [
         ("1.0.0", 1), ("1.0.0", 1), ("1.1.0", 2), ("1.1.0", 2),
     ]  # fmt: skip
+
+
+def test_a_model_of_another_name_does_not_take_over_the_component(
+    make_folder: MakeFolder, ports: PublishingPorts
+) -> None:
+    publish_model(wanted(make_folder("one")), KEY, ports)
+    objects = dict(stored(ports))
+    other = make_folder("two", slope=2.0)
+    (other / "baseline.json").unlink()
+    renamed = dataclasses.replace(Compilation.load(other), model_name="lin-ear", features=(), watched_outputs=())
+    renamed.save(other)
+    for version in ("1.1.0", "auto"):
+        with pytest.raises(ComponentTakenError, match="carries the model 'linear' already, not 'lin-ear'"):
+            publish_model(wanted(other, version), KEY, ports)
+    assert stored(ports) == objects
 
 
 def test_a_component_that_greengrass_refuses_is_reported_with_its_words(
