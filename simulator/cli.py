@@ -25,7 +25,7 @@ from simulator.mqtt.broker import Kind
 from simulator.nucleus.control import ask_device
 from simulator.nucleus.process import ProcessOptions, run_device
 from simulator.nucleus.profile import PROFILES, paced
-from simulator.up import local_installation
+from simulator.up import BROKER_VARIABLE, local_installation
 
 DEFAULT_FOLDER = Path(".edgewright/sim")
 DEMO_FOLDER = Path(".edgewright/demo")
@@ -51,13 +51,18 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 def run(
     thing_name: Annotated[str, typer.Argument(help="Thing name of the core device.")],
     root: RootOption,
-    broker: Annotated[Path, typer.Option(help="The broker's address file.")],
+    broker: Annotated[Path, typer.Option(help="The broker's address file.", envvar=BROKER_VARIABLE)],
     group: Annotated[list[str] | None, typer.Option(help="Thing group to join; repeatable.")] = None,
     profile: Annotated[str, typer.Option(help=f"Which nucleus: {' or '.join(sorted(PROFILES))}.")] = "lite",
     provisioning: Annotated[bool, typer.Option(help="Register the thing first.")] = True,
     pace: Annotated[float, typer.Option(min=0.01, help="Multiplies the nucleus's own waits; 1: as measured.")] = 1.0,
 ) -> None:
-    """Register a core device and run it until Ctrl-C; prints one JSON line when it is up."""
+    """Register a core device and run it until Ctrl-C; prints one JSON line when it is up.
+
+    For example:
+
+      edgewright-sim device run station-1 --root /tmp/station-1 --group ring-canary
+    """
     if profile not in PROFILES:
         raise typer.BadParameter(f"{profile} is not one of {sorted(PROFILES)}", param_hint="--profile")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
@@ -71,7 +76,14 @@ def run(
 
 @device.command("status")
 def status(root: RootOption, as_json: JsonOption = False) -> None:
-    """What a running device has installed and what runs."""
+    """What a running device has installed and what runs.
+
+    For example:
+
+      edgewright-sim device status --root /tmp/station-1
+
+      edgewright-sim device status --root /tmp/station-1 --json
+    """
     _print_device(ask_device(root, "status"), as_json)
 
 
@@ -81,44 +93,79 @@ def kill(
     component: Annotated[str, typer.Argument(help="Component name.")],
     signal_name: Annotated[str, typer.Option("--signal", help="Signal's name.")] = "SIGKILL",
 ) -> None:
-    """Kill a component's processes."""
+    """Kill a component's processes.
+
+    For example:
+
+      edgewright-sim device kill com.edgewright.Runtime --root /tmp/station-1
+    """
     if not ask_device(root, "kill-component", name=component, signal=signal_name)["killed"]:
         raise typer.BadParameter(f"{component} has no process")
 
 
 @device.command("restart")
 def restart(root: RootOption) -> None:
-    """Restart the nucleus: everything stops and starts again."""
+    """Restart the nucleus: everything stops and starts again.
+
+    For example:
+
+      edgewright-sim device restart --root /tmp/station-1
+    """
     ask_device(root, "restart-nucleus")
 
 
 @device.command("power-off")
 def power_off(root: RootOption) -> None:
-    """Cut the power: every process dies at once; the folder stays as it is."""
+    """Cut the power: every process dies at once; the folder stays as it is.
+
+    For example:
+
+      edgewright-sim device power-off --root /tmp/station-1
+    """
     ask_device(root, "power-off")
 
 
 @device.command("power-on")
 def power_on(root: RootOption) -> None:
-    """Give it power again."""
+    """Give it power again.
+
+    For example:
+
+      edgewright-sim device power-on --root /tmp/station-1
+    """
     ask_device(root, "power-on")
 
 
 @device.command("kill-daemon")
 def kill_daemon(root: RootOption) -> None:
-    """Kill the deployment daemon, in the middle of whatever it does."""
+    """Kill the deployment daemon, in the middle of whatever it does.
+
+    For example:
+
+      edgewright-sim device kill-daemon --root /tmp/station-1
+    """
     ask_device(root, "kill-daemon")
 
 
 @device.command("stop-ipc")
 def stop_ipc(root: RootOption) -> None:
-    """End the IPC daemon: components lose their nucleus, and its socket is gone."""
+    """End the IPC daemon: components lose their nucleus, and its socket is gone.
+
+    For example:
+
+      edgewright-sim device stop-ipc --root /tmp/station-1
+    """
     ask_device(root, "stop-ipc")
 
 
 @device.command("start-ipc")
 def start_ipc(root: RootOption) -> None:
-    """Start the IPC daemon again."""
+    """Start the IPC daemon again.
+
+    For example:
+
+      edgewright-sim device start-ipc --root /tmp/station-1
+    """
     ask_device(root, "start-ipc")
 
 
@@ -128,7 +175,14 @@ def surprise(
     daemon_dies_after: Annotated[str, typer.Option(help="Phase of the next deployment: resolve, record, …")] = "",
     start_delay: Annotated[list[str] | None, typer.Option(help="<component>=<seconds>; repeatable.")] = None,
 ) -> None:
-    """Prepare a fault for what comes next."""
+    """Prepare a fault for what comes next.
+
+    For example:
+
+      edgewright-sim device surprise --root /tmp/station-1 --daemon-dies-after record
+
+      edgewright-sim device surprise --root /tmp/station-1 --start-delay com.edgewright.Runtime=30
+    """
     arguments: dict[str, Any] = {"start_delay_s": dict(_delay(entry) for entry in start_delay or ())}
     if daemon_dies_after:
         arguments["daemon_dies_after"] = daemon_dies_after
@@ -166,7 +220,14 @@ def up(
     port: Annotated[int, typer.Option(help="Port of the local cloud; 0 takes a free one.")] = 0,
     broker: Annotated[str, typer.Option(help="auto, mosquitto or iotcore.")] = "auto",
 ) -> None:
-    """Start a broker and the local cloud, write an environment file to source, and stay until Ctrl-C."""
+    """Start a broker and the local cloud, write an environment file to source, and stay until Ctrl-C.
+
+    For example:
+
+      edgewright-sim up
+
+      edgewright-sim up --folder /tmp/cloud --port 4566 --broker iotcore
+    """
     if broker not in KINDS:
         raise typer.BadParameter(f"{broker} is not one of {KINDS}", param_hint="--broker")
     stop = threading.Event()

@@ -1,6 +1,6 @@
 """The app factory: one FastAPI application over one fleet database.
 
-It owns nothing: database and loops belong to whoever serves it (``cloud.cli.serve``). Read-only and without access
+It owns nothing: database and loops belong to whoever serves it (``cloud.cli.fleet_service``). Read-only and without access
 control: it listens on loopback by default; keys and roles come with the rollout API.
 """
 

@@ -51,7 +51,12 @@ def devices(
 
 @get.command()
 def models(limit: LimitOption = 1_000, output: OutputOption = OutputFormat.TABLE) -> None:
-    """List model versions that serve or are wanted somewhere, and what became of retraining them."""
+    """List model versions that serve or are wanted somewhere, and what became of retraining them.
+
+    For example:
+
+      edgewright get models -o json
+    """
     columns = ["model_name", "version", "serving_count", "wanted_count", "retraining", "why"]
     found = listed("models", {}, limit)
     print_rows((_model_row(row) for row in found) if output is OutputFormat.TABLE else found, columns, output)
@@ -59,7 +64,12 @@ def models(limit: LimitOption = 1_000, output: OutputOption = OutputFormat.TABLE
 
 @get.command()
 def deployments(limit: LimitOption = 50, output: OutputOption = OutputFormat.TABLE) -> None:
-    """List deployments, the newest first."""
+    """List deployments, the newest first.
+
+    For example:
+
+      edgewright get deployments --limit 5
+    """
     columns = ["deployment_id", "name", "target_arn", "status", "device_statuses", "created_at"]
     print_rows(listed("deployments", {}, limit), columns, output)
 
@@ -71,7 +81,14 @@ def events(
     limit: LimitOption = 50,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """List what happened, the newest first."""
+    """List what happened, the newest first.
+
+    For example:
+
+      edgewright get events
+
+      edgewright get events --device station-1 --kind activation -o json
+    """
     found = listed("events", {"thing_name": device, "kind": kind}, limit)
     print_rows(found, ["at", "thing_name", "kind", "outcome", "sentence"], output)
 
@@ -84,7 +101,14 @@ def drift(
     limit: LimitOption = 50,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """List drift decisions, the newest first."""
+    """List drift decisions, the newest first.
+
+    For example:
+
+      edgewright get drift --level alarm
+
+      edgewright get drift --model weather --limit 10 -o json
+    """
     found = listed("drift", {"thing_name": device, "model": model, "level": level}, limit)
     print_rows(found, ["ends_at", "thing_name", "model_name", "version", "level", "action", "sentence"], output)
 
@@ -93,7 +117,14 @@ def drift(
 def describe_device(
     name: Annotated[str, typer.Argument(help="Thing name.")], output: OutputOption = OutputFormat.TABLE
 ) -> None:
-    """Show everything known of one device."""
+    """Show everything known of one device.
+
+    For example:
+
+      edgewright describe device station-1
+
+      edgewright describe device station-1 -o json
+    """
     with _client() as client:
         print_fields(fetched(client, f"/v1/devices/{quote(name, safe='')}", {}), output)
 

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from io import StringIO
 from typing import Annotated, Any
 
 import typer
@@ -45,7 +46,7 @@ def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output
         table.add_column(column.replace("_", " "), overflow="fold")  # an id cut short is of no use
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
-    _results().print(table)
+    _print_table(table)
 
 
 def print_fields(document: Mapping[str, Any], output: OutputFormat) -> None:
@@ -58,7 +59,7 @@ def print_fields(document: Mapping[str, Any], output: OutputFormat) -> None:
     table.add_column(overflow="fold")
     for name, value in document.items():
         table.add_row(name.replace("_", " "), _cell(value))
-    _results().print(table)
+    _print_table(table)
 
 
 def print_json(value: object) -> None:
@@ -74,16 +75,22 @@ def print_error(error: EdgewrightError) -> None:
         progress_console.print(f"[bold]remedy:[/] {escape(error.remedy)}", highlight=False, soft_wrap=True)
 
 
-def _results() -> Console:
-    """Standard output; nothing is folded where it is not a terminal, so that names can be searched for and cut out."""
-    return Console() if sys.stdout.isatty() else Console(width=PIPED_COLUMNS)
+def _print_table(table: Table) -> None:
+    """On standard output; where that is no terminal nothing is folded or padded, so that names can be cut out."""
+    if sys.stdout.isatty():
+        Console().print(table)
+        return
+    text = StringIO()
+    Console(file=text, width=PIPED_COLUMNS).print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines()))
 
 
 def _cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, list | tuple):
-        return ", ".join(_cell(entry) for entry in value)
+        separator = "\n" if any(isinstance(entry, Mapping) for entry in value) else ", "
+        return separator.join(_cell(entry) for entry in value)
     if isinstance(value, Mapping):
-        return json.dumps(value, default=str)
+        return escape(json.dumps(value, default=str))
     return escape(str(value))

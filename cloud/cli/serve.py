@@ -1,33 +1,12 @@
-"""``edgewright serve``: API, page, ingest, reconciler and drift watch in one process."""
+"""``edgewright serve``: API, page, ingest, reconciler and drift watch in one process; fleet_service.py runs them."""
 
 import logging
-import signal
-import threading
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from cloud.api.app import create_app, utc_now
-from cloud.api.server import ApiServer
-from cloud.aws.control_plane import GreengrassControlPlane
-from cloud.aws.events import EventBus
-from cloud.aws.publications import S3Baselines, S3Publications
-from cloud.aws.reports import S3Reports
-from cloud.aws.s3 import ObjectStore
-from cloud.aws.session import AwsSession
-from cloud.aws.sqs import SqsQueue
-from cloud.aws.state_machines import RetrainingExecutions
-from cloud.cli.output import progress_console
 from cloud.drift.attempts import AttemptLimits
-from cloud.drift.ports import WatchPorts
-from cloud.drift.watch import DriftWatch, WatchLimits
-from cloud.fleet.consumer import Consumer
-from cloud.fleet.database import Database
-from cloud.fleet.ledger import Ledger
-from cloud.fleet.reconcile import Reconciler
-from cloud.fleet.service import Loop, Service
-from cloud.fleet.store import SqliteFactSink
 from cloud.settings import Settings
 
 DEFAULT_PORT = 8008
@@ -55,49 +34,7 @@ def serve(
       EDGEWRIGHT_DATABASE_URL=sqlite:////var/lib/edgewright/fleet.db edgewright serve --port 0
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    settings = Settings.from_environment()
+    from cloud.cli.fleet_service import serve_fleet  # noqa: PLC0415 - see there
+
     attempts = replace(DEFAULT_ATTEMPTS, attempts_max=retrain_attempts, pause_s=retrain_pause_s)
-    database = Database.from_url(settings.database_url)
-    try:
-        _serve(database, loops_of(settings, database, attempts), host, port)
-    finally:
-        database.close()
-
-
-def _serve(database: Database, loops: dict[str, Loop], host: str, port: int) -> None:
-    stop = _stopped_by_signals()
-    service = Service(loops)
-    with ApiServer(create_app(database, utc_now, service.states), host, port) as server:
-        service.start()
-        try:
-            typer.echo(server.url)
-            progress_console.print("Ctrl-C ends it.", highlight=False)
-            while not stop.wait(1.0):
-                pass  # a wait without a limit would not see the signal on every platform
-        finally:
-            service.stop()
-
-
-def loops_of(settings: Settings, database: Database, attempts: AttemptLimits = DEFAULT_ATTEMPTS) -> dict[str, Loop]:
-    """Everything that works beside the API, over AWS or the local cloud."""
-    session = AwsSession(settings.region)
-    store = ObjectStore(session)
-    publications = S3Publications(store, settings.bucket)
-    ports = WatchPorts(
-        baselines=S3Baselines(store, settings.bucket),
-        incidents=EventBus(session, settings.event_bus),
-        reports=S3Reports(store, settings.bucket),
-        executions=RetrainingExecutions(session, settings.state_machine),
-    )
-    return {
-        "ingest": Consumer(SqsQueue(session, settings.ingest_queue), SqliteFactSink(database)),
-        "reconcile": Reconciler(GreengrassControlPlane(session), publications, Ledger(database), utc_now),
-        "drift": DriftWatch(database, ports, utc_now, WatchLimits(attempts=attempts)),
-    }
-
-
-def _stopped_by_signals() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+    serve_fleet(Settings.from_environment(), attempts, host, port)

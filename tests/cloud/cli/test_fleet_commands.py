@@ -41,11 +41,14 @@ def test_lists_are_json_for_scripts_and_tables_for_people(server: ApiServer) -> 
     assert "LGA" in table
     assert "weather 1.0.0" in table
     assert "EWR" not in table
+    assert not any(line.endswith(" ") for line in table.splitlines())
 
 
 def test_one_device_is_described(server: ApiServer) -> None:
     device = json.loads(run(server.url, "describe", "device", "LGA", "-o", "json").stdout)
     assert device["status"] == "diverged"
+    table = run(server.url, "describe", "device", "LGA").stdout.splitlines()
+    assert sum('"event_id"' in line for line in table) == len(device["events"]) > 1, "one line for each"
 
 
 def test_api_errors_keep_their_sentence_and_exit_code(server: ApiServer) -> None:
