@@ -50,14 +50,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, run: Callable[[argparse.Namespace], Any], text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
+    def add(
+        name: str, run: Callable[[argparse.Namespace], Any], text: str, example: str = ""
+    ) -> argparse.ArgumentParser:
+        epilog = f"For example: edgewright-edge {example or name}"
+        command = commands.add_parser(name, help=text, description=text, epilog=epilog)
         command.set_defaults(run=run)
         return command
 
     add("status", _status, "everything the runtime says of itself")
     add("models", _models, "what serves, and what a revert would bring back")
-    activate = add("activate", _activate, "make a bundle's zip serve")
+    activate = add(
+        "activate", _activate, "make a bundle's zip serve",
+        "activate Weather-1.0.0-linux-x86_64.zip --component com.edgewright.model.Weather --version 1.0.0",
+    )  # fmt: skip
     activate.add_argument("bundle", type=Path)
     activate.add_argument("--component", required=True, help="such as com.edgewright.model.Weather")
     activate.add_argument("--version", required=True)
@@ -65,13 +71,13 @@ def _parser() -> argparse.ArgumentParser:
         ("revert", _revert, "bring a model's previous version back"),
         ("deactivate", _deactivate, "stop serving a model and forget its bundles"),
     ):
-        add(name, run, text).add_argument("model")
-    predict = add("predict", _predict, "ask a model once")
+        add(name, run, text, f"{name} weather").add_argument("model")
+    predict = add("predict", _predict, "ask a model once", """predict linear '{"x": [[1.0, 2.0, 3.0]]}'""")
     predict.add_argument("model")
     predict.add_argument("inputs", help='JSON: {"input": [[1.0, 2.0]]}, or - to read it from standard input')
     predict.add_argument("--deadline-s", type=float, default=5.0)
-    add_route(add("route", run_route, "see or set which version answers whom"))
-    add_bench(add("bench", run_bench, "measure what an answer takes on this device"))
+    add_route(add("route", run_route, "see or set which version answers whom", "route"))
+    add_bench(add("bench", run_bench, "measure what an answer takes on this device", "bench weather"))
     add("flush", _flush, "queue what telemetry has counted so far")
     doctor = add("doctor", _doctor, "what would stop this device from serving, and the remedy")
     doctor.add_argument("--trust", type=Path, help="folder of trusted keys (default: the one of the last start)")
