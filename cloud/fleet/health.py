@@ -15,7 +15,8 @@ Rules, first match wins:
 7.                                                           ``ok``
 
 A retirement is wanted of a device, too: it differs as long as the runtime still reports the model, unless another
-component of the device has taken over the model's name. Only a difference under rule 4 is for ``repair``.
+component of the device has taken over the model's name. A model that a heartbeat has no room for is neither served nor
+missing: it differs in nothing, and rule 6 says so. Only a difference under rule 4 is for ``repair``.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,7 @@ from datetime import datetime, timedelta
 from cloud.fleet.desired import Wanted
 from cloud.fleet.facts import IN_PROGRESS_STATUSES
 from cloud.names import MODEL_PREFIX, RUNTIME_COMPONENT, is_retirement
+from edge_component.contracts.heartbeat import left_out_count
 
 STATUSES = ("ok", "changing", "diverged", "failed", "degraded", "silent", "unheard", "unjudged")
 SUCCEEDED = "SUCCEEDED"
@@ -150,6 +152,7 @@ def _not_as_configured(view: DeviceView) -> list[str]:
 
 def _differences(view: DeviceView, limits: HealthLimits) -> Iterable[Difference]:
     served = {_model_name(one) for name, one in view.wanted.items() if not is_retirement(name, one.version)}
+    is_partial = left_out_count(view.reasons) > 0
     for name, wanted in sorted(view.wanted.items()):
         if is_retirement(name, wanted.version):
             model = _model_name(wanted)
@@ -159,7 +162,10 @@ def _differences(view: DeviceView, limits: HealthLimits) -> Iterable[Difference]
         if name == RUNTIME_COMPONENT:
             serving = Serving(view.runtime_version, "", "")
         elif name.startswith(MODEL_PREFIX):
-            serving = view.models.get(_model_name(wanted), Serving("", "", ""))
+            model = _model_name(wanted)
+            if model not in view.models and is_partial:
+                continue
+            serving = view.models.get(model, Serving("", "", ""))
         else:
             continue
         if not _is_wanted(serving, wanted):

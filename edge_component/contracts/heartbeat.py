@@ -4,7 +4,7 @@ Greengrass can report SUCCEEDED for an activation that never ran, so the fleet m
 ``models``: versions and digests that the runtime itself verified and answers with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -20,6 +20,9 @@ from edge_component.contracts.codec import (
     schema_name,
 )
 from edge_component.contracts.routes import RoutingReport
+
+LEFT_OUT = "models do not fit this message"
+"""What ends the reason of a heartbeat that names only some of its models; their number begins it."""
 
 MODEL_STATES = ("serving", "probation", "failed")
 HEALTH = ("healthy", "degraded")
@@ -143,7 +146,7 @@ class Heartbeat:
         process_id, started_at: of the runtime's process; a change without a runtime deployment is a crash.
         boot_id: the kernel's, so that a reboot can be told from a crash.
         platform: as in the manifest.
-        models: everything the runtime holds.
+        models: everything the runtime holds, less ``left_out_count(reasons)`` of them.
         outbox: its state when the heartbeat was made.
         disk_free_bytes: on the file system of the model store.
         rss_bytes: of the runtime's process.
@@ -211,3 +214,9 @@ class Heartbeat:
         if self.configuration is not None:
             known["configuration"] = dict(self.configuration)
         return known
+
+
+def left_out_count(reasons: Iterable[str]) -> int:
+    """How many models a heartbeat with these reasons holds back: of those, silence says nothing."""
+    numbers = (reason.removesuffix(LEFT_OUT).strip() for reason in reasons if reason.endswith(LEFT_OUT))
+    return sum(int(number) for number in numbers if number.isdecimal())

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from edge_component.contracts.codec import to_bytes
-from edge_component.contracts.heartbeat import Heartbeat, OutboxState, ServedModel
+from edge_component.contracts.heartbeat import LEFT_OUT, Heartbeat, OutboxState, ServedModel
 from edge_component.contracts.limits import LIMITS
 
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
@@ -104,7 +104,9 @@ def build_heartbeat(identity: ProcessIdentity, machine: Machine, snapshot: Snaps
 
 
 def _without_last_models(heartbeat: Heartbeat, body_bytes_max: int) -> Heartbeat:
-    kept = heartbeat
+    """What has failed and what is new is kept before what has long been known."""
+    ordered = sorted(heartbeat.models, key=lambda model: model.since_at, reverse=True)
+    kept = heartbeat = replace(heartbeat, models=tuple(sorted(ordered, key=lambda model: model.state != "failed")))
     for left_out_count in range(1, len(heartbeat.models) + 1):
         if _fits(kept, body_bytes_max):
             break
@@ -112,7 +114,7 @@ def _without_last_models(heartbeat: Heartbeat, body_bytes_max: int) -> Heartbeat
             heartbeat,
             models=heartbeat.models[:-left_out_count],
             health="degraded",
-            reasons=(*heartbeat.reasons, f"{left_out_count} models do not fit this message"),
+            reasons=(*heartbeat.reasons, f"{left_out_count} {LEFT_OUT}"),
         )
     return kept
 

@@ -8,6 +8,7 @@ import pytest
 from cloud.fleet.desired import DeploymentRecord, Publication, Wanted, identified, parse_target, wanted_by_thing
 from cloud.fleet.health import Claim, DeviceView, Difference, Serving, judge
 from cloud.fleet.repair import GiveUp, Repair, RepairKey, RepairLimits, Tried, decide_repairs, forgettable
+from edge_component.contracts.heartbeat import LEFT_OUT
 from tests.cloud.fleet.samples import DIGEST, T0
 
 COMPONENT = "com.edgewright.model.Weather"
@@ -69,6 +70,17 @@ def test_each_rule_of_health(seen: DeviceView, status: str) -> None:
     verdict = judge(seen, NOW)
     assert verdict.status == status
     assert verdict.sentence.endswith(".")
+
+
+def test_a_model_that_the_heartbeat_had_no_room_for_is_not_taken_for_missing() -> None:
+    """More than some twenty models do not fit a publish; to deploy them all again would be no repair."""
+    partial: dict[str, object] = {
+        "health": "degraded", "reasons": (f"30 {LEFT_OUT}",), "claims": claim("SUCCEEDED")
+    }  # fmt: skip
+    other = {"other": Serving("1.0.0", DIGEST, "serving")}
+    verdict = judge(view(models=other, **partial), NOW)
+    assert (verdict.status, verdict.sentence, verdict.differences) == ("degraded", f"30 {LEFT_OUT}", ())
+    assert judge(view(models={**other, "weather": OLD}, **partial), NOW).status == "diverged"
 
 
 def test_a_false_success_is_named_with_what_serves() -> None:

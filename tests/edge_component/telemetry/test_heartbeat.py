@@ -1,14 +1,15 @@
 """The heartbeat: true figures, and always small enough to be sent."""
 
 import os
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hypothesis import given, settings, strategies as st
 
 from edge_component.clock import SystemClock
 from edge_component.contracts.codec import to_bytes
-from edge_component.contracts.heartbeat import Heartbeat, ModelRef, OutboxState, ServedModel
+from edge_component.contracts.heartbeat import Heartbeat, ModelRef, OutboxState, ServedModel, left_out_count
 from edge_component.contracts.limits import LIMITS
 from edge_component.telemetry.heartbeat import (
     Machine,
@@ -74,6 +75,17 @@ def test_with_more_models_than_fit_the_previous_go_first_then_models_and_it_says
     assert 5 < len(many.models) < 100
     assert many.health == "degraded"
     assert many.reasons == (f"{100 - len(many.models)} models do not fit this message",)
+    assert left_out_count(many.reasons) == 100 - len(many.models)
+    assert left_out_count(("the disk is full", "models do not fit this message")) == 0
+
+
+def test_what_failed_and_what_is_new_is_said_before_what_has_long_been_known() -> None:
+    old = [replace(served(index), since_at=AT) for index in range(100)]
+    new = replace(served(100), since_at=AT + timedelta(hours=1))
+    failed = replace(served(101), state="failed", since_at=AT - timedelta(hours=1))
+    snapshot = Snapshot((*old, new, failed), OutboxState(3, 4, 5))
+    beat = build_heartbeat(IDENTITY, Machine(1, 2), snapshot, ROOM)
+    assert [model.active.name for model in beat.models[:2]] == [failed.active.name, new.active.name]
 
 
 @settings(max_examples=80, deadline=None)
