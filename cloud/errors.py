@@ -32,6 +32,12 @@ class InvalidInputError(EdgewrightError):
     exit_code: ClassVar[int] = 3
 
 
+class LocalFileError(EdgewrightError):
+    """A file or folder of this machine cannot be read or written: permissions, a wrong path, a full disk."""
+
+    code: ClassVar[str] = "local-file"
+
+
 class ModelRefusedError(EdgewrightError):
     """A gate or a check refused a model; the report says which."""
 

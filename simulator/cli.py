@@ -278,6 +278,12 @@ def main() -> None:
         if error.remedy:
             _say(f"[bold]remedy:[/] {escape(error.remedy)}")
         sys.exit(UNAVAILABLE)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _say(f"[bold red]error:[/] {escape(f'{error.filename}: {error.strerror}')}")
+        _say("[bold]remedy:[/] Check the path, and who may read and write there.")
+        sys.exit(UNAVAILABLE)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The command ``edgewright``: what commands there are, and how an error leaves the program."""
 
+import errno
 import sys
+import tempfile
 
 import typer
 
@@ -14,7 +16,7 @@ from cloud.cli.serve import serve
 from cloud.cli.setup import setup
 from cloud.cli.train import train
 from cloud.cli.undeploy import undeploy
-from cloud.errors import EdgewrightError, InvalidInputError
+from cloud.errors import EdgewrightError, InvalidInputError, LocalFileError
 from edge_component.contracts.errors import ContractError
 
 app = typer.Typer(
@@ -48,6 +50,25 @@ def main() -> None:
         refused = InvalidInputError(str(error), "Correct the named field.")
         print_error(refused)
         sys.exit(refused.exit_code)
+    except OSError as error:
+        local = _local_file_error(error)
+        if local is None:
+            raise
+        print_error(local)
+        sys.exit(local.exit_code)
+
+
+def _local_file_error(error: OSError) -> LocalFileError | None:
+    """What a user can mend; ``None`` for what has nothing to do with files, and is a defect of ours."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or f"{tempfile.gettempdir()}, or where the result is written"
+        remedy = (
+            "Free some space, or choose another place for temporary files by TMPDIR; then run the same command again."
+        )
+        return LocalFileError(f"{where}: {error.strerror}", remedy)
+    if error.filename is None:
+        return None
+    return LocalFileError(f"{error.filename}: {error.strerror}", "Check the path, and who may read and write there.")
 
 
 if __name__ == "__main__":

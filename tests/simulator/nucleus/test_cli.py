@@ -115,6 +115,7 @@ def test_up_stays_up_and_carries_a_device(up: Up) -> None:
         (["device", "run", "x", "--root", "/tmp/gg-x", "--broker", "/nowhere", "--profile", "rust"], "rust", 2),
         (["device", "surprise", "--root", "/nowhere", "--start-delay", "soon"], "soon", 2),
         (["up", "--broker", "rabbit"], "rabbit", 2),
+        (["up", "--folder", "/proc/nowhere"], "/proc/nowhere: No such file", 5),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(arguments: list[str], words: str, code: int) -> None:
