@@ -22,7 +22,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -34,38 +34,12 @@ import grpc
 import numpy as np
 import onnxruntime as ort
 import tritonclient.grpc
-import tritonclient.http
-import tritonclient.utils.shared_memory as shm
-from tritonclient.utils import np_to_triton_dtype
 
 from edge_component.client import Client
-from tests.benchmarks.serving.device import Device
+from tests.benchmarks.bench_serving import at_most
+from tests.benchmarks.serving.device import device
 from tests.benchmarks.serving.models import BenchModel, bench_models
-from tests.edge_component.runtime_process import RuntimeProcess
-
-Ask = Callable[[], object]
-
-REST_PORT = 18_733
-GRPC_PORT = 18_734
-CONFIG = {
-    "probation_s": 0, "oip_rest_port": REST_PORT, "oip_grpc_port": GRPC_PORT, "oip_grpc_socket": True,
-    "oip_shared_memory": True,
-}  # fmt: skip
-
-BARS = (
-    ("rest_added_mlp_us", "mlp", "REST, binary", 150.0),
-    ("rest_added_vis_us", "vis", "REST, binary", 300.0),
-    ("grpc_added_mlp_us", "mlp", "gRPC, Unix socket", 200.0),
-    ("grpc_shared_added_vis_us", "vis", "gRPC, shared memory", 500.0),
-)
-
-
-class OipDevice(Device):
-    """A device whose doors of this protocol are open."""
-
-    def start(self) -> RuntimeProcess:
-        self.runtime = RuntimeProcess(self.work, self.trust, config=CONFIG, wait=False)
-        return self.runtime
+from tests.benchmarks.serving.oip_sides import BARS, DOORS, Ask, OipClients, sent
 
 
 class Askers:
@@ -73,21 +47,16 @@ class Askers:
 
     def __init__(self, work: Path, bare: str) -> None:
         self.fast = Client(work / "infer.sock", deadline_s=10)
-        self.rest = tritonclient.http.InferenceServerClient(f"127.0.0.1:{REST_PORT}")
-        self.unix = tritonclient.grpc.InferenceServerClient(f"unix:{work / 'oip-grpc.sock'}")
-        self.tcp = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{GRPC_PORT}")
+        self.oip = OipClients(work)
         self.bare = tritonclient.grpc.InferenceServerClient(f"unix:{bare}")
 
     def sides(self, model: BenchModel) -> dict[str, Ask]:
         return {
             "raw": raw(model),
             "fast path": lambda: self.fast.infer(model.name, model.feed),
-            "REST, binary": sent(self.rest, tritonclient.http, model),
-            "gRPC, Unix socket": sent(self.unix, tritonclient.grpc, model),
-            "gRPC, TCP": sent(self.tcp, tritonclient.grpc, model),
-            "gRPC, shared memory": shared(self.unix, model),
+            **self.oip.sides(model),
             "bare grpc, no work": sent(self.bare, tritonclient.grpc, model, model.outputs[0].name),
-            "bare HTTP, no work": self.rest.is_server_live,
+            "bare HTTP, no work": self.oip.bare_http,
         }
 
 
@@ -97,47 +66,6 @@ def raw(model: BenchModel) -> Ask:
     session = ort.InferenceSession(model.content, options, providers=["CPUExecutionProvider"])
     names = [spec.name for spec in model.outputs]
     return lambda: session.run(names, model.feed)
-
-
-def sent(client: object, kind: object, model: BenchModel, reads: str = "") -> Ask:
-    """Everything that a request needs is made anew, and the first output read."""
-
-    def ask() -> object:
-        inputs = []
-        for name, array in model.feed.items():
-            tensor = kind.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-            inputs.append(tensor.set_data_from_numpy(array))
-        return client.infer(model.name, inputs).as_numpy(reads or model.outputs[0].name)
-
-    return ask
-
-
-def shared(client: object, model: BenchModel) -> Ask:
-    """Inputs and outputs in one registered region; writing the input into it is the client's work and counts."""
-    placed = {name: array for name, array in model.feed.items() if array.ndim}  # tritonclient cannot place scalars
-    input_bytes = sum(array.nbytes for array in placed.values())
-    key, size = f"/edgewright-bench-{os.getpid()}-{model.name}", input_bytes + 65_536
-    region = shm.create_shared_memory_region(model.name, key, size)
-    client.register_system_shared_memory(model.name, key, size)
-    output = model.outputs[0].name
-    answer_shape = raw(model)()[0].shape
-
-    def ask() -> object:
-        shm.set_shared_memory_region(region, list(placed.values()))
-        inputs, offset = [], 0
-        for name, array in model.feed.items():
-            tensor = tritonclient.grpc.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-            if name in placed:
-                inputs.append(tensor.set_shared_memory(model.name, array.nbytes, offset))
-                offset += array.nbytes
-            else:
-                inputs.append(tensor.set_data_from_numpy(array))
-        wanted = tritonclient.grpc.InferRequestedOutput(output)
-        wanted.set_shared_memory(model.name, 65_536, input_bytes)
-        client.infer(model.name, inputs, outputs=[wanted])
-        return shm.get_contents_as_numpy(region, np.float32, list(answer_shape), input_bytes)
-
-    return ask
 
 
 def serve_bare(path: str) -> None:
@@ -193,20 +121,19 @@ def added(rounds: list[dict[str, np.ndarray]], side: str, percentile: float) -> 
 
 def measure(rounds_count: int, blocks: int) -> dict[str, list[dict[str, np.ndarray]]]:
     models = bench_models()
-    with tempfile.TemporaryDirectory() as folder, bare_server(Path(folder) / "bare.sock") as bare:
-        device = OipDevice(Path(folder), models)
-        device.start().wait_until_ready()
-        try:
-            device.activate_all()
-            askers = Askers(device.work, bare)
-            found: dict[str, list[dict[str, np.ndarray]]] = {}
-            for model in models:
-                sides = askers.sides(model)
-                one_round(sides, model, 2)  # warm
-                found[model.name] = [one_round(sides, model, blocks) for _ in range(rounds_count)]
-            return found
-        finally:
-            device.stop()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        bare_server(Path(folder) / "bare.sock") as bare,
+        device(Path(folder), models, DOORS) as served,
+    ):
+        askers = Askers(served.work, bare)
+        found: dict[str, list[dict[str, np.ndarray]]] = {}
+        for model in models:
+            sides = askers.sides(model)
+            one_round(sides, model, 2)  # warm
+            found[model.name] = [one_round(sides, model, blocks) for _ in range(rounds_count)]
+        askers.oip.close()
+        return found
 
 
 def main() -> None:
@@ -223,11 +150,7 @@ def main() -> None:
     for side in list(next(iter(found.values()))[0])[1:]:
         cells = [f"+{added(rounds, side, 50):.0f} / +{added(rounds, side, 99):.0f}" for rounds in found.values()]
         print(f"| {side} | " + " | ".join(cells) + " |")
-    bars = [
-        {"name": name, "value": round(added(found[model], side, 50), 1), "unit": "us", "target": target,
-         "holds": added(found[model], side, 50) <= target}
-        for name, model, side, target in BARS
-    ]  # fmt: skip
+    bars = [at_most(bar.name, added(found[bar.model], bar.side, 50), "us", bar.added_us) for bar in BARS]
     print(json.dumps({"bench": "oip", "bars": bars}))
 
 

@@ -15,9 +15,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.bench_oip import GRPC_PORT, REST_PORT, OipDevice
 from tests.benchmarks.bench_serving import at_least
+from tests.benchmarks.serving.device import device
 from tests.benchmarks.serving.models import bench_models
+from tests.benchmarks.serving.oip_sides import DOORS as CONFIG, GRPC_PORT, REST_PORT
 from tests.edge_component.serving.oip.perf_analyzer import measure, what_is_missing
 
 DOORS = {
@@ -46,19 +47,13 @@ def main() -> None:
     measured = 0
     print("| model | door | options | at once | inferences/s | p50 µs | p99 µs | inside the runtime µs |")
     print("|---|---|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        device = OipDevice(Path(folder), models)
-        device.start().wait_until_ready()
-        try:
-            device.activate_all()
-            for model, door, options in ASKED:
-                report = Path(folder) / "report.csv"
-                rows = measure(["-m", model, *DOORS[door], *options.split()], report, window_ms=1000)
-                for row in sorted(rows, key=lambda row: row["Concurrency"]):
-                    measured += 1
-                    print_row(model, door, options, row)
-        finally:
-            device.stop()
+    with tempfile.TemporaryDirectory() as folder, device(Path(folder), models, CONFIG):
+        for model, door, options in ASKED:
+            report = Path(folder) / "report.csv"
+            rows = measure(["-m", model, *DOORS[door], *options.split()], report, window_ms=1000)
+            for row in sorted(rows, key=lambda row: row["Concurrency"]):
+                measured += 1
+                print_row(model, door, options, row)
     bars = [at_least("oip_perf_analyzer_loads", measured, "count", len(ASKED) + 4)]
     print(json.dumps({"bench": "perf-analyzer", "bars": bars}))
 

@@ -1,4 +1,4 @@
-"""What the fast path costs: added latency, throughput, swaps, idle cost, start.
+"""What the doors cost: added latency, throughput, swaps, idle cost, start.
 
 Question: how far is a prediction through the runtime, with everything switched on, from the same prediction in process,
 and from the floor that crossing to another process has?
@@ -13,6 +13,8 @@ and the peers if asked for. So whatever else the machine does falls on all of th
   median over rounds.
 - *C client*: the example of ``edge_component/client/c``, once per round, if there is a compiler. It shows what the path
   costs; the Python client's rows show what an application in Python sees.
+- *REST*, *gRPC*: the Open Inference Protocol through `tritonclient` (serving/oip_sides.py), where nobody is pinned, since that
+  client has threads of its own. bench_oip.py puts a bare grpc server beside it.
 - *one core*: asker and doorbell partner are pinned to one core; the runtime is not told, its connection's thread follows
   its client by itself. *scheduler*: nobody is pinned.
 - A loaded machine has slower caches and busier cores, for raw as well. Rounds are ranked by raw's p50 (which the path has
@@ -22,7 +24,7 @@ and the peers if asked for. So whatever else the machine does falls on all of th
 - Swaps: 20 activations of a next version, each through signature, trial and golden test, under the load of one asker
   that is not pinned; p99 of requests that ended during an activation against that before the first.
 - Start: from starting the process over a work folder with three models to the first answer. Idle: PSS, and processor
-  time of all threads, with the tabular model loaded.
+  time of all threads, with the tabular model loaded; with the fast path alone, and with every door open.
 - Peers serve the same models over their own protocols (serving/peers.py); each is installed into its own environment
   below ``--peers-cache`` on first use.
 
@@ -33,6 +35,7 @@ import argparse
 import json
 import statistics
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -42,8 +45,9 @@ from pathlib import Path
 from tests.benchmarks.serving import peers
 from tests.benchmarks.serving.asker import LatencyRound, Load, p50_p99
 from tests.benchmarks.serving.askers import Askers, build_c_client, load_together
-from tests.benchmarks.serving.device import Device, device, idle_of, start_to_first_answer_s
+from tests.benchmarks.serving.device import Device, Idle, device, idle_of, start_to_first_answer_s
 from tests.benchmarks.serving.models import BenchModel, bench_models, tabular
+from tests.benchmarks.serving.oip_sides import BARS, DOORS, EVERY_DOOR
 
 PLACEMENTS = {"one core": 1, "scheduler": None}
 BLOCKS = 5
@@ -84,9 +88,10 @@ def main() -> None:
     bars: list[dict[str, object]] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        served = stack.enter_context(device(folder, models))
+        served = stack.enter_context(device(folder, models, DOORS))
         addresses = stack.enter_context(peers.running(arguments.peers_cache, models)) if arguments.peers else {}
-        askers = stack.enter_context(Askers(served.socket_path, 4, addresses, build_c_client(folder)))
+        program = build_c_client(folder)
+        askers = stack.enter_context(Askers(served.socket_path, 4, addresses, program, with_oip=True))
         bars += latency(askers, models, arguments.rounds)
         bars += throughput(askers, models, max(arguments.rounds // 4, 3))
         bars += swaps(askers, served, models)
@@ -117,7 +122,17 @@ def latency(askers: Askers, models: Sequence[BenchModel], rounds: int) -> list[d
                 measured.add(askers.first.ask(wanted))
             print_latency(model, placement, measured)
             bars += latency_bars(model, placement, measured.quiet())
+            bars += oip_bars(model, measured.quiet())
     return bars
+
+
+def oip_bars(model: BenchModel, quiet: Rounds) -> list[dict[str, object]]:
+    """Where those sides were measured."""
+    return [
+        at_most(bar.name, quiet.added(bar.side), "us", bar.added_us)
+        for bar in BARS
+        if bar.model == model.name and bar.side in quiet.by_side
+    ]
 
 
 def print_latency(model: BenchModel, placement: str, measured: Rounds) -> None:
@@ -204,21 +219,30 @@ def start_and_idle(served: Device, folder: Path) -> list[dict[str, object]]:
     for _ in range(5):
         starts.append(start_to_first_answer_s(served, tabular()))
         served.stop()
-    alone = folder / "alone"
-    alone.mkdir()
-    with device(alone, [tabular()]) as small:
-        assert small.runtime is not None
-        small.runtime.terminate()  # what activation left behind is not what an idle runtime holds
-        small.start().wait_until_ready()
-        idle = idle_of(small.runtime.process.pid, 10.0)
+    idle = idle_alone(folder / "alone", {})
+    every_door = idle_alone(folder / "every-door", EVERY_DOOR)
     start_s = statistics.median(starts)
     print(f"\nstart to first answer: {start_s:.2f} s (fastest {min(starts):.2f})")
     print(f"idle: {idle.pss_mb:.0f} MB PSS, {idle.cpu_percent:.2f} % of a core")
+    print(f"idle with every door open: {every_door.pss_mb:.0f} MB PSS, {every_door.cpu_percent:.2f} % of a core")
     return [
         at_most("start_to_first_answer", start_s, "s", 0.5),
         at_most("idle_pss", idle.pss_mb, "MB", 60),
         at_most("idle_cpu", idle.cpu_percent, "percent", 0.5),
+        at_most("idle_every_door_pss", every_door.pss_mb, "MB", 85),
+        at_most("idle_every_door_cpu", every_door.cpu_percent, "percent", 0.5),
     ]
+
+
+def idle_alone(folder: Path, config: Mapping[str, object]) -> Idle:
+    """Of a runtime that serves the tabular model, and is asked by nobody."""
+    folder.mkdir()
+    with device(folder, [tabular()], config) as small:
+        assert small.runtime is not None
+        small.runtime.terminate()  # what activation left behind is not what an idle runtime holds
+        small.start().wait_until_ready()
+        time.sleep(1.0)
+        return idle_of(small.runtime.process.pid, 10.0)
 
 
 def at_most(name: str, value: float, unit: str, target: float) -> dict[str, object]:

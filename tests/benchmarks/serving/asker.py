@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,9 +25,8 @@ from numpy.typing import NDArray
 
 from edge_component.client import Answer, Client, ClientError
 from tests.benchmarks.serving.models import BenchModel
+from tests.benchmarks.serving.oip_sides import Ask, OipClients
 from tests.benchmarks.serving.peers import peer_side
-
-Ask = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -64,34 +63,47 @@ class Load:
     durations_us: list[float] = field(default_factory=list)
 
 
-def ask_until_told(pipe: Connection, socket_path: Path, peers: Mapping[str, str], c_program: Path | None) -> None:
+def ask_until_told(
+    pipe: Connection, socket_path: Path, peers: Mapping[str, str], c_program: Path | None, with_oip: bool
+) -> None:
     """The process's main: rounds in, results out, until the pipe closes."""
     gc.collect()
     gc.freeze()
-    asker = Asker(socket_path, peers, c_program)
+    asker = Asker(socket_path, peers, c_program, with_oip)
     while True:
         try:
             wanted = pipe.recv()
         except EOFError:
-            return
+            return asker.close()
         pipe.send(asker.latency(wanted) if isinstance(wanted, LatencyRound) else asker.load(wanted))
 
 
 class Asker:
     """Sides are made once for each model and kept."""
 
-    def __init__(self, socket_path: Path, peers: Mapping[str, str], c_program: Path | None = None) -> None:
+    def __init__(
+        self, socket_path: Path, peers: Mapping[str, str], c_program: Path | None = None, with_oip: bool = False
+    ) -> None:
         self._socket_path = socket_path
+        self._with_oip = with_oip
+        self._oip: OipClients | None = None
         self._c_program = c_program
         self._client = Client(socket_path, deadline_s=10)
         self._doorbell = Doorbell()
         self._peers = peers
         self._sides: dict[str, dict[str, Ask]] = {}
 
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self._oip is not None:
+            self._oip.close()
+
     def latency(self, wanted: LatencyRound) -> dict[str, tuple[float, float]]:
         """p50 and p99 in µs by side."""
         self._settle(wanted.core)
         sides = self._sides_of(wanted.model)
+        if self._with_oip and wanted.core is None:  # a client with threads of its own is not for one core
+            sides = {**sides, **self._oip_sides_of(wanted.model)}
         kept: dict[str, list[int]] = {name: [] for name in sides}
         for _ in range(wanted.blocks):
             for name, ask in sides.items():
@@ -129,8 +141,9 @@ class Asker:
         return seen
 
     def _count(self, side: str, model: BenchModel) -> int:
-        """Requests of a block; fewer for peers, which take a hundred times as long."""
-        return max(model.request_count // 20, 2) if side in self._peers else model.request_count
+        """Requests of a block; fewer for what takes a hundred times as long."""
+        is_long = side in self._peers or side.startswith(("REST", "gRPC"))
+        return max(model.request_count // 20, 2) if is_long else model.request_count
 
     def _settle(self, core: int | None) -> None:
         cores = {core} if core is not None else set(range(os.cpu_count() or 1))
@@ -147,6 +160,14 @@ class Asker:
                 **more,
             }
         return self._sides[model.name]
+
+    def _oip_sides_of(self, model: BenchModel) -> dict[str, Ask]:
+        if self._oip is None:
+            self._oip = OipClients(self._socket_path.parent)
+        key = f"{model.name}, oip"
+        if key not in self._sides:
+            self._sides[key] = self._oip.sides(model)
+        return self._sides[key]
 
 
 def durations_ns(ask: Ask, count: int) -> list[int]:

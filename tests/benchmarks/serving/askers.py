@@ -21,10 +21,11 @@ HEAD_START_S = 0.3
 class AskerProcess:
     """One asking process."""
 
-    def __init__(self, socket_path: Path, peers: Mapping[str, str], c_program: Path | None) -> None:
+    def __init__(self, socket_path: Path, peers: Mapping[str, str], c_program: Path | None, with_oip: bool) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=ask_until_told, args=(theirs, socket_path, dict(peers), c_program))
+        arguments = theirs, socket_path, dict(peers), c_program, with_oip
+        self._process = context.Process(target=ask_until_told, args=arguments)
         self._process.start()
         theirs.close()
 
@@ -42,9 +43,16 @@ class Askers:
     """Several of them; the first is also the one whose latency is measured."""
 
     def __init__(
-        self, socket_path: Path, count: int, peers: Mapping[str, str] | None = None, c_program: Path | None = None
+        self,
+        socket_path: Path,
+        count: int,
+        peers: Mapping[str, str] | None = None,
+        c_program: Path | None = None,
+        *,
+        with_oip: bool = False,
     ) -> None:
-        self.all = [AskerProcess(socket_path, (peers or {}) if index == 0 else {}, c_program) for index in range(count)]
+        self.all = [AskerProcess(socket_path, peers or {}, c_program, with_oip)]
+        self.all += [AskerProcess(socket_path, {}, c_program, with_oip=False) for _ in range(count - 1)]
 
     @property
     def first(self) -> AskerProcess:

@@ -6,7 +6,7 @@ that a swap is over when it is over.
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +37,9 @@ class Footprint:
 class Device:
     """A work folder, a trusted key, and at most one runtime."""
 
-    def __init__(self, folder: Path, models: Sequence[BenchModel]) -> None:
+    def __init__(self, folder: Path, models: Sequence[BenchModel], config: Mapping[str, object] | None = None) -> None:
         self.models = models
+        self._config = {"probation_s": 0, **(config or {})}
         self.work, self.trust = folder / "work", folder / "trust"
         self.trust.mkdir()
         self.factory = BundleFactory(new_key(), folder)
@@ -54,7 +55,7 @@ class Device:
 
     def start(self) -> RuntimeProcess:
         self.runtime = RuntimeProcess(
-            self.work, self.trust, config={"probation_s": 0}, environment=self._bytecode, wait=False
+            self.work, self.trust, config=self._config, environment=self._bytecode, wait=False
         )
         return self.runtime
 
@@ -109,9 +110,9 @@ class Device:
 
 
 @contextmanager
-def device(folder: Path, models: Sequence[BenchModel]) -> Iterator[Device]:
+def device(folder: Path, models: Sequence[BenchModel], config: Mapping[str, object] | None = None) -> Iterator[Device]:
     """A started device that serves every model."""
-    made = Device(folder, models)
+    made = Device(folder, models, config)
     made.start().wait_until_ready()
     try:
         made.activate_all()
