@@ -21,7 +21,7 @@ def started_with(nucleus: InMemoryNucleus, work: Path) -> object:
 
 
 def test_a_silent_nucleus_is_not_waited_for_and_what_it_told_last_time_holds(tmp_path: Path) -> None:
-    assert started_with(away(), tmp_path) == {}
+    assert started_with(away(), tmp_path) is None, "not known, which is not the same as told that there is none"
     assert started_with(InMemoryNucleus(document=TOLD), tmp_path) == TOLD
     assert started_with(away(), tmp_path) == TOLD
     assert started_with(InMemoryNucleus(), tmp_path) == {}, "told, and told that there is none"
@@ -29,9 +29,9 @@ def test_a_silent_nucleus_is_not_waited_for_and_what_it_told_last_time_holds(tmp
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"a":1,"crc32":"0"}', b"[]"])
-def test_a_damaged_file_is_the_defaults(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_nothing_known(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE).write_bytes(content)
-    assert started_with(away(), tmp_path) == {}
+    assert started_with(away(), tmp_path) is None
 
 
 @pytest.mark.parametrize("document", [{"a": "x" * BYTES_MAX}, {"a": float("nan")}])
