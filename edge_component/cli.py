@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_component.cli_bench import add_bench, run_bench
 from edge_component.cli_route import add_route, run_route
 from edge_component.client import Client, ClientError, UnavailableError
@@ -123,8 +126,17 @@ def _predict(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
     return {
         "model": dict(answer.model.to_document()),
         "run_us": answer.run_us,
-        "outputs": {name: array.tolist() for name, array in answer.outputs.items()},
+        "outputs": {name: _as_json(array) for name, array in answer.outputs.items()},
     }
+
+
+def _as_json(array: NDArray[np.generic]) -> Any:  # noqa: ANN401 - JSON
+    """JSON has no word for NaN and infinities: they are ``null``, not something that only Python reads."""
+    if array.dtype.kind != "f":
+        return array.tolist()
+    values = array.astype(object)
+    values[~np.isfinite(array)] = None
+    return values.tolist()
 
 
 def _doctor(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON

@@ -243,6 +243,8 @@ def test_the_tool_on_the_device(
         assert (code, json.loads(out)["outcome"]) == (0, "activated")
     code, out, _ = run_cli(capsys, runtime, "predict", "scale", json.dumps({"x": ROW.tolist()}))
     assert (code, json.loads(out)["outputs"]["y"]) == (0, [[2.0, 4.0, 6.0]])
+    _, out, _ = run_cli(capsys, runtime, "predict", "scale", '{"x": [[3e38, 2, 3]]}')
+    assert json.loads(out, parse_constant=pytest.fail)["outputs"]["y"] == [[None, 4.0, 6.0]], "infinity is no JSON"
     assert run_cli(capsys, runtime, "revert", "scale")[0] == 0
     code, out, _ = run_cli(capsys, runtime, "models")
     assert [model["active"]["version"] for model in json.loads(out)] == ["1.0.0"]
