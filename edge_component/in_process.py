@@ -47,7 +47,7 @@ from edge_component.inference.router import ActiveModel, Router, Tally
 from edge_component.inference.routing import read_table
 from edge_component.inference.session import Array, Tensors, tensor_dtype
 from edge_component.inference.versions import NO_TURN, Turn
-from edge_component.telemetry_sink import NullSink, ShieldedSink, TelemetrySink
+from edge_component.telemetry_sink import NullSink, Outcome, ShieldedSink, TelemetrySink
 
 log = logging.getLogger(__name__)
 
@@ -245,7 +245,7 @@ class Runtime:
         if active.mirror is not None and code is None:
             active.mirror.offer(inputs, outputs)
         try:
-            self._sink.record(active.ref, inputs, outputs, run_us, code)
+            self._sink.record(Outcome(active.ref, inputs, outputs, run_us, code))
         except Exception:  # telemetry must never cost an answer
             log.exception("telemetry failed")
         return run_us

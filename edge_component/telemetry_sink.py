@@ -8,7 +8,7 @@ connections' threads, after the answer has left wherever that is possible.
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,20 +22,27 @@ log = logging.getLogger(__name__)
 Tensors = Mapping[str, NDArray[np.generic]]
 
 
-class Record(Protocol):
-    """The form of :meth:`TelemetrySink.record`."""
+class Outcome(NamedTuple):
+    """What became of one request; a tuple, since one is made for each request.
 
-    def __call__(
-        self,
-        model: ModelRef,
-        inputs: Tensors,
-        outputs: Tensors,
-        latency_us: int,
-        error_code: str | None,
-        request_id: str = "",
-    ) -> None:
-        """One request was answered or failed."""
+    Attributes:
+        model: who answered, or should have.
+        inputs, outputs: views on memory that the client will overwrite; none of a request that failed.
+        latency_us: from the request's arrival to the end of the run.
+        error_code: stable code of a request that failed.
+        request_id: the client's, if it has one.
+    """
 
+    model: ModelRef
+    inputs: Tensors
+    outputs: Tensors
+    latency_us: float
+    error_code: str | None = None
+    request_id: str = ""
+
+
+Record = Callable[[Outcome], None]
+"""One request was answered or failed; what is kept of its tensors is copied before it returns."""
 
 BoundRecord = Callable[[int], None]
 """One more request was answered, in so many µs, whose tensors lie where those of the one before it lay."""
@@ -44,19 +51,8 @@ BoundRecord = Callable[[int], None]
 class TelemetrySink(Protocol):
     """Called from many threads at once."""
 
-    def record(
-        self,
-        model: ModelRef,
-        inputs: Tensors,
-        outputs: Tensors,
-        latency_us: int,
-        error_code: str | None,
-        request_id: str = "",
-    ) -> None:
-        """One request was answered (``error_code`` is ``None``) or failed; ``request_id`` is the client's, if it has one.
-
-        The arrays are views on memory that the client will overwrite: copy what is kept before returning.
-        """
+    def record(self, outcome: Outcome) -> None:
+        """One request was answered or failed; copy what is kept of its arrays before returning."""
 
     def bound_record(self, model: ModelRef, inputs: Tensors, outputs: Tensors) -> BoundRecord:
         """:meth:`record` for answers of one model that are always in these same arrays; must cost as little as can be."""
@@ -80,20 +76,12 @@ class TelemetrySink(Protocol):
 class NullSink:
     """Telemetry that is switched off."""
 
-    def record(
-        self,
-        model: ModelRef,
-        inputs: Tensors,
-        outputs: Tensors,
-        latency_us: int,
-        error_code: str | None,
-        request_id: str = "",
-    ) -> None:
+    def record(self, outcome: Outcome) -> None:
         """Forget it."""
 
     def bound_record(self, model: ModelRef, inputs: Tensors, outputs: Tensors) -> BoundRecord:
         """See :class:`TelemetrySink`."""
-        return lambda latency_us: self.record(model, inputs, outputs, latency_us, None)
+        return lambda latency_us: self.record(Outcome(model, inputs, outputs, latency_us))
 
     def model_switched(self, model: ModelRef, baseline: bytes | None, manifest: Manifest) -> None:
         """Forget it."""
@@ -137,16 +125,9 @@ class ShieldedSink:
             self.record = kept
             return
 
-        def record(
-            model: ModelRef,
-            inputs: Tensors,
-            outputs: Tensors,
-            latency_us: int,
-            error_code: str | None,
-            request_id: str = "",
-        ) -> None:
-            observer(model, inputs, outputs, latency_us, error_code, request_id)
-            kept(model, inputs, outputs, latency_us, error_code, request_id)
+        def record(outcome: Outcome) -> None:
+            observer(outcome)
+            kept(outcome)
 
         self.record = record
 
@@ -157,7 +138,7 @@ class ShieldedSink:
             return kept
 
         def record(latency_us: int) -> None:
-            observer(model, inputs, outputs, latency_us, None)
+            observer(Outcome(model, inputs, outputs, latency_us))
             kept(latency_us)
 
         return record

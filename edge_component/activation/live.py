@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from statistics import median_low
 from typing import Protocol
 
-from edge_component.contracts.heartbeat import ModelRef
 from edge_component.inference.errors import RunDeadlineError
-from edge_component.telemetry_sink import Record, Tensors
+from edge_component.telemetry_sink import Outcome, Record, Tensors
 
 LATENCIES_KEPT_MAX = 4096
 """Of one version; the latest ones."""
@@ -75,23 +74,15 @@ class LiveRequests:
         self._mirrored = None
         self._attach()
 
-    def record(
-        self,
-        model: ModelRef,
-        inputs: Tensors,
-        outputs: Tensors,
-        latency_us: int,
-        error_code: str | None,
-        request_id: str = "",
-    ) -> None:
+    def record(self, outcome: Outcome) -> None:
         """One request was answered or failed; see :class:`~edge_component.telemetry_sink.TelemetrySink`."""
-        del request_id
-        taken_us = self._latencies_us.get(model.digest)
-        if taken_us is not None and error_code in TIMED_CODES:
-            taken_us.append(latency_us)
+        digest = outcome.model.digest
+        taken_us = self._latencies_us.get(digest)
+        if taken_us is not None and outcome.error_code in TIMED_CODES:
+            taken_us.append(int(outcome.latency_us))
         mirrored = self._mirrored
-        if mirrored is not None and error_code is None and mirrored[0] == model.digest:
-            mirrored[1](inputs, outputs)
+        if mirrored is not None and outcome.error_code is None and mirrored[0] == digest:
+            mirrored[1](outcome.inputs, outcome.outputs)
 
     def _attach(self) -> None:
         self._observe(self.record if self._latencies_us or self._mirrored else None)

@@ -54,7 +54,7 @@ from edge_component.serving.detoured import Detoured
 from edge_component.serving.failures import speaks_against_the_model
 from edge_component.serving.layout import Layout, plan_layout
 from edge_component.serving.steady import KEY, REPLY, REPLY_AT, Steady, SteadySlots
-from edge_component.telemetry_sink import TelemetrySink, Tensors
+from edge_component.telemetry_sink import Outcome, TelemetrySink, Tensors
 
 log = logging.getLogger(__name__)
 
@@ -309,7 +309,7 @@ class FastpathConnection:
         if active.mirror is not None and code is None:
             active.mirror.offer(inputs, outputs)
         try:
-            self._sink.record(active.ref, inputs, outputs, run_us, code)
+            self._sink.record(Outcome(active.ref, inputs, outputs, run_us, code))
         except Exception as error:  # noqa: BLE001 - telemetry must never cost an answer, whatever is wrong with it
             self._sink_broke(error)
 

@@ -27,6 +27,7 @@ from edge_component.serving.failures import speaks_against_the_model
 from edge_component.serving.fastpath_connection import NO_TENSORS, Serving
 from edge_component.serving.oip_codec import DATATYPES
 from edge_component.serving.oip_statistics import Figures, Statistics
+from edge_component.telemetry_sink import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class OipService:
         if active.session.has_bfloat16:
             inputs, outputs = _as_numbers(active.session, inputs), _as_numbers(active.session, outputs)
         try:
-            self.serving.sink.record(active.ref, inputs, outputs, run_us, code, request_id)
+            self.serving.sink.record(Outcome(active.ref, inputs, outputs, run_us, code, request_id))
         except Exception:  # telemetry must never cost an answer
             if not self._telemetry_failed.is_set():
                 log.exception("telemetry failed; serving goes on, and this door will not say so again")

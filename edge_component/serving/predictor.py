@@ -22,7 +22,7 @@ from edge_component.inference.computing import compute
 from edge_component.inference.router import ActiveModel, Route, Tally
 from edge_component.serving.failures import speaks_against_the_model
 from edge_component.serving.fastpath_connection import NO_TENSORS, Serving
-from edge_component.telemetry_sink import Tensors
+from edge_component.telemetry_sink import Outcome, Tensors
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Predictor:
         self, active: ActiveModel, inputs: Tensors, outputs: Tensors, run_us: int, code: str | None, request_id: str
     ) -> None:
         try:
-            self._serving.sink.record(active.ref, inputs, outputs, run_us, code, request_id)
+            self._serving.sink.record(Outcome(active.ref, inputs, outputs, run_us, code, request_id))
         except Exception:  # telemetry must never cost an answer, whatever is wrong with it
             if not self._sink_failed:
                 log.exception("telemetry failed; serving goes on, and this caller will not say so again")

@@ -30,6 +30,7 @@ from edge_component.errors import TelemetryError
 from edge_component.telemetry.captures import Kept, WatchedArrays, count_captures
 from edge_component.telemetry.columns import Tensors, WatchPlan
 from edge_component.telemetry.window import Span, WindowCounts, close_window, count_service, split_window
+from edge_component.telemetry_sink import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -131,20 +132,13 @@ class Recorder:
 
     # -- the hot path --------------------------------------------------------------------------------------------------
 
-    def record(
-        self,
-        model: ModelRef,
-        inputs: Tensors,
-        outputs: Tensors,
-        latency_us: float,
-        error_code: str | None = None,
-        request_id: str = "",
-    ) -> None:
+    def record(self, outcome: Outcome) -> None:
         """Keep one request for counting; the watched arrays are copied before this returns.
 
-        ``error_code`` is the stable code of a request that failed; its tensors are not looked at. ``request_id`` is
-        what the client calls it. Never raises, never waits for anything but another thread's append.
+        The tensors of a request that failed are not looked at. Never raises, never waits for anything but another thread's
+        append.
         """
+        model, inputs, outputs, latency_us, error_code, request_id = outcome
         ring, limits = self._ring, self._limits
         waiting_count = len(ring)
         if waiting_count >= limits.ring_records_max:
@@ -188,7 +182,7 @@ class Recorder:
                 plans = self._plans
                 watched = WatchedArrays.of(plans.get(model.digest), inputs, outputs)
             if waiting_count >= ring_records_max or watched is None or watched.size_bytes > limits.large_record_bytes:
-                self.record(model, inputs, outputs, latency_us)
+                self.record(Outcome(model, inputs, outputs, latency_us))
                 return
             kept = []
             for take, dtype, shape in watched.taken:  # a loop: a comprehension would cost a call

@@ -39,6 +39,7 @@ from edge_component.telemetry.columns import WatchedColumn, WatchPlan
 from edge_component.telemetry.histogram import Bins
 from edge_component.telemetry.outbox import Outbox
 from edge_component.telemetry.recorder import Recorder, RecorderLimits
+from edge_component.telemetry_sink import Outcome
 
 FEATURES = 30
 MODEL = ModelRef("bench", "1.0.0", "a" * 64)
@@ -103,7 +104,7 @@ def bare_request(run: ort.InferenceSession) -> Request:
 def recorded_request(run: ort.InferenceSession, recorder: Recorder) -> Request:
     def request() -> None:
         (answer,) = run.run(None, SAMPLE)
-        recorder.record(MODEL, SAMPLE, {"probability": answer}, 5, None)
+        recorder.record(Outcome(MODEL, SAMPLE, {"probability": answer}, 5, None))
 
     return request
 
@@ -141,7 +142,7 @@ def appends_per_s(outbox: Outbox, threads: int, seconds: float) -> float:
 
 def counted_per_s(recorder: Recorder, records: int = 4096) -> float:
     for _ in range(records):
-        recorder.record(MODEL, SAMPLE, ANSWER, 5, None)
+        recorder.record(Outcome(MODEL, SAMPLE, ANSWER, 5, None))
     began = time.perf_counter()
     recorder.flush()
     return records / (time.perf_counter() - began)
@@ -159,7 +160,9 @@ def main() -> None:
         small, large = session(1, 16), session(3, 1400)
         toy = interleaved(bare_request(small), recorded_request(small, recorder), rounds, 3_000)
         heavy = interleaved(bare_request(large), recorded_request(large, recorder), rounds, 150)
-        alone = interleaved(lambda: None, lambda: recorder.record(MODEL, SAMPLE, ANSWER, 5, None), rounds, 3_000)
+        alone = interleaved(
+            lambda: None, lambda: recorder.record(Outcome(MODEL, SAMPLE, ANSWER, 5, None)), rounds, 3_000
+        )
         recorder.stop()
         idle = Recorder(lambda kind, body: None, SystemClock(), outbox.body_bytes_max)
         idle.model_switched(PLAN)

@@ -18,6 +18,7 @@ from edge_component.telemetry.heartbeat import Machine, ProcessIdentity, Snapsho
 from edge_component.telemetry.outbox import Outbox
 from edge_component.telemetry.recorder import Recorder
 from edge_component.telemetry.uplink import Uplink
+from edge_component.telemetry_sink import Outcome
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 MODEL = ModelRef("weather", "1.0.0", "a" * 64)
@@ -66,7 +67,7 @@ def test_an_activation_is_kept_before_the_call_returns(make_reporting: MakeRepor
 def test_a_flush_queues_windows_then_a_heartbeat(make_reporting: MakeReporting) -> None:
     reporting, outbox = make_reporting()
     reporting._build = build
-    reporting.record(MODEL, {"input": np.zeros(1)}, {}, 5, None)
+    reporting.record(Outcome(MODEL, {"input": np.zeros(1)}, {}, 5, None))
     assert reporting.flush() == 1
     assert [message.kind for message in waiting_in(outbox)] == ["window", "heartbeat"]
 
@@ -123,7 +124,7 @@ def test_a_stop_is_never_slept_through_and_loses_nothing(make_reporting: MakeRep
     for _ in range(20):
         reporting, outbox = make_reporting(heartbeat_s=600)
         reporting.start(build)
-        reporting.record(MODEL, {}, {}, 5, None)
+        reporting.record(Outcome(MODEL, {}, {}, 5, None))
         reporting.stop()
         assert not reporting._thread.is_alive()
         outbox = Outbox(outbox._directory, "station-jfk", SystemClock())

@@ -7,6 +7,7 @@ from edge_component.activation.probation import Evidence, Judgement, Verdict, ju
 from edge_component.config import RuntimeConfig
 from edge_component.inference.errors import RunDeadlineError
 from edge_component.inference.router import Totals
+from edge_component.telemetry_sink import Outcome
 from tests.edge_component.activation.conftest import Device
 from tests.edge_component.bundle_factory import BundleFactory
 
@@ -44,7 +45,7 @@ def answer(device: Device, count: int, latency_us: int, code: str | None = None)
     active = device.router.active("scale")
     assert active is not None
     for _ in range(count):
-        device.door.record(active.ref, {}, {}, latency_us, code)
+        device.door.record(Outcome(active.ref, {}, {}, latency_us, code))
 
 
 def committed(device: Device, bundles: BundleFactory) -> None:

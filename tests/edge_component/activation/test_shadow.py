@@ -17,6 +17,7 @@ from edge_component.config import RuntimeConfig
 from edge_component.contracts.manifest import TensorSpec
 from edge_component.errors import ShadowDisagreedError
 from edge_component.inference.agreement import Agreement
+from edge_component.telemetry_sink import Outcome
 from tests.edge_component.activation.conftest import ROW, Device
 from tests.edge_component.bundle_factory import BundleFactory, npz, scale_model
 from tests.edge_component.inference.test_session import MANIFEST
@@ -51,7 +52,7 @@ def asked_all_the_while(device: Device) -> Iterator[None]:
         while not stop.wait(0.0005):
             active = device.router.active("scale")
             if active is not None:
-                device.door.record(active.ref, {"x": ROW}, active.session.run({"x": ROW}), 100, None)
+                device.door.record(Outcome(active.ref, {"x": ROW}, active.session.run({"x": ROW}), 100, None))
 
     thread = threading.Thread(target=ask)
     thread.start()

@@ -13,6 +13,7 @@ from edge_component.observability.json_log import JsonFormatter, use_log_format
 from edge_component.observability.service_totals import ServiceTotals
 from edge_component.observability.slow_requests import SlowLimits, SlowRequests
 from edge_component.telemetry.recorder import Recorder, RecorderLimits
+from edge_component.telemetry_sink import Outcome
 
 REF = ModelRef("weather", "1.2.0", "a" * 64)
 
@@ -57,10 +58,10 @@ def test_the_recorder_tells_its_observers_once(clock: ManualClock, caplog: pytes
     observers = (totals, SlowRequests(SlowLimits(threshold_ms=1), clock))
     recorder = Recorder(lambda kind, body: None, clock, 5_000, RecorderLimits(ring_records_max=3), observers=observers)
     tensors = {"x": np.zeros(3)}
-    recorder.record(REF, tensors, tensors, 100)
-    recorder.record(REF, tensors, tensors, 2_000, None, "request-7")
-    recorder.record(REF, tensors, tensors, 50, "input-shape")
-    recorder.record(REF, tensors, tensors, 50)  # the ring is full
+    recorder.record(Outcome(REF, tensors, tensors, 100))
+    recorder.record(Outcome(REF, tensors, tensors, 2_000, None, "request-7"))
+    recorder.record(Outcome(REF, tensors, tensors, 50, "input-shape"))
+    recorder.record(Outcome(REF, tensors, tensors, 50))  # the ring is full
     recorder.flush()
     recorder.flush()
     total = totals.by_model()[REF]

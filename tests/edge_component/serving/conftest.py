@@ -20,7 +20,7 @@ from edge_component.inference.session import Session
 from edge_component.serving.fastpath_connection import Serving
 from edge_component.serving.fastpath_server import fastpath_listener
 from edge_component.serving.listener import Listener
-from edge_component.telemetry_sink import NullSink, Tensors
+from edge_component.telemetry_sink import NullSink, Outcome
 from tests.edge_component.bundle_factory import scale_model
 from tests.edge_component.inference.test_session import MANIFEST
 
@@ -40,19 +40,13 @@ class KeepingSink(NullSink):
         self.records: list[Recorded] = []
         self.failing = False
 
-    def record(
-        self,
-        model: ModelRef,
-        inputs: Tensors,
-        outputs: Tensors,
-        latency_us: int,
-        error_code: str | None,
-        request_id: str = "",
-    ) -> None:
+    def record(self, outcome: Outcome) -> None:
         if self.failing:
             raise RuntimeError("a defect in telemetry")
-        copies = ({name: array.copy() for name, array in tensors.items()} for tensors in (inputs, outputs))
-        self.records.append(Recorded(model.version, *copies, error_code))
+        copies = (
+            {name: array.copy() for name, array in tensors.items()} for tensors in (outcome.inputs, outcome.outputs)
+        )
+        self.records.append(Recorded(outcome.model.version, *copies, outcome.error_code))
 
 
 @dataclass

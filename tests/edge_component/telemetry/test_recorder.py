@@ -29,6 +29,7 @@ from edge_component.contracts.telemetry import (
 from edge_component.errors import OutboxDiskError
 from edge_component.telemetry.columns import WatchPlan
 from edge_component.telemetry.recorder import Recorder, RecorderLimits
+from edge_component.telemetry_sink import Outcome
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 SENSORS = ("temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib")
@@ -98,9 +99,9 @@ def recorder(windows: Windows, clock: ManualClock) -> Recorder:
 
 def test_a_flushed_window_says_everything(recorder: Recorder, windows: Windows, clock: ManualClock) -> None:
     recorder.flush()
-    recorder.record(V1, rows((0.0, 1.0), (math.nan, 9.0)), answer(2), 20, None)
-    recorder.record(V1, rows((math.inf, -1.0)), answer(1), 900, None)
-    recorder.record(V1, {}, {}, 50, "deadline-exceeded")
+    recorder.record(Outcome(V1, rows((0.0, 1.0), (math.nan, 9.0)), answer(2), 20, None))
+    recorder.record(Outcome(V1, rows((math.inf, -1.0)), answer(1), 900, None))
+    recorder.record(Outcome(V1, {}, {}, 50, "deadline-exceeded"))
     clock.advance(2)
     assert recorder.flush() == 1
     (window,) = windows.taken
@@ -119,7 +120,7 @@ def test_a_flushed_window_says_everything(recorder: Recorder, windows: Windows, 
 
 def test_what_the_client_overwrites_afterwards_was_copied(recorder: Recorder, windows: Windows) -> None:
     shared = rows((0.0, 0.0))
-    recorder.record(V1, shared, answer(1), 1, None)
+    recorder.record(Outcome(V1, shared, answer(1), 1, None))
     shared["input"][:] = math.nan
     recorder.flush()
     assert windows.taken[0].features["f0"].nan_count == 0
@@ -131,13 +132,13 @@ def test_nothing_happened_is_nothing_sent(recorder: Recorder, windows: Windows) 
 
 
 def test_windows_close_on_the_interval(recorder: Recorder, windows: Windows, clock: ManualClock) -> None:
-    recorder.record(V1, rows((0, 0)), answer(1), 1, None)
+    recorder.record(Outcome(V1, rows((0, 0)), answer(1), 1, None))
     recorder._tick()
     clock.advance(299)
     recorder._tick()
     assert windows.taken == []
     clock.advance(1)
-    recorder.record(V1, rows((0, 0)), answer(1), 1, None)
+    recorder.record(Outcome(V1, rows((0, 0)), answer(1), 1, None))
     recorder._tick()
     (window,) = windows.taken
     assert window.record_count == 2
@@ -145,11 +146,11 @@ def test_windows_close_on_the_interval(recorder: Recorder, windows: Windows, clo
 
 
 def test_a_switch_closes_the_old_window_and_latecomers_get_one_more(recorder: Recorder, windows: Windows) -> None:
-    recorder.record(V1, rows((0, 0)), answer(1), 1, None)
+    recorder.record(Outcome(V1, rows((0, 0)), answer(1), 1, None))
     recorder.model_switched(plan(V2))
-    recorder.record(V2, rows((0, 0)), answer(1), 1, None)
-    recorder.record(V1, rows((1, 1)), answer(1), 1, None)  # was under way during the switch
-    recorder.record(V2, rows((0, 0)), answer(1), 1, None)
+    recorder.record(Outcome(V2, rows((0, 0)), answer(1), 1, None))
+    recorder.record(Outcome(V1, rows((1, 1)), answer(1), 1, None))  # was under way during the switch
+    recorder.record(Outcome(V2, rows((0, 0)), answer(1), 1, None))
     assert recorder.flush() == 3
     assert [window.record_count for window in windows.of(V1)] == [1, 1]
     assert [window.record_count for window in windows.of(V2)] == [2]
@@ -167,10 +168,10 @@ def test_a_switch_keeps_one_version_before_and_other_models(recorder: Recorder) 
 def test_a_model_that_answers_before_it_is_announced_is_watched_from_the_announcement_on(
     recorder: Recorder, windows: Windows
 ) -> None:
-    recorder.record(V2, rows((0, 0)), answer(1), 1, None)
+    recorder.record(Outcome(V2, rows((0, 0)), answer(1), 1, None))
     recorder._tick()
     recorder.model_switched(plan(V2))
-    recorder.record(V2, rows((0, 0)), answer(1), 1, None)
+    recorder.record(Outcome(V2, rows((0, 0)), answer(1), 1, None))
     recorder.flush()
     unwatched, watched = windows.of(V2)
     assert (unwatched.baseline_id, unwatched.record_count) == ("", 0)
@@ -179,7 +180,7 @@ def test_a_model_that_answers_before_it_is_announced_is_watched_from_the_announc
 
 def test_a_model_nobody_announced_is_counted_without_columns(recorder: Recorder, windows: Windows) -> None:
     stranger = ModelRef("vad", "1.0.0", "e" * 64)
-    recorder.record(stranger, rows((0, 0)), {}, 1, None)
+    recorder.record(Outcome(stranger, rows((0, 0)), {}, 1, None))
     recorder.flush()
     (window,) = windows.taken
     assert (window.model, window.baseline_id, dict(window.features)) == (stranger, "", {})
@@ -193,8 +194,8 @@ def test_a_model_nobody_announced_is_counted_without_columns(recorder: Recorder,
     ids=["missing", "too narrow", "text", "no array"],
 )
 def test_what_cannot_be_counted_is_lost_not_raised(recorder: Recorder, windows: Windows, inputs: dict) -> None:
-    recorder.record(V1, rows((0, 0)), answer(1), 1, None)
-    recorder.record(V1, inputs, answer(1), 1, None)
+    recorder.record(Outcome(V1, rows((0, 0)), answer(1), 1, None))
+    recorder.record(Outcome(V1, inputs, answer(1), 1, None))
     recorder.flush()
     (window,) = windows.taken
     assert (window.record_count, window.lost_count) == (1, 1)
@@ -204,7 +205,7 @@ def test_what_cannot_be_counted_is_lost_not_raised(recorder: Recorder, windows: 
 
 def test_an_overrun_is_counted_and_never_waits(recorder: Recorder, windows: Windows) -> None:
     for _ in range(80):
-        recorder.record(V1, rows((0, 0)), answer(1), 1, None)
+        recorder.record(Outcome(V1, rows((0, 0)), answer(1), 1, None))
     recorder.flush()
     (window,) = windows.taken
     assert window.record_count + window.lost_count == 80
@@ -213,7 +214,7 @@ def test_an_overrun_is_counted_and_never_waits(recorder: Recorder, windows: Wind
 
 def test_the_ring_is_bounded_in_bytes(recorder: Recorder, windows: Windows) -> None:
     for _ in range(4):
-        recorder.record(V1, {"input": np.zeros((5_000, 2), np.float32)}, answer(1), 1, None)
+        recorder.record(Outcome(V1, {"input": np.zeros((5_000, 2), np.float32)}, answer(1), 1, None))
     recorder.flush()
     assert (windows.taken[0].record_count, windows.taken[0].lost_count) == (10_000, 2)
 
@@ -221,7 +222,7 @@ def test_the_ring_is_bounded_in_bytes(recorder: Recorder, windows: Windows) -> N
 def test_a_failing_sink_gets_the_same_parts_later(recorder: Recorder, windows: Windows, caplog) -> None:
     windows.is_full = True
     for _ in range(2):
-        recorder.record(V1, rows((0, 0)), answer(1), 1, None)
+        recorder.record(Outcome(V1, rows((0, 0)), answer(1), 1, None))
         recorder.flush()
     assert recorder.unsent_parts_count == 2
     assert len([record for record in caplog.records if "kept in memory" in record.message]) == 1
@@ -233,7 +234,7 @@ def test_a_failing_sink_gets_the_same_parts_later(recorder: Recorder, windows: W
 def test_windows_that_find_no_room_are_lost_and_counted(recorder: Recorder, windows: Windows) -> None:
     windows.is_full = True
     for _ in range(10):
-        recorder.record(V1, rows((0, 0)), answer(1), 1, None)
+        recorder.record(Outcome(V1, rows((0, 0)), answer(1), 1, None))
         recorder.flush()
     assert recorder.unsent_parts_count == 3
     windows.is_full = False
@@ -243,9 +244,9 @@ def test_windows_that_find_no_room_are_lost_and_counted(recorder: Recorder, wind
 
 
 def test_records_of_different_shapes_are_counted_together(recorder: Recorder, windows: Windows) -> None:
-    recorder.record(V1, rows((0, 0), (0, 0), (0, 0)), answer(3), 1, None)
-    recorder.record(V1, {"input": np.zeros((2, 4, 2), np.float32)}, answer(8), 1, None)
-    recorder.record(V1, {"input": np.zeros(2, np.float32)}, answer(1), 1, None)
+    recorder.record(Outcome(V1, rows((0, 0), (0, 0), (0, 0)), answer(3), 1, None))
+    recorder.record(Outcome(V1, {"input": np.zeros((2, 4, 2), np.float32)}, answer(8), 1, None))
+    recorder.record(Outcome(V1, {"input": np.zeros(2, np.float32)}, answer(1), 1, None))
     recorder.flush()
     assert windows.taken[0].record_count == 3 + 8 + 1
     assert windows.taken[0].lost_count == 0
@@ -258,7 +259,7 @@ def test_many_threads_lose_nothing_that_is_not_counted(windows: Windows, clock: 
 
     def ask() -> None:
         for n in range(500):
-            recorder.record(V1, rows((0, n % 3)), answer(1), n, None)
+            recorder.record(Outcome(V1, rows((0, n % 3)), answer(1), n, None))
             if n % 100 == 0:
                 recorder.flush()
 
@@ -276,7 +277,7 @@ def test_the_worker_counts_and_closes_on_its_own(windows: Windows, clock: Manual
     recorder = Recorder(windows.append, clock, 4_500, RecorderLimits(window_s=0, tick_s=0.01))
     recorder.model_switched(plan())
     recorder.start()
-    recorder.record(V1, rows((0, 0)), answer(1), 1, None)
+    recorder.record(Outcome(V1, rows((0, 0)), answer(1), 1, None))
     deadline = time.monotonic() + 10
     while not windows.taken:
         assert time.monotonic() < deadline
@@ -366,7 +367,9 @@ def test_a_years_weather_is_counted_as_a_naive_recount_counts_it(clock: ManualCl
     start = 0
     while start < len(table):
         size = int(chance.integers(1, 40))
-        recorder.record(V1, {"input": table[start : start + size]}, answer(len(table[start : start + size])), 5, None)
+        recorder.record(
+            Outcome(V1, {"input": table[start : start + size]}, answer(len(table[start : start + size])), 5, None)
+        )
         start += size
         if chance.random() < 0.02:
             recorder.flush()
@@ -394,7 +397,7 @@ def test_batches_are_counted_as_their_rows(requests: list) -> None:
     recorder = Recorder(windows.append, clock, 4_500)
     recorder.model_switched(plan())
     for request in requests:
-        recorder.record(V1, rows(*request), answer(len(request)), 1, None)
+        recorder.record(Outcome(V1, rows(*request), answer(len(request)), 1, None))
     recorder.flush()
     everything = np.array([row for request in requests for row in request], np.float32).reshape(-1, 2)
     assert sum(window.record_count for window in windows.taken) == len(everything)
