@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import random
 import shutil
 import socket
 from collections.abc import Callable
@@ -43,11 +44,23 @@ def needs_program() -> Callable[[str], str]:
 
 @pytest.fixture
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
+    """See :func:`find_free_port`."""
+    return find_free_port()
+
+
+def find_free_port() -> int:
+    """A TCP port that was free a moment ago, below those that the kernel gives to connections (32,768 and up).
+
+    So no client of another test can have taken it by the time somebody listens on it.
+    """
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as listener:
+            try:
+                listener.bind(("", port))
+            except OSError:
+                continue
         return port
+    raise AssertionError("a hundred ports are all taken")
 
 
 @pytest.fixture(scope="session")

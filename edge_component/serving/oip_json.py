@@ -6,7 +6,7 @@ the body is JSON.
 """
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge_component.serving.oip_codec import Buffer, from_binary, from_values, to_binary, to_values
 from edge_component.serving.oip_errors import OipMalformedError, OipTensorError
@@ -22,7 +22,7 @@ from edge_component.serving.oip_request import (
     shared_input,
     tensor_head,
 )
-from edge_component.serving.oip_service import Answered, InputTensor, Question
+from edge_component.serving.oip_service import REQUEST_ID_CHARS_MAX, Answered, InputTensor, Question
 
 Document = dict[str, Any]
 
@@ -30,78 +30,106 @@ Document = dict[str, Any]
 _ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one for each answer
 
 
-class InferenceBody:
-    """One request's body, read.
+class InputHead(NamedTuple):
+    """What the JSON says of one input: its ``data``, or how many bytes of the rest are its own, or a place in a region."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    parameters: Parameters
+    binary_bytes: int | None
+    data: object
+
+
+class InferenceHead:
+    """The JSON of a request, read. Clients repeat it from request to request, and then it is read once (oip_rest.py).
 
     Attributes:
-        question: whom to ask what.
         id: to be given back; empty if the client gave none.
-        wanted: the outputs that the client named.
         binary: whether outputs that it did not name are to be binary.
+        is_whole: the JSON itself holds no tensor; the same text may come again with other tensors.
     """
 
-    __slots__ = ("_at", "_binary", "_shared", "binary", "id", "question", "wanted")
+    __slots__ = ("_asked", "_inputs", "_outputs", "binary", "id", "is_whole")
 
-    def __init__(
-        self,
-        path: tuple[str, str],
-        body: memoryview,
-        json_bytes: int,
-        shared: SharedMemory,
-        began_ns: int,
-        header_id: str = "",
-    ) -> None:
-        """Read it; ``path`` is model name and version, ``json_bytes`` where the JSON ends.
-
-        ``header_id`` names it in logs where the body does not; it is not given back.
+    def __init__(self, text: Buffer) -> None:
+        """Read it.
 
         Raises:
             OipError: naming what is wrong.
         """
-        document = read_object(body[:json_bytes])
-        self._binary = body[json_bytes:]
-        self._at = 0
-        self._shared = shared
+        document = read_object(text)
         parameters = _parameters(document, "the request")
         self.id = document.get("id", "")
         if not isinstance(self.id, str):
             raise OipMalformedError("id must be text")
         self.binary = parameters.get("binary_data_output") is True
-        inputs = dict(self._input(entry) for entry in _entries(document, "inputs"))
-        if self._at != len(self._binary):
-            raise OipTensorError(f"{len(self._binary) - self._at} bytes of binary data belong to no input")
-        self.wanted = tuple(self._output(entry) for entry in _entries(document, "outputs"))
-        self.question: Question = question_of(path, inputs, parameters, None, began_ns, self.id or header_id)
+        self._asked = question_of(("", ""), {}, parameters, None, 0, "")
+        self._inputs = tuple(_input_head(entry) for entry in _entries(document, "inputs"))
+        self._outputs = tuple(self._output(entry) for entry in _entries(document, "outputs"))
+        self.is_whole = all(given.data is None for given in self._inputs)
 
-    def _input(self, entry: Document) -> tuple[str, InputTensor]:
-        name, datatype, shape = tensor_head(entry.get("name"), entry.get("datatype"), entry.get("shape"))
-        parameters = _parameters(entry, name)
-        place = self._shared.slice(parameters, name)
-        if place is not None:
-            return name, shared_input(name, datatype, shape, place)
-        size = parameters.get("binary_data_size")
-        if size is not None:
-            return name, InputTensor(datatype, from_binary(name, datatype, shape, self._take(name, size)))
-        if "data" not in entry:
-            raise OipMalformedError(f"{name} has neither data nor binary_data_size")
-        return name, InputTensor(datatype, from_values(name, datatype, shape, entry["data"]))
+    def question(
+        self, path: tuple[str, str], binary: memoryview, shared: SharedMemory, began_ns: int, header_id: str = ""
+    ) -> Question:
+        """Whom to ask what: ``path`` is model name and version, ``binary`` what follows the JSON.
 
-    def _take(self, name: str, size: object) -> memoryview:
-        if type(size) is not int or size < 0:
-            raise OipMalformedError(f"{name}: binary_data_size must be a number of bytes, not {size!r:.40}")
-        taken = self._binary[self._at : self._at + size]
-        if len(taken) < size:
-            raise OipTensorError(f"{name}: binary_data_size is {size}, and {len(taken)} bytes are left in the body")
-        self._at += size
-        return taken
+        ``header_id`` names the request in logs where the JSON does not; it is not given back.
 
-    def _output(self, entry: Document) -> WantedOutput:
+        Raises:
+            OipError: naming what is wrong.
+        """
+        inputs: dict[str, InputTensor] = {}
+        at = 0
+        for name, datatype, shape, parameters, size, data in self._inputs:
+            place = shared.slice(parameters, name) if parameters else None
+            if place is not None:
+                inputs[name] = shared_input(name, datatype, shape, place)
+            elif size is not None:
+                taken = binary[at : at + size]
+                if len(taken) < size:
+                    raise OipTensorError(
+                        f"{name}: binary_data_size is {size}, and {len(taken)} bytes are left in the body"
+                    )
+                at += size
+                inputs[name] = InputTensor(datatype, from_binary(name, datatype, shape, taken))
+            elif data is None:
+                raise OipMalformedError(f"{name} has neither data nor binary_data_size")
+            else:
+                inputs[name] = InputTensor(datatype, from_values(name, datatype, shape, data))
+        if at != len(binary):
+            raise OipTensorError(f"{len(binary) - at} bytes of binary data belong to no input")
+        asked = self._asked
+        request_id = (self.id or header_id)[:REQUEST_ID_CHARS_MAX]
+        return Question(*path, inputs, asked.deadline_s, began_ns, asked.key, asked.turn, request_id)
+
+    def wanted(self, shared: SharedMemory) -> tuple[WantedOutput, ...]:
+        """The outputs that the client named.
+
+        Raises:
+            OipError: a place that cannot be had.
+        """
+        return tuple(
+            output._replace(slice=shared.slice(parameters, output.name)) if parameters else output
+            for output, parameters in self._outputs
+        )
+
+    def _output(self, entry: Document) -> tuple[WantedOutput, Parameters]:
         name = entry.get("name")
         if not isinstance(name, str):
             raise OipMalformedError("an output has no name")
         parameters = _parameters(entry, name)
         binary = parameters.get("binary_data", self.binary) is True
-        return WantedOutput(name, binary, self._shared.slice(parameters, name), classes_of(parameters, name))
+        return WantedOutput(name, binary, None, classes_of(parameters, name)), parameters
+
+
+def _input_head(entry: Document) -> InputHead:
+    name, datatype, shape = tensor_head(entry.get("name"), entry.get("datatype"), entry.get("shape"))
+    parameters = _parameters(entry, name)
+    size = parameters.get("binary_data_size")
+    if size is not None and (type(size) is not int or size < 0):
+        raise OipMalformedError(f"{name}: binary_data_size must be a number of bytes, not {size!r:.40}")
+    return InputHead(name, datatype, shape, parameters, size, entry.get("data"))
 
 
 def read_object(data: Buffer) -> Document:

@@ -20,7 +20,7 @@ from edge_component.serving.http_messages import HttpError, Reply
 from edge_component.serving.http_routes import Routes
 from edge_component.serving.oip_absent import no_cuda_region, refuse_cuda, refuse_log_settings, refuse_tracing
 from edge_component.serving.oip_errors import OipMalformedError
-from edge_component.serving.oip_json import InferenceBody, read_object, write_answer, write_json
+from edge_component.serving.oip_json import InferenceHead, read_object, write_answer, write_json
 from edge_component.serving.oip_repository import Behind
 from edge_component.serving.oip_request import SharedMemory, chosen_outputs
 from edge_component.serving.oip_service import Asker
@@ -36,6 +36,9 @@ LOOPBACK_HOSTS = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 ANY_HOST: frozenset[bytes] = frozenset()
 
 Answer = tuple[Reply, AfterSending | None]
+NO_HEAD = InferenceHead(b"{}")
+HEAD_KEPT_BYTES = 4_096
+"""Of a request's JSON that is kept, in case the next one's is the same."""
 
 
 class OipRest:
@@ -58,6 +61,7 @@ class OipRest:
         self._hosts = hosts
         self._body_bytes_max = body_bytes_max
         self._asker = Asker(behind.service, is_wanted)
+        self._last_head: tuple[bytes, InferenceHead] = b"", NO_HEAD
 
     def close(self) -> None:
         """Keep what was counted."""
@@ -107,15 +111,28 @@ class OipRest:
             raise OipMalformedError(f"Inference-Header-Content-Length is {json_bytes}, and the body has {size} bytes")
         version = path[1] if len(path) > 1 else ""
         header_id = request.head.headers.get(REQUEST_ID_HEADER, b"").decode("latin-1")
-        body = InferenceBody((path[0], version), request.body, json_bytes, self._shared, request.began_ns, header_id)
-        answered = self._asker.ask(body.question)
+        head = self._head_of(request.body[:json_bytes])
+        binary = request.body[json_bytes:]
+        wanted = head.wanted(self._shared)
+        answered = self._asker.ask(head.question((path[0], version), binary, self._shared, request.began_ns, header_id))
         ran_ns = time.perf_counter_ns()
-        document, tensors = write_answer(answered, chosen_outputs(answered, body.wanted, binary=body.binary), body.id)
+        document, tensors = write_answer(answered, chosen_outputs(answered, wanted, binary=head.binary), head.id)
         reply = Reply(200, [document])
         if tensors:
             length = b"Inference-Header-Content-Length: %d\r\n" % len(document)
             reply = Reply(200, [document, *tensors], b"application/octet-stream", length)
         return reply, lambda ready_ns: self._asker.settle(answered, ready_ns - ran_ns)
+
+    def _head_of(self, text: memoryview) -> InferenceHead:
+        """Read, unless it is the one of the request before."""
+        if len(text) > HEAD_KEPT_BYTES:
+            return InferenceHead(text)
+        kept, (last, head) = bytes(text), self._last_head
+        if kept != last:
+            head = InferenceHead(kept)
+            if head.is_whole:
+                self._last_head = kept, head
+        return head
 
     def _live(self, _: HttpRequest) -> Answer:
         return _said({"live": True})

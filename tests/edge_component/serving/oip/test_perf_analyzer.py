@@ -6,7 +6,6 @@ something that Triton would not; where it is given ``validation_data`` it compar
 
 import json
 import os
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from onnx import TensorProto, helper
 
 from edge_component.contracts.codec import Table
 from edge_component.contracts.manifest import Manifest, TensorSpec
+from tests.conftest import find_free_port
 from tests.edge_component.bundle_factory import Bundle, BundleFactory, npz, serialized
 from tests.edge_component.runtime_process import RuntimeProcess
 from tests.edge_component.serving.oip.perf_analyzer import measure, refusal, what_is_missing
@@ -86,8 +86,8 @@ def served(trust: Path, bundles: BundleFactory, tmp_path_factory: pytest.TempPat
 
 
 def free_ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return one.getsockname()[1], other.getsockname()[1]
+    one = find_free_port()
+    return one, next(port for port in iter(find_free_port, None) if port != one)
 
 
 def wide(bundles: BundleFactory) -> Bundle:

@@ -53,6 +53,34 @@ def test_binary_outputs_of_a_json_request(doors: Doors) -> None:
     assert np.frombuffer(content[json_bytes:], np.float32).tolist() == [2.0, 4.0, 6.0]
 
 
+def test_the_same_json_with_other_tensors_behind_it(doors: Doors) -> None:
+    """A connection reads a repeated head once; what is not in it is read each time, and so is what only looks alike."""
+    given = {**INPUT, "parameters": {"binary_data_size": 12}}
+    del given["data"]
+    head = json.dumps({"inputs": [given]}).encode()
+    connection = doors.http()
+
+    def ask(tensor: bytes, text: bytes = head, **headers: str) -> tuple[int, dict[str, Any]]:
+        length = {"Inference-Header-Content-Length": str(len(text))}
+        connection.request("POST", "/v2/models/scale/infer", text + tensor, {**length, **headers})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    for number in range(4):
+        row = np.full(3, number, np.float32)
+        assert ask(row.tobytes())[1]["outputs"][0]["data"] == (row * 2).tolist()
+    for wrong in (b"", b"1234", b"0123456789abcdef"):
+        status, answer = ask(wrong)
+        assert (status, "binary" in answer["error"]) == (400, True)
+        assert ask(row.tobytes())[0] == 200
+    assert ask(row.tobytes(), head.replace(b"[1, 3]", b"[3, 1]"))[0] == 400
+    for number in (5, 6):  # a head with its tensor inside comes again only with the same tensor
+        whole = json.dumps({"inputs": [{**INPUT, "data": [number] * 3}]}).encode()
+        assert ask(b"", whole)[1]["outputs"][0]["data"] == [number * 2.0] * 3
+    assert ask(row.tobytes())[1]["outputs"][0]["data"] == (row * 2).tolist()
+    connection.close()
+
+
 @pytest.mark.parametrize("length", [1, 2, 3, 5])
 def test_binary_inputs_at_every_alignment(doors: Doors, length: int) -> None:
     """A crooked UINT8 tensor before it cannot make a float tensor be read wrongly."""
