@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 from edge_component.client.answers import Answer, Array, failure_in
 from edge_component.client.errors import InputError, ProtocolError
 from edge_component.contracts.codec import from_bytes
+from edge_component.contracts.errors import ContractError
 from edge_component.contracts.fastpath import (
     ANSWER_HEAD,
     MESSAGE_BYTES_MAX,
@@ -180,8 +181,13 @@ class Channel:
         if len(message) < self._answer_bytes or message[0] != Kind.ANSWER or message[1] != MODEL_NAMED:
             raise self._unexpected(message)
         _, _, _, _, generation, _ = ANSWER_HEAD.unpack_from(message)
-        named = from_bytes(message[self._answer_bytes :], MESSAGE_BYTES_MAX)
-        self._models[generation] = ModelRef.read(named, "model")
+        try:
+            named = from_bytes(message[self._answer_bytes :], MESSAGE_BYTES_MAX)
+            self._models[generation] = ModelRef.read(named, "model")
+        except ContractError as error:
+            raise ProtocolError(
+                f"the runtime named a model in no way we know: {error}", "protocol-violation"
+            ) from error
         return message[:1] + b"\0" + message[2 : self._answer_bytes]
 
     def _unexpected(self, message: bytes) -> Exception:

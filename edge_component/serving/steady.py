@@ -75,6 +75,8 @@ class SteadySlots:
         active = binding.active
         if not isinstance(binding, Binding) or binding.settled is None or active.mirror is not None:
             return
+        if channel.route.active is not active:  # one of several that may answer
+            return
         self.by_key[key] = Steady(channel, binding, self._sink)
         if channel.route.active is not active:  # switched meanwhile, and perhaps forgotten just before it was kept
             self.by_key.pop(key, None)
