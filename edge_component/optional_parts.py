@@ -4,7 +4,6 @@ The failure this exists for: a device that pays, in memory and in ways to fail, 
 never depend on anything here; what cannot be started is said in the heartbeat's reasons, and the device serves on.
 """
 
-import importlib.util
 import logging
 import random
 import socket
@@ -108,26 +107,23 @@ class OptionalParts:
             yield from self._make_edge_manager(config)
 
     def _make_edge_manager(self, config: RuntimeConfig) -> Iterator[tuple[str, OptionalDoor]]:
-        if not (importlib.util.find_spec("grpc") and importlib.util.find_spec("google.protobuf")):
-            self._surroundings.say(
-                "the Edge Manager's door is configured, and this runtime was published without grpcio"
+        around = self._surroundings
+        try:
+            from edge_component.serving.edge_manager_grpc import (  # noqa: PLC0415 - only where it is configured
+                SOCKET_NAME,
+                EdgeManagerDoor,
+                EdgeManagerParts,
+            )
+        except ImportError as error:
+            around.say(
+                f"the Edge Manager's door is configured, and this runtime was published without --with-grpc: {error}"
             )
             return
-        from edge_component.serving.edge_manager_grpc import (  # noqa: PLC0415 - only where it is configured
-            SOCKET_NAME,
-            EdgeManagerListener,
-            EdgeManagerParts,
-        )
-
-        around = self._surroundings
         access, _ = socket_access(config)
-        if access.user_ids:
-            around.say("the Edge Manager's door cannot be narrowed to socket_users: gRPC does not ask who connects")
-            return
         parts = EdgeManagerParts(
             around.work_path, around.serving, access, config.edge_manager_capture_bytes_max, around.clock.now
         )
-        yield f"the Edge Manager's door {SOCKET_NAME}", EdgeManagerListener(parts)
+        yield f"the Edge Manager's door {SOCKET_NAME}", EdgeManagerDoor(parts)
 
     def _make_metrics(self, config: RuntimeConfig) -> Iterator[tuple[str, OptionalDoor]]:
         from edge_component.observability import metrics_door  # noqa: PLC0415 - only where it is configured

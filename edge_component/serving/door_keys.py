@@ -38,10 +38,11 @@ Stamp = tuple[tuple[int, ...] | None, ...]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LoadedKeys:
-    """Keys that were checked; ``context`` is for a door on the standard library's sockets."""
+    """Keys that were checked, and the doors' TLS with them: REST's, and gRPC's, whose clients insist on ``h2``."""
 
     keys: DoorKeys
     context: ssl.SSLContext
+    http2_context: ssl.SSLContext
     begins_at: datetime
     ends_at: datetime
 
@@ -107,12 +108,13 @@ def load_door_keys(files: KeyFiles) -> LoadedKeys:
             f"{files.token}: a token is one line of at least {TOKEN_CHARS_MIN} visible ASCII characters"
         )
     keys = DoorKeys(_read(files.certificate, KEY_BYTES_MAX), _read_secret(files.private_key, KEY_BYTES_MAX), token)
-    context = _tls_context(keys, f"{files.certificate} and {files.private_key}")
+    context, http2_context = (_tls_context(keys, f"{files.certificate} and {files.private_key}") for _ in range(2))
+    http2_context.set_alpn_protocols(["h2"])
     try:
         certificate = x509.load_pem_x509_certificate(keys.certificate)
     except ValueError as error:
         raise DoorKeysError(f"{files.certificate}: {error}") from error
-    return LoadedKeys(keys, context, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    return LoadedKeys(keys, context, http2_context, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
 def _tls_context(keys: DoorKeys, named: str) -> ssl.SSLContext:

@@ -21,7 +21,8 @@ from collections.abc import Mapping
 
 from edge_component.errors import DeviceError
 from edge_component.inference.errors import RequestError
-from edge_component.serving.oip_status import GrpcCode, status_of
+from edge_component.rpc.errors import GrpcCode
+from edge_component.serving.oip_status import status_of
 
 
 class EdgeManagerError(RequestError):

@@ -16,35 +16,32 @@ business. Captures stay on the device's disk. Shared memory is System V, checked
 | CaptureData | INVALID_ARGUMENT the id is no UUID; ALREADY_EXISTS; OUT_OF_RANGE a time in the future; RESOURCE_EXHAUSTED; UNIMPLEMENTED captures are switched off |
 | GetCaptureDataStatus | an unknown id is the answer's status NOT_FOUND |
 
-Any call: UNIMPLEMENTED for a model with tensors that the protocol cannot name. Synchronous, a thread for each call.
+Any call: UNIMPLEMENTED for a model with tensors that the protocol cannot name. See edge_component/rpc for how calls are carried.
 """
 
 import logging
-import os
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-import grpc
-from google.protobuf.message import DecodeError
 
 from edge_component.contracts.manifest import TensorSpec
-from edge_component.contracts.unix_address import unix_address
 from edge_component.errors import DeviceError, UnknownModelError
+from edge_component.rpc.calls import Call, Service
+from edge_component.rpc.connection import Limits
+from edge_component.rpc.server import Capacity, RpcServer
 from edge_component.serving.access import SocketAccess, may_use
 from edge_component.serving.edge_manager_capture import Capture, CapturedTensor, Captures, check_capture
 from edge_component.serving.edge_manager_errors import AlreadyLoadedError, TensorRefusedError, code_of
 from edge_component.serving.edge_manager_tensors import metadata_fields, read_inputs, to_fields
 from edge_component.serving.fastpath_connection import Serving
-from edge_component.serving.listener import remove_name, restrict
-from edge_component.serving.oip_status import GrpcCode, sentence_of
+from edge_component.serving.grpc_service import Fields, Message, paths, unary
+from edge_component.serving.listener import Door
 from edge_component.serving.predictor import Predictor
-from edge_component.serving.proto_text import Rpc, load_proto
+from edge_component.serving.proto_text import load_proto
 from edge_component.serving.sysv_memory import read_segment
 
 log = logging.getLogger(__name__)
@@ -52,15 +49,9 @@ log = logging.getLogger(__name__)
 PROTO_FILE = Path(__file__).with_name("edge_manager.proto")
 SERVICE = "AWS.SageMaker.Edge.Agent"
 SOCKET_NAME = "edge-manager.sock"
-WORKERS = 8
-CALLS_MAX = 64
+CAPACITY = Capacity(threads_max=8, calls_max=64)
+CONNECTIONS_MAX = 64
 MESSAGE_BYTES_MAX = 64_000_000
-DETAILS_CHARS_MAX = 2_000
-
-_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
-Fields = dict[str, Any]
-Message = Any
-Context = grpc.ServicerContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +83,20 @@ class EdgeManagerCalls:
         while self._predictors:
             self._predictors.pop().close()
 
-    def predict(self, request: Message, context: Context) -> Fields:
+    def predict(self, request: Message, call: Call) -> Fields:
         """Outputs always travel as bytes, as the agent's did."""
         outputs = self._visible(request.name)[1]
         predictor = self._predictors.pop() if self._predictors else Predictor(self._parts.serving)
         try:
             inputs = read_inputs(request.tensors, predictor.inputs(request.name), self._read_memory)
-            prediction = predictor.predict(request.name, inputs, context.time_remaining() or 0.0)
+            prediction = predictor.predict(request.name, inputs, call.time_left_s() or 0.0)
         finally:
             self._predictors.append(predictor)
         return {"tensors": [to_fields(spec, prediction.outputs[spec.name]) for spec in outputs]}
 
-    def load_model(self, request: Message, context: Context) -> Fields:
+    def load_model(self, request: Message, call: Call) -> Fields:
         """See the module's text."""
-        del context
+        del call
         with self._lock:
             self._serving_specs(request.name)
             if request.name in self._loaded:
@@ -115,30 +106,30 @@ class EdgeManagerCalls:
             self._unloaded -= {request.name}
         return {"model": model}
 
-    def un_load_model(self, request: Message, context: Context) -> Fields:
+    def un_load_model(self, request: Message, call: Call) -> Fields:
         """See the module's text."""
-        del context
+        del call
         with self._lock:
             self._visible(request.name)
             self._loaded.pop(request.name, None)
             self._unloaded |= {request.name}
         return {}
 
-    def list_models(self, request: Message, context: Context) -> Fields:
+    def list_models(self, request: Message, call: Call) -> Fields:
         """What Predict would answer for; a model that the protocol cannot describe is left out."""
-        del request, context
+        del request, call
         names = [name for name in self._router.names() if name not in self._unloaded]
         return {"models": [model for name in names if (model := self._described_or_none(name)) is not None]}
 
-    def describe_model(self, request: Message, context: Context) -> Fields:
+    def describe_model(self, request: Message, call: Call) -> Fields:
         """A model's inputs and outputs."""
-        del context
+        del call
         self._visible(request.name)
         return {"model": self._describe(request.name, self._loaded.get(request.name, ""))}
 
-    def capture_data(self, request: Message, context: Context) -> Fields:
+    def capture_data(self, request: Message, call: Call) -> Fields:
         """Taken when it returns, written when its status says so."""
-        del context
+        del call
         self.captures.check_on()
         stamp = request.inference_timestamp
         inferred_at = check_capture(request.capture_id, stamp.seconds, stamp.nanos, self._parts.now())
@@ -147,9 +138,9 @@ class EdgeManagerCalls:
         self.captures.take(Capture(request.capture_id, request.model_name, inferred_at, inputs, outputs))
         return {}
 
-    def get_capture_data_status(self, request: Message, context: Context) -> Fields:
+    def get_capture_data_status(self, request: Message, call: Call) -> Fields:
         """See edge_manager_capture.py."""
-        del context
+        del call
         return {"status": int(self.captures.status(request.capture_id))}
 
     def _visible(self, name: str) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -200,79 +191,41 @@ class EdgeManagerCalls:
         return CapturedTensor(message.name, kind.name if kind else "NONE", (), self._content(message))
 
 
-class EdgeManagerListener:
+class EdgeManagerDoor:
     """The door: one gRPC server on ``edge-manager.sock``."""
 
     def __init__(self, parts: EdgeManagerParts) -> None:
         """Not yet open."""
-        self._path = parts.work_path / SOCKET_NAME
-        self._access = parts.access
-        self._calls = EdgeManagerCalls(parts)
-        self._inode = 0
-        self._server = grpc.server(
-            ThreadPoolExecutor(WORKERS, thread_name_prefix="edge-manager"),
-            maximum_concurrent_rpcs=CALLS_MAX,
-            options=[
-                ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-                ("grpc.max_send_message_length", -1),
-            ],
-        )
-        self._server.add_generic_rpc_handlers((_handlers(self._calls),))
+        self._calls = calls = EdgeManagerCalls(parts)
+        rpcs = load_proto(PROTO_FILE.read_text(), PROTO_FILE.name).services[SERVICE]
+        methods: dict[str, Callable[[Message, Call], Fields]] = {
+            "Predict": calls.predict,
+            "LoadModel": calls.load_model,
+            "UnLoadModel": calls.un_load_model,
+            "ListModels": calls.list_models,
+            "DescribeModel": calls.describe_model,
+            "CaptureData": calls.capture_data,
+            "GetCaptureDataStatus": calls.get_capture_data_status,
+        }
+        unaries = paths(SERVICE, {name: unary(rpcs[name], method, code_of) for name, method in methods.items()})
+        place = Door(parts.work_path / SOCKET_NAME, socket.SOCK_STREAM, parts.access, CONNECTIONS_MAX)
+        self._server = RpcServer(place, lambda *_: Service(unaries), Limits(MESSAGE_BYTES_MAX), CAPACITY)
 
     def open(self) -> None:
-        """Listen; under another name until it can be connected to, see listener.py.
+        """Listen.
 
         Raises:
             OSError: the folder is not there or may not be written.
         """
-        beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        beside.unlink(missing_ok=True)
-        try:
-            with unix_address(beside) as address:
-                self._server.add_insecure_port(f"unix:{address}")
-        except RuntimeError as error:  # grpc's word for whatever the system said
-            raise OSError(f"gRPC cannot listen: {error}") from error
-        restrict(beside, self._access)
-        self._inode = beside.stat().st_ino
         self._calls.captures.start()
-        self._server.start()
-        beside.replace(self._path)
+        try:
+            self._server.open()
+        except OSError:
+            self._calls.captures.stop()
+            raise
 
     def stop(self, wait_s: float) -> None:
         """Take no more calls, finish those under way for up to ``wait_s``, write the captures, close."""
-        remove_name(self._path, self._inode)
-        self._server.stop(wait_s).wait()
+        self._server.stop(wait_s)
         self._calls.captures.stop()
         self._calls.close()
-
-
-def _handlers(calls: EdgeManagerCalls) -> grpc.GenericRpcHandler:
-    methods = {
-        "Predict": calls.predict,
-        "LoadModel": calls.load_model,
-        "UnLoadModel": calls.un_load_model,
-        "ListModels": calls.list_models,
-        "DescribeModel": calls.describe_model,
-        "CaptureData": calls.capture_data,
-        "GetCaptureDataStatus": calls.get_capture_data_status,
-    }
-    rpcs = load_proto(PROTO_FILE.read_text(), PROTO_FILE.name).services[SERVICE]
-    return grpc.method_handlers_generic_handler(
-        SERVICE, {name: _handler(rpc, methods[name]) for name, rpc in rpcs.items()}
-    )
-
-
-def _handler(rpc: Rpc, method: Callable[[Message, Context], Fields]) -> "grpc.RpcMethodHandler[bytes, Message]":
-    def call(data: bytes, context: Context) -> Message:
-        try:
-            return rpc.response(**method(rpc.request.FromString(data), context))
-        except DecodeError as error:
-            code, details = GrpcCode.INVALID_ARGUMENT, f"not a message of the protocol: {error}"
-        except DeviceError as error:
-            code, details = code_of(error), sentence_of(error)
-        except Exception:  # whoever waits must be told, whatever is wrong
-            log.exception("a call of the Edge Manager's protocol ended in an unforeseen error")
-            code, details = GrpcCode.INTERNAL, "an unforeseen error; see the runtime's log"
-        return context.abort(_STATUS_CODES[code], details[:DETAILS_CHARS_MAX])
-
-    return grpc.unary_unary_rpc_method_handler(call, response_serializer=rpc.response.SerializeToString)

@@ -156,8 +156,13 @@ class LoopbackDoor(TcpDoor):
 class Listener:
     """Accepts on one door."""
 
-    def __init__(self, door: Place, serve: Serve, refuse: Serve, *, meets_strangers: bool = False) -> None:
+    def __init__(
+        self, door: Place, serve: Serve, refuse: Serve, *, meets_strangers: bool = False, end: Serve | None = None
+    ) -> None:
         """Not yet open; see :meth:`open`.
+
+        ``end`` tells a connection that the door closes: its thread should come to an end with what is under way. Without,
+        it sees the end of its input.
 
         ``meets_strangers``: a connection's place is its own only once :meth:`keep` has been called for it; until then, where
         all places are taken, it goes for the next one to come. So whoever connects and says nothing keeps nobody out.
@@ -166,6 +171,7 @@ class Listener:
         self._door = door
         self._serve = serve
         self._refuse = refuse
+        self._end: Serve = end or _end_input
         self._bound: Bound | None = None
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._turned_away: deque[socket.socket] = deque()
@@ -213,7 +219,10 @@ class Listener:
             connection.close()
         served = self._snapshot()
         for connection, _ in served:
-            _shut(connection, socket.SHUT_RD)  # its thread sees the end of input after what it is answering
+            try:
+                self._end(connection)
+            except OSError as error:
+                log.debug("a client left before the door closed: %s", error)
         ends_at_s = time.monotonic() + wait_s  # for all of them together: Greengrass kills what stops too slowly
         for connection, thread in served:
             thread.join(max(ends_at_s - time.monotonic(), 0))
@@ -346,6 +355,11 @@ def _empty(connection: socket.socket) -> None:
             pass
     except OSError:
         return  # the other side is gone
+
+
+def _end_input(connection: socket.socket) -> None:
+    """Its thread sees the end of input after what it is answering."""
+    _shut(connection, socket.SHUT_RD)
 
 
 def _shut(connection: socket.socket, how: int) -> None:

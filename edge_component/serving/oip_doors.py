@@ -1,7 +1,7 @@
 """Opens the Open Inference Protocol's doors that the configuration asks for; none of them by default.
 
 The failure this exists for: a device that does not serve because an extra door could not be opened (a taken port, a
-runtime without grpcio). Such a door is reported and left out; the fast path and the others serve. And a runtime that
+runtime without protobuf). Such a door is reported and left out; the fast path and the others serve. And a runtime that
 carries what it does not use: HTTP and gRPC are imported when a door of theirs is opened.
 
 TCP doors are on 127.0.0.1 unless configured otherwise; whether they may be elsewhere is exposure.py's to decide, and one
@@ -104,9 +104,6 @@ class OipDoors:
         if config.oip_rest_port or config.oip_rest_socket:
             made += self._make_rest(behind, config)
         if config.oip_grpc_port or config.oip_grpc_socket:
-            if config.oip_grpc_socket and self._access.user_ids:
-                problems.append("the gRPC socket cannot be narrowed to socket_users; clear them, or use REST's")
-                config = replace(config, oip_grpc_socket=False)
             try:
                 made += self._make_grpc(behind, config)
             except ImportError as error:
@@ -150,15 +147,8 @@ class OipDoors:
         from edge_component.serving.http_connection import HttpLimits  # noqa: PLC0415 - as above
         from edge_component.serving.oip_rest_server import rest_listener  # noqa: PLC0415 - as above
 
-        connections_max = config.connections_max
         limits = HttpLimits(body_bytes_max=config.oip_body_bytes_max)
-        doors: list[Place] = []
-        if config.oip_rest_socket:
-            path = self._work_path / REST_SOCKET_NAME
-            doors.append(Door(path, socket.SOCK_STREAM, self._access, connections_max))
-        if config.oip_rest_port:
-            doors.append(TcpDoor(self._address(config.oip_rest_port), connections_max))
-        for door in doors:
+        for door in self._places(REST_SOCKET_NAME, config.oip_rest_port, is_unix=config.oip_rest_socket):
             name = f"the REST door {door.name}"
             if isinstance(door, TcpDoor):
                 yield name, rest_listener(door, self._over_tcp(behind), limits, self._guard(name))
@@ -166,17 +156,18 @@ class OipDoors:
                 yield name, rest_listener(door, behind, limits)
 
     def _make_grpc(self, behind: "Behind", config: RuntimeConfig) -> Iterator[tuple[str, OpenDoor]]:
-        from edge_component.serving.oip_grpc import GrpcAddress, GrpcListener  # noqa: PLC0415 - as above
+        from edge_component.serving.oip_grpc import GrpcDoor  # noqa: PLC0415 - as above
 
-        addresses: list[GrpcAddress] = []
-        if config.oip_grpc_socket:
-            addresses.append(GrpcAddress(unix=self._work_path / GRPC_SOCKET_NAME, access=self._access))
-        if config.oip_grpc_port:
-            addresses.append(GrpcAddress(host=config.oip_host, port=config.oip_grpc_port))
-        for address in addresses:
-            name = f"the gRPC door {address.name}"
-            if address.unix is None:
-                guard = self._guard(name)
-                yield name, GrpcListener(address, self._over_tcp(behind), config.oip_body_bytes_max, guard)
+        for door in self._places(GRPC_SOCKET_NAME, config.oip_grpc_port, is_unix=config.oip_grpc_socket):
+            name = f"the gRPC door {door.name}"
+            if isinstance(door, TcpDoor):
+                yield name, GrpcDoor(door, self._over_tcp(behind), config.oip_body_bytes_max, self._guard(name))
             else:
-                yield name, GrpcListener(address, behind, config.oip_body_bytes_max)
+                yield name, GrpcDoor(door, behind, config.oip_body_bytes_max)
+
+    def _places(self, socket_name: str, port: int, *, is_unix: bool) -> Iterator[Place]:
+        connections_max = self._config.connections_max
+        if is_unix:
+            yield Door(self._work_path / socket_name, socket.SOCK_STREAM, self._access, connections_max)
+        if port:
+            yield TcpDoor(self._address(port), connections_max)

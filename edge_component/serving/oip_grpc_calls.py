@@ -1,24 +1,30 @@
-"""What each call of the Open Inference Protocol's gRPC service does; oip_grpc.py carries them.
+"""What each call of the Open Inference Protocol's gRPC service does, for one connection; oip_grpc.py carries them.
 
-Each method takes a request message and the call's context and returns the response's fields, or raises DeviceError. May be
-called from any thread: each has an :class:`~edge_component.serving.oip_service.Asker` of its own.
+Each method takes a request message and the call and returns the response's fields, or raises DeviceError; a prediction
+takes and returns bytes. May be called from any thread.
 """
 
-import threading
 import time
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from threading import Semaphore
 from typing import Any
-
-import grpc
 
 from edge_component.errors import DeviceError
 from edge_component.inference.errors import BusyError
+from edge_component.rpc.calls import Call, Reply
+from edge_component.rpc.messages import Buffer, Memory
+from edge_component.serving.grpc_service import Message, read
 from edge_component.serving.oip_absent import no_cuda_region, refuse_cuda, refuse_log_settings, refuse_tracing
-from edge_component.serving.oip_grpc_infer import InferenceCall, Message, answer_fields
+from edge_component.serving.oip_grpc_answer import AnswerWriter, is_answered_typed, typed_fields
+from edge_component.serving.oip_grpc_infer import InferenceHead, Recurring
 from edge_component.serving.oip_repository import Behind
-from edge_component.serving.oip_request import SharedMemory, chosen_outputs
-from edge_component.serving.oip_service import Asker
+from edge_component.serving.oip_request import SharedMemory, WantedOutput, chosen_outputs
+from edge_component.serving.oip_service import Answered, Asker, OipService
 from edge_component.serving.oip_status import sentence_of
+from edge_component.serving.oip_wire import message_field, text_field
+from edge_component.serving.proto_text import Rpc
 
 STREAMS_MAX = 16
 """Each holds one of the server's threads for as long as its client likes."""
@@ -26,149 +32,204 @@ STREAMS_MAX = 16
 FINAL_WANTED = "triton_enable_empty_final_response"
 """Clients of streams that may have several responses to a request ask which one is the last."""
 
-Context = grpc.ServicerContext
+FINAL = message_field(4, text_field(1, "triton_final_response") + message_field(2, b"\x08\x01"))
+"""The parameter that says so: true."""
+REQUEST_ID_HEADER = b"x-request-id"
 
 
-class OipGrpc:
-    """The calls; see the module's text."""
+class Askers:
+    """One door's: as many as calls were answered at once, each for one at a time. From any thread."""
 
-    def __init__(self, behind: Behind) -> None:
-        """Nothing is opened; :meth:`close` once the server has stopped."""
-        self._service = behind.service
-        self._repository = behind.repository
-        self._shared = SharedMemory(behind.regions)  # gRPC does not say who connects
-        self._local = threading.local()
-        self._askers: list[Asker] = []
-        self._streams = threading.Semaphore(STREAMS_MAX)
+    def __init__(self, service: OipService) -> None:
+        """None yet; :meth:`close` once the server has stopped."""
+        self._service = service
+        self._idle: deque[Asker] = deque()
+
+    def take(self) -> Asker:
+        """One that nobody uses."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return Asker(self._service)
+
+    def give_back(self, asker: Asker) -> None:
+        """Done with it."""
+        asker.is_wanted = None
+        self._idle.append(asker)
 
     def close(self) -> None:
         """Keep what was counted."""
-        while self._askers:
-            self._askers.pop().close()
+        while self._idle:
+            self._idle.pop().close()
 
-    def server_live(self, _request: Message, _: Context) -> dict[str, Any]:
+
+@dataclass(frozen=True, slots=True)
+class DoorWide:
+    """What one door's connections share."""
+
+    behind: Behind
+    askers: Askers
+    infer: Rpc
+    stream: Rpc
+    streams: Semaphore = field(default_factory=lambda: Semaphore(STREAMS_MAX))
+
+
+class OipGrpc:
+    """The calls of one connection; see the module's text."""
+
+    def __init__(self, door: DoorWide, shared: SharedMemory, memory: Memory) -> None:
+        """``memory`` is where its requests lie."""
+        self._repository = door.behind.repository
+        self._door = door
+        self._shared = shared
+        self._memory = memory
+        self._recurring = Recurring()
+        self._writer = AnswerWriter()
+
+    def server_live(self, _request: Message, _: Call) -> dict[str, Any]:
         """See the protocol."""
         return {"live": True}
 
-    def server_ready(self, _request: Message, _: Context) -> dict[str, Any]:
+    def server_ready(self, _request: Message, _: Call) -> dict[str, Any]:
         """The doors open only once every model has been restored."""
         return {"ready": True}
 
-    def server_metadata(self, _request: Message, _: Context) -> dict[str, Any]:
+    def server_metadata(self, _request: Message, _: Call) -> dict[str, Any]:
         """See the protocol."""
         return self._repository.server_metadata()
 
-    def model_ready(self, request: Message, _: Context) -> dict[str, Any]:
+    def model_ready(self, request: Message, _: Call) -> dict[str, Any]:
         """See the protocol."""
         return {"ready": self._repository.is_ready(request.name, request.version)}
 
-    def model_metadata(self, request: Message, _: Context) -> dict[str, Any]:
+    def model_metadata(self, request: Message, _: Call) -> dict[str, Any]:
         """See the protocol."""
         return self._repository.model_metadata(request.name, request.version)
 
-    def model_config(self, request: Message, _: Context) -> dict[str, Any]:
+    def model_config(self, request: Message, _: Call) -> dict[str, Any]:
         """See Triton's model configuration extension."""
         return {"config": self._repository.model_config(request.name, request.version)}
 
-    def model_statistics(self, request: Message, _: Context) -> dict[str, Any]:
+    def model_statistics(self, request: Message, _: Call) -> dict[str, Any]:
         """See Triton's statistics extension."""
         return self._repository.statistics(request.name, request.version)
 
-    def repository_index(self, _request: Message, _: Context) -> dict[str, Any]:
+    def repository_index(self, _request: Message, _: Call) -> dict[str, Any]:
         """See Triton's model repository extension."""
         return {"models": self._repository.index()}
 
-    def repository_model_load(self, request: Message, _: Context) -> dict[str, Any]:
+    def repository_model_load(self, request: Message, _: Call) -> dict[str, Any]:
         """See :class:`Repository`."""
         self._repository.load(request.model_name, request.parameters)
         return {}
 
-    def repository_model_unload(self, request: Message, _: Context) -> dict[str, Any]:
+    def repository_model_unload(self, request: Message, _: Call) -> dict[str, Any]:
         """See :class:`Repository`."""
         self._repository.unload(request.model_name)
         return {}
 
-    def system_shared_memory_status(self, request: Message, _: Context) -> dict[str, Any]:
+    def system_shared_memory_status(self, request: Message, _: Call) -> dict[str, Any]:
         """See Triton's system-shared-memory extension."""
         found = self._shared.registered().status(request.name, self._shared.peer_id)
         return {"regions": {region["name"]: region for region in found}}
 
-    def system_shared_memory_register(self, request: Message, _: Context) -> dict[str, Any]:
+    def system_shared_memory_register(self, request: Message, _: Call) -> dict[str, Any]:
         """See Triton's system-shared-memory extension."""
         self._shared.registered().register(
             request.name, request.key, request.offset, request.byte_size, self._shared.peer_id
         )
         return {}
 
-    def system_shared_memory_unregister(self, request: Message, _: Context) -> dict[str, Any]:
+    def system_shared_memory_unregister(self, request: Message, _: Call) -> dict[str, Any]:
         """See Triton's system-shared-memory extension."""
         self._shared.registered().unregister(request.name, self._shared.peer_id)
         return {}
 
-    def cuda_shared_memory_status(self, request: Message, _: Context) -> dict[str, Any]:
+    def cuda_shared_memory_status(self, request: Message, _: Call) -> dict[str, Any]:
         """See oip_absent.py."""
         no_cuda_region(request.name)
         return {}
 
-    def cuda_shared_memory_register(self, _request: Message, _: Context) -> dict[str, Any]:
+    def cuda_shared_memory_register(self, _request: Message, _: Call) -> dict[str, Any]:
         """See oip_absent.py."""
         refuse_cuda()
 
-    def cuda_shared_memory_unregister(self, _request: Message, _: Context) -> dict[str, Any]:
+    def cuda_shared_memory_unregister(self, _request: Message, _: Call) -> dict[str, Any]:
         """See oip_absent.py."""
         return {}
 
-    def trace_setting(self, _request: Message, _: Context) -> dict[str, Any]:
+    def trace_setting(self, _request: Message, _: Call) -> dict[str, Any]:
         """See oip_absent.py."""
         refuse_tracing()
 
-    def log_settings(self, _request: Message, _: Context) -> dict[str, Any]:
+    def log_settings(self, _request: Message, _: Call) -> dict[str, Any]:
         """See oip_absent.py."""
         refuse_log_settings()
 
-    def model_infer(self, request: Message, context: Context) -> dict[str, Any]:
+    def model_infer(self, data: Buffer, call: Call) -> Reply:
         """Predict."""
-        began_ns = time.perf_counter_ns()
-        request_id = request.id or _id_in_metadata(context)
-        call = InferenceCall(request, self._shared, context.time_remaining(), began_ns, request_id)
-        asker = self._asker()
-        asker.is_wanted = context.is_active
-        answered = asker.ask(call.question)
-        ran_ns = time.perf_counter_ns()
-        sent = chosen_outputs(answered, call.wanted, binary=True)
-        fields = answer_fields(answered, sent, request.id, is_typed=call.is_typed)
-        asker.settle(answered, time.perf_counter_ns() - ran_ns)
-        return fields
+        known = self._recurring.find(data)
+        if known is None:
+            request = read(self._door.infer, data)
+            head, raw = InferenceHead(request), list(request.raw_input_contents)
+            self._recurring.keep(data, request, head)
+            self._memory.aligned_at = self._recurring.raw_at
+        else:
+            head, raw = known
+        return self._predict(head, raw, call)
 
-    def model_stream_infer(self, requests: Iterator[Message], context: Context) -> Iterator[dict[str, Any]]:
+    def model_stream_infer(self, received: Iterator[Buffer], call: Call) -> Iterator[Reply]:
         """Predict, request by request; an error is an answer too, and the stream goes on."""
-        if not self._streams.acquire(blocking=False):
+        if not self._door.streams.acquire(blocking=False):
             raise BusyError(
                 f"{STREAMS_MAX} streams are open already", "Close streams that are done, or ask one by one."
             )
         try:
-            for request in requests:
+            for data in received:
+                request = read(self._door.infer, data)
                 try:
-                    fields = self.model_infer(request, context)
-                    if FINAL_WANTED in request.parameters:  # each request has one response, which is thus the last one
-                        fields["parameters"] = {"triton_final_response": {"bool_param": True}}
-                    yield {"infer_response": fields}
+                    head = InferenceHead(request)
+                    yield self._streamed(head, self._predict(head, list(request.raw_input_contents), call))
                 except DeviceError as error:
-                    yield {"error_message": sentence_of(error), "infer_response": {"id": request.id}}
+                    failed = self._door.stream.response(
+                        error_message=sentence_of(error), infer_response={"id": request.id}
+                    )
+                    yield Reply((failed.SerializeToString(),))
         finally:
-            self._streams.release()
+            self._door.streams.release()
 
-    def _asker(self) -> Asker:
-        asker: Asker | None = getattr(self._local, "asker", None)
-        if asker is None:
-            asker = self._local.asker = Asker(self._service)
-            self._askers.append(asker)
-        return asker
+    def _predict(self, head: InferenceHead, raw: list[Buffer], call: Call) -> Reply:
+        header_id = "" if head.id else call.metadata(REQUEST_ID_HEADER)
+        wanted = head.wanted(self._shared)
+        question = head.question(raw, self._shared, call.time_left_s(), call.began_ns, header_id)
+        asker = self._door.askers.take()
+        try:
+            asker.is_wanted = call.is_wanted
+            answered = asker.ask(question)
+        except BaseException:
+            self._door.askers.give_back(asker)
+            raise
+        ran_ns = time.perf_counter_ns()
 
+        def settle(ready_ns: int) -> None:
+            asker.settle(answered, ready_ns - ran_ns)
+            self._door.askers.give_back(asker)
 
-def _id_in_metadata(context: Context) -> str:
-    """What a proxy or the client calls the request, beside its message."""
-    for key, value in context.invocation_metadata():
-        if key == "x-request-id":
-            return str(value)
-    return ""
+        try:
+            return Reply(self._written(answered, head, wanted), settle)
+        except BaseException:
+            self._door.askers.give_back(asker)
+            raise
+
+    def _written(self, answered: Answered, head: InferenceHead, wanted: tuple[WantedOutput, ...]) -> list[Buffer]:
+        sent = chosen_outputs(answered, wanted, binary=True)
+        if is_answered_typed(sent, is_typed=head.is_typed):
+            return [self._door.infer.response(**typed_fields(answered, sent, head.id)).SerializeToString()]
+        return self._writer.parts(answered, sent, head.id)
+
+    def _streamed(self, head: InferenceHead, reply: Reply) -> Reply:
+        """The same answer as one of a stream's."""
+        content = b"".join(reply.parts)
+        if FINAL_WANTED in head.parameters:  # each request has one response, which is thus the last one
+            content += FINAL
+        return Reply((message_field(2, content),), reply.after_sending)

@@ -1,21 +1,25 @@
-"""A prediction over gRPC: the messages read into a question, and the answer written back.
+"""A prediction over gRPC: the request read into a question. What is written back is oip_grpc_answer.py's.
 
 Tensors travel raw (``raw_input_contents``, one entry for each input that is not in shared memory) or typed
 (``contents``), as the client chooses for all of its inputs; it is answered in the form it used, but FP16 and BF16 have no
 typed form and are always raw.
+
+Clients send the same message again and again with other tensors at its end. :class:`Recurring` knows it by its bytes: what
+comes before the raw contents is what it was, and so are their places; then no message is parsed at all.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from edge_component.inference.session import Array
-from edge_component.serving.oip_codec import from_binary, from_values, to_binary, to_values
+from edge_component.rpc.messages import Buffer
+from edge_component.serving.grpc_service import Message
+from edge_component.serving.oip_codec import from_binary, from_values
 from edge_component.serving.oip_errors import OipMalformedError, OipTensorError, OipUnsupportedError
 from edge_component.serving.oip_request import (
     NO_PARAMETERS,
     TENSORS_MAX,
     Parameters,
-    SentOutput,
     SharedMemory,
     WantedOutput,
     classes_of,
@@ -23,7 +27,8 @@ from edge_component.serving.oip_request import (
     shared_input,
     tensor_head,
 )
-from edge_component.serving.oip_service import Answered, InputTensor, Question
+from edge_component.serving.oip_service import REQUEST_ID_CHARS_MAX, InputTensor, Question
+from edge_component.serving.oip_wire import tail_of
 
 CONTENTS: Mapping[str, str] = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
@@ -32,77 +37,154 @@ CONTENTS: Mapping[str, str] = {
 }  # fmt: skip
 """The typed form's field for each datatype that has one."""
 
-Message = Any
-"""A protobuf message: its class is made at run time (proto_text.py)."""
+HEAD_KEPT_BYTES = 4_096
+"""Of a message that is kept, in case the next one begins alike."""
 
 
-class InferenceCall:
-    """One ``ModelInferRequest``, read.
+class InputHead(NamedTuple):
+    """What a message says of one input, and its tensor if that came typed."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    parameters: Parameters
+    typed: Array | None
+
+
+class InferenceHead:
+    """A ``ModelInferRequest`` but for its raw contents.
 
     Attributes:
-        question: whom to ask what.
-        wanted: the outputs that the client named.
+        id: to be given back; empty if the client gave none.
+        parameters: of the request.
         is_typed: the inputs came typed.
+        is_whole: it holds no tensor itself; the same may come again with other ones.
     """
 
-    __slots__ = ("_shared", "is_typed", "question", "wanted")
+    __slots__ = ("_asked", "_inputs", "_outputs", "id", "is_typed", "is_whole", "parameters")
 
-    def __init__(
-        self, request: Message, shared: SharedMemory, time_left_s: float | None, began_ns: int, request_id: str = ""
-    ) -> None:
-        """Read it; ``time_left_s`` is gRPC's own deadline, ``request_id`` what logs call it.
+    def __init__(self, request: Message) -> None:
+        """Read it.
 
         Raises:
             OipError: naming what is wrong.
         """
-        self._shared = shared
-        self.is_typed = False
         if len(request.inputs) > TENSORS_MAX or len(request.outputs) > TENSORS_MAX:
             raise OipMalformedError(f"at most {TENSORS_MAX} inputs and outputs are allowed")
-        inputs = self._inputs(request)
-        self.wanted = tuple(self._output(output) for output in request.outputs)
+        self.id: str = request.id
+        self.parameters = parameters_of(request)
         path = request.model_name, request.model_version
-        self.question: Question = question_of(path, inputs, parameters_of(request), time_left_s, began_ns, request_id)
-
-    def _inputs(self, request: Message) -> dict[str, InputTensor]:
-        raw = list(request.raw_input_contents)
-        raw.reverse()
-        inputs: dict[str, InputTensor] = {}
+        self._asked = question_of(path, {}, self.parameters, None, 0, "")
+        raw_count = len(request.raw_input_contents)
+        inputs: list[InputHead] = []
         for message in request.inputs:
-            name, datatype, shape = tensor_head(message.name, message.datatype, list(message.shape))
-            if name in inputs:
-                raise OipMalformedError(f"inputs name {name} twice")
-            place = self._shared.slice(parameters_of(message), name) if message.parameters else None
+            given = _input_head(message, may_be_raw=raw_count > 0)
+            if given.typed is None and "shared_memory_region" not in given.parameters:
+                raw_count -= 1
+            inputs.append(given)
+        self._inputs = tuple(inputs)
+        if len({given.name for given in inputs}) < len(inputs):
+            raise OipMalformedError("inputs name a tensor twice")
+        self._outputs = tuple(_output(message) for message in request.outputs)
+        self.is_typed = any(given.typed is not None for given in inputs)
+        self.is_whole = not self.is_typed
+
+    def question(
+        self, raw: Sequence[Buffer], shared: SharedMemory, time_left_s: float | None, began_ns: int, header_id: str = ""
+    ) -> Question:
+        """Whom to ask what, with these raw contents; ``header_id`` names it in logs where the message does not.
+
+        Raises:
+            OipError: naming what is wrong.
+        """
+        inputs: dict[str, InputTensor] = {}
+        at = 0
+        for name, datatype, shape, parameters, typed in self._inputs:
+            place = shared.slice(parameters, name) if parameters else None
             if place is not None:
                 inputs[name] = shared_input(name, datatype, shape, place)
-            elif raw:
-                inputs[name] = InputTensor(datatype, from_binary(name, datatype, shape, raw.pop()))
+            elif typed is not None:
+                inputs[name] = InputTensor(datatype, typed)
             else:
-                self.is_typed = True
-                inputs[name] = InputTensor(datatype, _from_contents(name, datatype, shape, message.contents))
-        if raw:
-            raise OipTensorError(f"{len(raw)} raw_input_contents belong to no input")
-        return inputs
+                inputs[name] = InputTensor(datatype, from_binary(name, datatype, shape, raw[at]))
+                at += 1
+        if at != len(raw):
+            raise OipTensorError(f"{len(raw) - at} raw_input_contents belong to no input")
+        asked = self._asked
+        deadline_s = asked.deadline_s
+        if time_left_s is not None and (not deadline_s or time_left_s < deadline_s):
+            deadline_s = time_left_s
+        request_id = (self.id or header_id)[:REQUEST_ID_CHARS_MAX]
+        return Question(
+            asked.model_name, asked.model_version, inputs, deadline_s, began_ns, asked.key, asked.turn, request_id
+        )
 
-    def _output(self, message: Message) -> WantedOutput:
-        parameters = parameters_of(message)
-        place, classes = self._shared.slice(parameters, message.name), classes_of(parameters, message.name)
-        return WantedOutput(message.name, True, place, classes)
+    def wanted(self, shared: SharedMemory) -> tuple[WantedOutput, ...]:
+        """The outputs that the client named.
+
+        Raises:
+            OipError: a place that cannot be had.
+        """
+        return tuple(
+            output._replace(slice=shared.slice(parameters, output.name)) if parameters else output
+            for output, parameters in self._outputs
+        )
 
 
-def answer_fields(answered: Answered, sent: list[SentOutput], request_id: str, *, is_typed: bool) -> dict[str, Any]:
-    """The fields of a ``ModelInferResponse``."""
-    typed = is_typed and all(output.datatype in CONTENTS for output in sent)
-    outputs = [_written(output, typed=typed) for output in sent]
-    fields: dict[str, Any] = {
-        "model_name": answered.active.ref.name,
-        "model_version": answered.active.ref.version,
-        "id": request_id,
-        "outputs": outputs,
-    }
-    if not typed:  # one entry for each output: clients find theirs by its place
-        fields["raw_output_contents"] = [_raw(output) for output in sent]
-    return fields
+class Recurring:
+    """One connection's last request, by its bytes. From any thread: what is known is replaced as a whole.
+
+    Attributes:
+        raw_at: where the raw contents of the one that is known begin.
+    """
+
+    __slots__ = ("_known", "_seen", "raw_at")
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.raw_at = 0
+        self._seen = b""
+        self._known: tuple[int, bytes, tuple[tuple[int, bytes, int], ...], InferenceHead] | None = None
+
+    def find(self, data: Buffer) -> tuple[InferenceHead, list[Buffer]] | None:
+        """The head that such a message has, and its raw contents; ``None`` if it is another one."""
+        known = self._known
+        if known is None or len(data) != known[0]:
+            return None
+        _, before, marks, head = known
+        if data[: len(before)] != before:
+            return None
+        raw: list[Buffer] = []
+        for at, mark, end in marks:
+            begin = at + len(mark)
+            if data[at:begin] != mark:
+                return None
+            raw.append(data[begin:end])
+        return head, raw
+
+    def keep(self, data: Buffer, request: Message, head: InferenceHead) -> None:
+        """Know it from now on, if it came twice alike and is such a message."""
+        marks = tail_of(data, [len(content) for content in request.raw_input_contents])
+        if not head.is_whole or marks is None:
+            return
+        end = marks[0][0] if marks else len(data)
+        before = bytes(data[:end]) if end <= HEAD_KEPT_BYTES else b""
+        if not before:
+            return
+        if before != self._seen:
+            self._seen = before
+        elif _says_all_but_raw(request, before):
+            self._known = len(data), before, marks, head
+            self.raw_at = marks[0][0] + len(marks[0][1]) if marks else 0
+
+
+def _says_all_but_raw(request: Message, before: bytes) -> bool:
+    """Whether the message's first bytes are a message by themselves, which lacks the raw contents and nothing else."""
+    alone = type(request).FromString(before)
+    whole = type(request)()
+    whole.CopyFrom(request)
+    whole.ClearField("raw_input_contents")
+    return bool(alone == whole)
 
 
 def parameters_of(message: Message) -> Parameters:
@@ -115,6 +197,19 @@ def parameters_of(message: Message) -> Parameters:
         if choice is not None:
             found[key] = getattr(parameter, choice)
     return found
+
+
+def _input_head(message: Message, *, may_be_raw: bool) -> InputHead:
+    name, datatype, shape = tensor_head(message.name, message.datatype, list(message.shape))
+    parameters = parameters_of(message) if message.parameters else NO_PARAMETERS
+    if may_be_raw or "shared_memory_region" in parameters:
+        return InputHead(name, datatype, shape, parameters, None)
+    return InputHead(name, datatype, shape, parameters, _from_contents(name, datatype, shape, message.contents))
+
+
+def _output(message: Message) -> tuple[WantedOutput, Parameters]:
+    parameters = parameters_of(message)
+    return WantedOutput(message.name, True, None, classes_of(parameters, message.name)), parameters
 
 
 def _from_contents(name: str, datatype: str, shape: tuple[int, ...], contents: Message) -> Array:
@@ -133,30 +228,3 @@ def _text(name: str, element: bytes) -> str:
         raise OipTensorError(
             f"{name}: an element is not UTF-8: {error.reason}", "Send it as a UINT8 tensor."
         ) from error
-
-
-def _written(output: SentOutput, *, typed: bool) -> dict[str, Any]:
-    fields: dict[str, Any] = {"name": output.name, "datatype": output.datatype, "shape": output.array.shape}
-    place = output.wanted.slice
-    if place is not None:
-        fields["parameters"] = {
-            "shared_memory_region": {"string_param": place.region.name},
-            "shared_memory_offset": {"int64_param": place.offset},
-            "shared_memory_byte_size": {"int64_param": output.written_bytes},
-        }
-    elif typed:
-        fields["contents"] = {CONTENTS[output.datatype]: _contents(output)}
-    return fields
-
-
-def _contents(output: SentOutput) -> list[object]:
-    if output.datatype == "BYTES":
-        texts: list[object] = output.array.reshape(-1).tolist()
-        return [str(text).encode() for text in texts]
-    if output.array.dtype.kind == "f":
-        return list(output.array.reshape(-1).tolist())  # protobuf carries NaN and infinities
-    return to_values(output.name, output.datatype, output.array)
-
-
-def _raw(output: SentOutput) -> bytes:
-    return b"" if output.wanted.slice is not None else bytes(to_binary(output.datatype, output.array))

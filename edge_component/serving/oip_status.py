@@ -1,12 +1,10 @@
 """What each of the device's errors is over HTTP and over gRPC, in one table. The errors themselves know neither.
 
-Sources: RFC 9110 (status codes), gRPC's status code guide. gRPC's codes are numbers here, so that the REST door does not
-import grpc.
+Sources: RFC 9110 (status codes), gRPC's status code guide.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 
 from edge_component.errors import DeviceError, UnknownModelError
 from edge_component.inference.errors import (
@@ -20,6 +18,7 @@ from edge_component.inference.errors import (
     RunDeadlineError,
     SequenceLimitError,
 )
+from edge_component.rpc.errors import GrpcCode
 from edge_component.serving.oip_errors import (
     OipMalformedError,
     OipTensorError,
@@ -31,21 +30,6 @@ from edge_component.serving.oip_errors import (
     RegionTakenError,
     RegionUnknownError,
 )
-
-
-class GrpcCode(IntEnum):
-    """gRPC's numbers."""
-
-    CANCELLED = 1
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    OUT_OF_RANGE = 11
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     # from (longest prefix wins): what it may import beyond the standard library and its own package
     "edge_component.contracts": frozenset(),
     "edge_component.client": frozenset({"numpy"}),
-    "edge_component": frozenset({"numpy", "onnxruntime", "awsiot", "awscrt", "cryptography", "grpc", "google"}),
+    "edge_component": frozenset({"numpy", "onnxruntime", "awsiot", "awscrt", "cryptography", "google", "hpack"}),
     "edge_component.streams": frozenset({"numpy", "PIL", "cv2"}),
     "cloud": frozenset(
         {

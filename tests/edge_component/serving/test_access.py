@@ -141,7 +141,7 @@ try:
 except PermissionError:
     print("no permission")
 else:
-    print(client.recv(16).decode() or "hung up")
+    print(client.recv(16).decode(errors="replace") or "hung up")
 """
 
 

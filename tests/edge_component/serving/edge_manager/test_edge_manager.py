@@ -25,7 +25,7 @@ from edge_component.serving import sysv_memory
 from edge_component.serving.access import OWNER_ONLY
 from edge_component.serving.edge_manager_capture import CaptureStatus
 from edge_component.serving.edge_manager_errors import SegmentForeignError
-from edge_component.serving.edge_manager_grpc import EdgeManagerListener, EdgeManagerParts
+from edge_component.serving.edge_manager_grpc import EdgeManagerDoor, EdgeManagerParts
 from edge_component.serving.sysv_memory import read_segment
 from tests.edge_component.bundle_factory import BundleFactory
 from tests.edge_component.runtime_process import RuntimeProcess
@@ -77,16 +77,16 @@ class AgentClient:
 class Migration:
     door: Door
     client: AgentClient
-    listener: EdgeManagerListener
+    listener: EdgeManagerDoor
 
 
 @pytest.fixture
 def open_migration(open_door: MakeDoor, agent: ModuleType) -> Iterator[Callable[..., Migration]]:
-    opened: list[tuple[grpc.Channel, EdgeManagerListener]] = []
+    opened: list[tuple[grpc.Channel, EdgeManagerDoor]] = []
 
     def make(capture_bytes_max: int = 1_000_000) -> Migration:
         door = open_door()
-        listener = EdgeManagerListener(
+        listener = EdgeManagerDoor(
             EdgeManagerParts(door.folder, door.serving, OWNER_ONLY, capture_bytes_max, lambda: NOW)
         )
         listener.open()

@@ -17,7 +17,7 @@ from edge_component.serving.access import OWNER_ONLY
 from edge_component.serving.fastpath_connection import Serving
 from edge_component.serving.http_connection import HttpLimits
 from edge_component.serving.listener import Door as UnixDoor, Listener, LoopbackDoor
-from edge_component.serving.oip_grpc import GrpcAddress, GrpcListener
+from edge_component.serving.oip_grpc import GrpcDoor
 from edge_component.serving.oip_repository import Behind
 from edge_component.serving.oip_rest_server import rest_listener
 from tests.edge_component.bundle_factory import serialized
@@ -62,8 +62,8 @@ class Doors:
     behind: Behind
     rest: Listener
     rest_unix: Listener
-    grpc: GrpcListener
-    grpc_unix: GrpcListener
+    grpc: GrpcDoor
+    grpc_unix: GrpcDoor
     folder: Path
 
     @property
@@ -115,13 +115,14 @@ def open_doors(open_door: MakeDoor, tmp_path: Path) -> Iterator[MakeDoors]:
         behind = Behind.make(serving, shared_memory=shared_memory, tensor_bytes_max=BODY_BYTES_MAX)
         folder = tmp_path / "work"
         unix = UnixDoor(folder / "rest.sock", socket.SOCK_STREAM, OWNER_ONLY, serving.config.connections_max)
+        unix_grpc = UnixDoor(folder / "grpc.sock", socket.SOCK_STREAM, OWNER_ONLY, serving.config.connections_max)
         doors = Doors(
             fastpath,
             behind,
             rest_listener(LoopbackDoor(0, serving.config.connections_max), behind, http),
             rest_listener(unix, behind, http),
-            GrpcListener(GrpcAddress(), behind, BODY_BYTES_MAX),
-            GrpcListener(GrpcAddress(unix=folder / "grpc.sock"), behind, BODY_BYTES_MAX),
+            GrpcDoor(LoopbackDoor(0, serving.config.connections_max), behind, BODY_BYTES_MAX),
+            GrpcDoor(unix_grpc, behind, BODY_BYTES_MAX),
             folder,
         )
         for door in (doors.rest, doors.rest_unix, doors.grpc, doors.grpc_unix):

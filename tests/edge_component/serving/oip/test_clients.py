@@ -184,6 +184,7 @@ def test_statistics_count_what_came_through_these_doors(doors: Doors, http_clien
     for _ in range(3):
         ask(http_client, tritonclient.http, "scale", {"x": ("FP32", ROW)})
     ask(grpc_client, tritonclient.grpc, "scale", {"x": ("FP32", ROW)})
+    grpc_client.is_server_live()  # the record of the request before is made once its answer has left
     with pytest.raises(InferenceServerException):
         ask(http_client, tritonclient.http, "scale", {"x": ("FP64", ROW.astype(np.float64))})
     doors.fastpath.client().infer("scale", {"x": ROW})
@@ -199,9 +200,10 @@ def test_statistics_count_what_came_through_these_doors(doors: Doors, http_clien
 def test_the_router_and_telemetry_see_these_doors(doors: Doors, http_client: Any, grpc_client: Any) -> None:
     ask(http_client, tritonclient.http, "scale", {"x": ("FP32", ROW)})
     ask(grpc_client, tritonclient.grpc, "scale", {"x": ("FP32", ROW)})
+    grpc_client.is_server_live()  # the record of the request before is made once its answer has left
     with pytest.raises(InferenceServerException):
         ask(http_client, tritonclient.http, "scale", {"x": ("FP32", ROW[0])})
-    http_client.is_server_live()  # the record of the request before is made once its answer has left
+    http_client.is_server_live()  # as above
     assert [record.code for record in doors.fastpath.sink.records] == [None, None, "input-shape"]
     assert doors.fastpath.sink.records[0].inputs["x"].tolist() == ROW.tolist()
     assert doors.fastpath.router.totals("scale").answered_count == 2

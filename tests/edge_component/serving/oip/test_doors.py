@@ -1,6 +1,7 @@
 """The doors of a whole runtime: configured, beside a taken port, through swaps and restarts, and not there at all."""
 
 import builtins
+import os
 import socket
 import threading
 import time
@@ -22,6 +23,7 @@ from tests.edge_component.bundle_factory import BundleFactory
 from tests.edge_component.runtime_process import RuntimeProcess
 from tests.edge_component.serving.conftest import MakeDoor
 from tests.edge_component.serving.oip.conftest import UnixHttp
+from tests.edge_component.serving.test_access import ask_as
 
 ROW = np.array([[1, 2, 3]], np.float32)
 SOCKETS = {"oip_rest_socket": True, "oip_grpc_socket": "true"}
@@ -129,30 +131,36 @@ def test_no_door_is_open_and_nothing_is_imported_by_default(
     assert sorted(path.name for path in runtime.work.glob("*.sock")) == ["admin.sock", "infer.sock"]
 
 
-def test_a_runtime_without_grpcio_says_so(open_door: MakeDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_without_protobuf_says_so(open_door: MakeDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serving = replace(open_door().serving, config=replace(RuntimeConfig(), oip_grpc_port=1, oip_rest_socket=True))
     doors = OipDoors(tmp_path, serving)
     real_import = builtins.__import__
 
     def without_grpc(name: str, *rest: Any) -> Any:
         if name == "edge_component.serving.oip_grpc":
-            raise ModuleNotFoundError("No module named 'grpc'")
+            raise ModuleNotFoundError("No module named 'google'")
         return real_import(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without_grpc)
     (problem,) = doors.open()
     monkeypatch.undo()
-    assert "published without --with-grpc: No module named 'grpc'" in problem
+    assert "published without --with-grpc: No module named 'google'" in problem
     assert (tmp_path / REST_SOCKET_NAME).exists()
     doors.stop(1.0)
 
 
-def test_a_grpc_socket_cannot_be_narrowed_to_users(open_door: MakeDoor, tmp_path: Path) -> None:
+@pytest.mark.root
+def test_a_grpc_socket_asks_the_kernel_who_connects(open_door: MakeDoor, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to connect as other users")
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
     serving = replace(open_door().serving, config=replace(RuntimeConfig(), oip_grpc_socket=True))
-    doors = OipDoors(tmp_path, serving, SocketAccess(0, frozenset({1})))
-    (problem,) = doors.open()
-    assert "cannot be narrowed to socket_users" in problem
-    assert not (tmp_path / GRPC_SOCKET_NAME).exists()
+    doors = OipDoors(tmp_path, serving, SocketAccess(4242, frozenset({5001})))
+    assert doors.open() == ()
+    path = tmp_path / GRPC_SOCKET_NAME
+    assert "\x00" in ask_as(path, 5001, "4242"), "the settings that every HTTP/2 connection begins with"
+    assert ask_as(path, 5002, "4242") == "hung up"
     doors.stop(1.0)
 
 

@@ -30,7 +30,7 @@ from edge_component.serving.door_guard import DoorGuard
 from edge_component.serving.door_keys import LOOK_S, DoorKeyring
 from edge_component.serving.exposure import KeyFiles, TcpAddress
 from edge_component.serving.listener import Listener, TcpDoor
-from edge_component.serving.oip_grpc import GrpcAddress, GrpcListener
+from edge_component.serving.oip_grpc import GrpcDoor
 from edge_component.serving.oip_rest_server import rest_listener
 from tests.edge_component.inference.test_trial import endless_model
 from tests.edge_component.serving.certificates import TOKEN, write_certificate, write_private
@@ -56,7 +56,7 @@ class Guarded:
     plain: Doors
     files: KeyFiles
     rest: Listener
-    grpc: GrpcListener
+    grpc: GrpcDoor
     host: str
 
     def context(self) -> ssl.SSLContext:
@@ -110,8 +110,8 @@ def open_guarded(open_doors: MakeDoors, tmp_path: Path) -> Iterator[MakeGuarded]
             TcpDoor(TcpAddress(host, 0), connections_max), behind, replace(LIMITS, request_s_max=request_s),
             DoorGuard("the REST door", keyring, hello_s, SystemClock()),
         )  # fmt: skip
-        grpc_door = GrpcListener(
-            GrpcAddress(host=host), behind, BODY_BYTES_MAX, DoorGuard("the gRPC door", keyring, hello_s, SystemClock())
+        grpc_door = GrpcDoor(
+            TcpDoor(TcpAddress(host, 0), 64), behind, BODY_BYTES_MAX, DoorGuard("the gRPC door", keyring, hello_s, SystemClock())
         )
         for door in (rest, grpc_door):
             door.open()

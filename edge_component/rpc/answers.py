@@ -1,0 +1,107 @@
+"""How a call's answer leaves: headers, messages, trailers, as the client has room for them.
+
+An ordinary answer fits into what the client takes at once, and is then three frames in one system call. A larger one goes
+frame by frame, waiting for room (flow.py). Frames of different calls may alternate; one frame is never interrupted.
+"""
+
+import struct
+import threading
+from collections.abc import Callable, Sequence
+
+from edge_component.rpc.duplex import Duplex
+from edge_component.rpc.errors import CallEnded, GrpcCode, NoRoomError
+from edge_component.rpc.flow import Outgoing
+from edge_component.rpc.frames import Code, Flag, Kind, head, reset
+from edge_component.rpc.headers import ANSWERED, NOT_GRPC, RESPONSE, ending
+from edge_component.rpc.messages import PREFIX, Buffer
+
+JOINED_BYTES_MAX = 65_536
+"""Up to which pieces are copied together rather than sent as they are."""
+
+_NUMBER = struct.Struct(">I")
+_RESPONSE_HEAD = head(Kind.HEADERS, Flag.END_HEADERS, 0, len(RESPONSE))[:5]
+_ANSWERED_HEAD = head(Kind.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, 0, len(ANSWERED))[:5]
+_DATA_HEAD = struct.Struct(">HBHIBI")
+"""A DATA frame's head and the prefix of the message in it: size, kind and flags, stream, not compressed, size."""
+
+
+class Answers:
+    """Writes to one connection; thread-safe."""
+
+    def __init__(self, duplex: Duplex, room: Outgoing, wait_s: float) -> None:
+        """``wait_s``: how long a client may have no room."""
+        self._duplex = duplex
+        self._room = room
+        self._wait_s = wait_s
+        self._sending = threading.Lock()
+
+    def send(self, *frames: Buffer) -> None:
+        """Whole frames.
+
+        Raises:
+            OSError: the client has gone, or takes nothing; then the connection is over.
+        """
+        with self._sending:
+            try:
+                self._duplex.send(frames)
+            except OSError:
+                self._duplex.hang_up()  # perhaps in the middle of a frame
+                raise
+
+    def answer(self, stream: int, parts: Sequence[Buffer], wait: Callable[[], bool] | None) -> None:
+        """A call's only message, and that it went well; ``wait`` as in :meth:`Outgoing.take`.
+
+        Raises:
+            OSError: see :meth:`send`.
+            NoRoomError: the client never had room for it, or wants it no longer.
+        """
+        size = sum(map(len, parts))
+        if self._room.take_all(stream, size + PREFIX.size):
+            number, carried = _NUMBER.pack(stream), size + PREFIX.size
+            before = b"".join((
+                _RESPONSE_HEAD, number, RESPONSE,
+                _DATA_HEAD.pack(carried >> 8, carried & 0xFF, Kind.DATA << 8, stream, 0, size),
+            ))  # fmt: skip
+            after = b"".join((_ANSWERED_HEAD, number, ANSWERED))
+            if size <= JOINED_BYTES_MAX:
+                self.send(b"".join((before, *parts, after)))
+            else:
+                self.send(before, *parts, after)
+            return
+        self.begin(stream)
+        self.message(stream, parts, wait)
+        self.end(stream, None, is_begun=True)
+
+    def begin(self, stream: int) -> None:
+        """The headers before the first message."""
+        self.send(_RESPONSE_HEAD + _NUMBER.pack(stream) + RESPONSE)
+
+    def message(self, stream: int, parts: Sequence[Buffer], wait: Callable[[], bool] | None) -> None:
+        """One message, in as many frames as it takes.
+
+        Raises:
+            OSError, NoRoomError: see :meth:`answer`.
+        """
+        for part in (PREFIX.pack(0, sum(map(len, parts))), *parts):
+            left = memoryview(part)
+            while left:
+                taken = self._room.take(stream, len(left), wait, self._wait_s)
+                if not taken:
+                    raise NoRoomError(f"{len(left)} bytes are left")
+                self.send(head(Kind.DATA, 0, stream, taken), left[:taken])
+                left = left[taken:]
+
+    def end(self, stream: int, ended: CallEnded | None, *, is_begun: bool, has_all: bool = True) -> None:
+        """How it went; where the client has more to say on this stream, also that nobody listens."""
+        block = ending(ended.status, ended.sentence) if ended is not None else ending(GrpcCode.OK, "")
+        if not is_begun:
+            block = RESPONSE + block
+        frames = [head(Kind.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, stream, len(block)) + block]
+        if not has_all:
+            frames.append(reset(stream, Code.NO_ERROR))
+        self.send(b"".join(frames))
+
+    def refuse(self, stream: int, *, has_all: bool) -> None:
+        """A request that is no call of gRPC's."""
+        frame = head(Kind.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, stream, len(NOT_GRPC)) + NOT_GRPC
+        self.send(frame if has_all else frame + reset(stream, Code.NO_ERROR))

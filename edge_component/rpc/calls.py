@@ -1,0 +1,165 @@
+"""A call as whoever answers it sees it, and the service that answers. No I/O.
+
+A call belongs to the thread that answers it; the connection's reading thread adds what comes and says when nobody waits.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from edge_component.rpc.errors import CallEnded, GrpcCode
+from edge_component.rpc.headers import Head
+from edge_component.rpc.messages import Buffer, Incoming, Memory
+
+
+class Reply(NamedTuple):
+    """One message, in pieces; ``after_sending`` gets ``perf_counter_ns`` from when it was ready, once it has been sent."""
+
+    parts: Sequence[Buffer]
+    after_sending: Callable[[int], None] | None = None
+
+
+class Call:
+    """One call.
+
+    Attributes:
+        head: its headers.
+        began_ns: ``perf_counter_ns`` when they were there.
+        number: of its stream.
+        is_streaming: it is answered message by message, while more may come.
+        has_all: the client has said everything.
+        is_over: nobody waits for it any more: cancelled, hung up, or ended early.
+    """
+
+    __slots__ = (
+        "_changed", "_ends_at_s", "_lock", "_trouble", "_unsaid_bytes", "_window_bytes", "began_ns", "has_all", "head",
+        "incoming", "is_over", "is_streaming", "number",
+    )  # fmt: skip
+
+    def __init__(self, number: int, head: Head, incoming: Incoming, window_bytes: int, *, is_streaming: bool) -> None:
+        """As its headers say."""
+        self.number = number
+        self.head = head
+        self.incoming = incoming
+        self.is_streaming = is_streaming
+        self._window_bytes = window_bytes
+        self._unsaid_bytes = 0
+        self.began_ns = time.perf_counter_ns()
+        self.has_all = self.is_over = False
+        self._ends_at_s = time.monotonic() + head.timeout_s if head.timeout_s is not None else None
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock) if is_streaming else None
+        self._trouble: CallEnded | None = None
+
+    def time_left_s(self) -> float | None:
+        """Until the client's own deadline; not below 0. ``None``: it gave none."""
+        return None if self._ends_at_s is None else max(self._ends_at_s - time.monotonic(), 0.0)
+
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for the answer."""
+        return not self.is_over
+
+    def metadata(self, name: bytes) -> str:
+        """A header's value; empty if there is none, and the first of several."""
+        values = self.head.values(name)
+        return values[0].decode("latin-1") if values else ""
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whatever still comes of it is thrown away."""
+        return self.is_over or self._trouble is not None
+
+    def count(self, size: int) -> bool:
+        """So much data comes; whether the client may send it."""
+        with self._lock:
+            self._window_bytes -= size
+            self._unsaid_bytes += size
+            return self._window_bytes >= 0
+
+    def claim_room(self, least: int) -> int:
+        """How much more the client may be told to send; 0 for less than ``least``, or while messages wait to be taken."""
+        with self._lock:
+            size = self._unsaid_bytes
+            if size < least or self.incoming.whole or self.has_all or self.is_deaf:
+                return 0
+            self._window_bytes += size
+            self._unsaid_bytes = 0
+            return size
+
+    def fail(self, ended: CallEnded) -> None:
+        """Whoever asks for its next message gets this."""
+        self._trouble = ended
+        self.tell()
+
+    def tell(self) -> None:
+        """Something has come, or nothing will: called by the reading thread."""
+        if self._changed is not None:
+            with self._changed:
+                self._changed.notify()
+
+    def requests(self, on_taken: Callable[["Call"], None]) -> Iterator[Buffer]:
+        """The client's messages, one by one, each waited for; ``on_taken`` is called after each.
+
+        Raises:
+            CallEnded: nobody waits any more, or the deadline has passed.
+        """
+        assert self._changed is not None, "of a call that is answered message by message"
+        while True:
+            with self._changed:
+                is_there = self._changed.wait_for(self._has_news, self.time_left_s())
+            if self.is_over:
+                raise CallEnded(GrpcCode.CANCELLED, "the client has gone")
+            if self._trouble is not None:
+                raise self._trouble
+            if not is_there:
+                raise CallEnded(GrpcCode.DEADLINE_EXCEEDED, "the call's deadline has passed")
+            if not self.incoming.whole:
+                return
+            message = self.incoming.whole.popleft()
+            yield message
+            self.incoming.release(message)
+            on_taken(self)
+
+    def only_request(self) -> Buffer:
+        """The one message of a call that has one.
+
+        Raises:
+            CallEnded: it has none, or more.
+        """
+        whole = self.incoming.whole
+        if len(whole) != 1 or self.incoming.is_broken_off:
+            raise CallEnded(GrpcCode.INTERNAL, f"the call takes one message, and {len(whole)} whole ones came")
+        return whole[0]
+
+    def _has_news(self) -> bool:
+        return bool(self.incoming.whole) or self.has_all or self.is_deaf
+
+
+Unary = Callable[[Buffer, Call], Reply]
+Streaming = Callable[[Iterator[Buffer], Call], Iterator[Reply]]
+Method = TypeVar("Method")
+
+
+def _admits_all(_: Head) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What answers one connection's calls.
+
+    Attributes:
+        unary: by path; one message each way. May raise CallEnded.
+        streaming: by path; any number each way. May raise CallEnded.
+        admit: raises CallEnded for a call that is not let in; nothing of its data has been taken in yet.
+        close: called when the connection is over.
+        memory: where its requests lie; ``aligned_at`` is the service's to set.
+    """
+
+    unary: Mapping[bytes, Unary]
+    streaming: Mapping[bytes, Streaming] = field(default_factory=dict)
+    admit: Callable[[Head], None] = _admits_all
+    close: Callable[[], None] = lambda: None
+    memory: Memory = field(default_factory=Memory)

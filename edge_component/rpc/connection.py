@@ -1,0 +1,307 @@
+"""One connection: who reads it, who answers its calls, and how it ends.
+
+The failures this exists for: a call that waits for a thread to wake (half of what Python's gRPC server takes for a small
+model), and, the other way round, calls of one client that wait for each other. So a call is answered by the thread that
+read it as long as this client asks for one thing at a time (placement.py); if one takes long all the same, another thread
+reads on (relief.py).
+
+Who reads is whose token ``_reader`` is; nobody else touches the intake. A client costs a thread, ``CALLS_MAX`` open calls,
+and messages of ``held_bytes_max`` together; a request has ``request_s_max`` from its headers to its end.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge_component.rpc.answering import Answering
+from edge_component.rpc.answers import Answers
+from edge_component.rpc.calls import Call, Service
+from edge_component.rpc.duplex import Duplex
+from edge_component.rpc.errors import CallEnded, ConnectionBroken, GrpcCode
+from edge_component.rpc.flow import Outgoing
+from edge_component.rpc.frames import Code, go_away
+from edge_component.rpc.headers import Head
+from edge_component.rpc.intake import Intake
+from edge_component.rpc.messages import ENCODINGS, Incoming
+from edge_component.rpc.placement import Placement
+from edge_component.rpc.protocol import CALLS_MAX, STREAM_WINDOW_BYTES, ClientProtocol
+from edge_component.rpc.workers import Workers
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one connection may take.
+
+    Attributes:
+        message_bytes_max: of one message.
+        request_s_max: from a call's headers to the end of its message; for one frame; and for the client to have room.
+        idle_s: how long a connection without calls is kept; ``None`` for ever.
+    """
+
+    message_bytes_max: int = 64_000_000
+    request_s_max: float = 30.0
+    idle_s: float | None = None
+
+    @property
+    def held_bytes_max(self) -> int:
+        """Of all requests of one connection that are not answered yet."""
+        return 2 * self.message_bytes_max
+
+
+class Connection:
+    """Serves one client to its end; see :meth:`serve`."""
+
+    def __init__(self, duplex: Duplex, service: Service, workers: Workers, limits: Limits) -> None:
+        """Nothing is read yet."""
+        self._duplex = duplex
+        self._service = service
+        self._workers = workers
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._calls: dict[int, Call] = {}
+        self._answering_count = 0
+        self._none_answers = threading.Condition(self._lock)
+        self._is_draining = False
+
+        self._room = Outgoing()
+        self._answers = Answers(duplex, self._room, limits.request_s_max)
+        self._answering = Answering(service, self._answers, self._close)
+        self._intake = Intake(duplex, limits.request_s_max, self._idle)
+        self._protocol = ClientProtocol(self._intake, self._answers, self._room, self)
+        self._placement = Placement()
+
+        self._reader: object = None
+        self._since_s: float | None = None
+        self._relieving: threading.Thread | None = None
+        self._answered_at_count = -1
+
+    def serve(self) -> None:
+        """Greet, then answer until the client hangs up or breaks the rules. Returns when no call is under way any more."""
+        self._workers.relief.watch(self)
+        token = self._reader = object()
+        self._read_on(token, self._protocol.greet)
+        while self._relieving is not None:
+            relieving, self._relieving = self._relieving, None
+            relieving.join()
+        with self._lock:
+            self._none_answers.wait_for(lambda: not self._answering_count)
+        self._service.close()
+
+    def drain(self) -> None:
+        """Take no more calls, and hang up when those under way are answered. From any thread."""
+        with self._lock:
+            self._is_draining = True
+            is_idle = not self._calls
+        try:
+            self._answers.send(go_away(self._protocol.newest, Code.NO_ERROR, "the door closes"))
+        except OSError as error:
+            log.debug("a client left before it was told: %s", error)
+        if is_idle:
+            self._duplex.stop_receiving()
+
+    # Reading: by whoever has the token.
+
+    def _read_on(self, token: object, first: Callable[[], None] | None = None) -> None:
+        try:
+            if first is not None:
+                first()
+            while self._reader is token and self._protocol.read_frame():
+                pass
+        except ConnectionBroken as broken:
+            self._say_goodbye(broken)
+        except OSError as error:
+            log.debug("a gRPC client went away: %s", error)
+        except Exception:  # a defect of ours costs this connection only
+            log.exception("a gRPC connection ended in an unforeseen error")
+        if self._reader is token:
+            self._part()
+
+    def _say_goodbye(self, broken: ConnectionBroken) -> None:
+        try:
+            self._answers.send(go_away(self._protocol.newest, broken.code, broken.reason))
+        except OSError as error:
+            log.debug("a client left before it was told why: %s", error)
+
+    def _part(self) -> None:
+        """Nothing more is read: nobody waits for what is under way."""
+        self._room.end()
+        with self._lock:
+            calls = list(self._calls.values())
+        for call in calls:
+            call.is_over = True
+            call.tell()
+        self._duplex.hang_up()
+
+    def _idle(self, silent_s: float) -> None:
+        """Nothing has come for a while."""
+        late_ns = time.perf_counter_ns() - int(self._limits.request_s_max * 1e9)
+        for call in self._open():
+            if not (call.has_all or call.is_streaming) and call.began_ns < late_ns:
+                late = CallEnded(GrpcCode.DEADLINE_EXCEEDED, f"no whole request in {self._limits.request_s_max:g} s")
+                self._answering.end_early(call, late, has_all=False)
+        if self._limits.idle_s is not None and silent_s >= self._limits.idle_s and not self._calls:
+            raise ConnectionBroken(Code.NO_ERROR, "no calls for long; connect anew")
+
+    def _open(self) -> list[Call]:
+        with self._lock:
+            return list(self._calls.values())
+
+    # What the client's frames mean: see Hearing.
+
+    def call(self, number: int) -> Call | None:
+        """See :class:`~edge_component.rpc.protocol.Hearing`."""
+        call = self._calls.get(number)
+        return call if call is not None and not call.is_deaf else None
+
+    def begin(self, number: int, head: Head, *, has_all: bool) -> None:
+        """See :class:`~edge_component.rpc.protocol.Hearing`."""
+        if self._is_draining:
+            return  # GOAWAY has said that nobody looks at it
+        self._room.open(number)
+        if not head.is_grpc:
+            self._answers.refuse(number, has_all=has_all)
+            self._room.close(number)
+            return
+        incoming = Incoming(head.encoding, self._limits.message_bytes_max, self._service.memory)
+        is_streaming = head.path in self._service.streaming
+        call = Call(number, head, incoming, STREAM_WINDOW_BYTES, is_streaming=is_streaming)
+        with self._lock:
+            self._calls[number] = call
+        try:
+            self._check(head)
+            if is_streaming:
+                self._hand_on(lambda: self._answering.stream(call, self._protocol.give_room))
+        except CallEnded as ended:
+            self._answering.end_early(call, ended, has_all=has_all)
+            return
+        if has_all:
+            call.has_all = True
+            call.tell()
+            self.ended(call)
+
+    def _check(self, head: Head) -> None:
+        """Raises CallEnded for a call that is not let in."""
+        if len(self._calls) > CALLS_MAX:
+            raise CallEnded(GrpcCode.RESOURCE_EXHAUSTED, f"{CALLS_MAX} calls are open on this connection already")
+        self._service.admit(head)
+        if head.path not in self._service.unary and head.path not in self._service.streaming:
+            raise CallEnded(GrpcCode.UNIMPLEMENTED, f"there is no {head.path.decode('latin-1')[:200]} here")
+        if head.encoding not in ENCODINGS:
+            raise CallEnded(GrpcCode.UNIMPLEMENTED, f"messages in {head.encoding.decode('latin-1')[:50]} are not taken")
+
+    def took(self, call: Call) -> CallEnded | None:
+        """See :class:`~edge_component.rpc.protocol.Hearing`."""
+        if call.incoming.held_bytes <= self._limits.held_bytes_max // CALLS_MAX:
+            return None
+        held_bytes = sum(other.incoming.held_bytes for other in self._open())
+        if held_bytes <= self._limits.held_bytes_max:
+            return None
+        return CallEnded(GrpcCode.RESOURCE_EXHAUSTED, f"{held_bytes} bytes of requests are waiting on this connection")
+
+    def failed(self, call: Call, ended: CallEnded, *, has_all: bool) -> None:
+        """See :class:`~edge_component.rpc.protocol.Hearing`."""
+        if call.is_streaming:
+            call.fail(ended)  # its own thread says so
+        else:
+            self._answering.end_early(call, ended, has_all=has_all)
+
+    def cancelled(self, call: Call) -> None:
+        """See :class:`~edge_component.rpc.protocol.Hearing`."""
+        call.is_over = True
+        call.tell()
+        self._close(call)
+
+    def ended(self, call: Call) -> None:
+        """See :class:`~edge_component.rpc.protocol.Hearing`."""
+        if call.is_streaming:
+            return
+        pipelined = self._answered_at_count == self._intake.received_count
+        try:
+            if self._placement.place(len(self._calls), self._intake.overlaps_count, pipelined=pipelined):
+                self._answer_here(call)
+            else:
+                self._hand_on(lambda: self._answering.finish(call, self._answering.outcome(call), None))
+        except CallEnded as ended:
+            self._answering.end_early(call, ended, has_all=True)
+
+    def _close(self, call: Call) -> None:
+        """Nothing more of it is sent."""
+        self._room.close(call.number)
+        with self._lock:
+            self._calls.pop(call.number, None)
+            is_drained = self._is_draining and not self._calls
+        if is_drained:
+            self._duplex.stop_receiving()
+
+    # Threads.
+
+    def _hand_on(self, answer: Callable[[], None]) -> None:
+        """To one of the server's threads. Raises CallEnded where that is not possible."""
+        self._workers.enter()
+        with self._lock:
+            self._answering_count += 1
+
+        def work() -> None:
+            try:
+                answer()
+            finally:
+                self._answered()
+
+        try:
+            self._workers.submit(work)
+        except CallEnded:
+            self._answered()
+            raise
+
+    def _answered(self) -> None:
+        with self._lock:
+            self._answering_count -= 1
+            self._none_answers.notify()
+
+    def _answer_here(self, call: Call) -> None:
+        """By the thread that reads; it goes on reading unless it was relieved of that meanwhile."""
+        self._workers.enter()
+        token, self._answered_at_count = self._reader, self._intake.received_count
+        with self._lock:
+            self._answering_count += 1
+            self._since_s = time.monotonic()
+        relief = self._workers.relief
+        if not relief.is_awake:
+            relief.wake()
+        try:
+            outcome = self._answering.outcome(call)
+            with self._lock:
+                self._since_s = None
+            reads_on = self._reader is token
+            self._answering.finish(call, outcome, self._read_for_room if reads_on else None)
+        finally:
+            self._answered()
+            self._workers.leave()
+
+    def _read_for_room(self) -> bool:
+        return self._protocol.read_frame(may_idle=False)
+
+    def answers_since_s(self) -> float | None:
+        """See :class:`~edge_component.rpc.relief.Relieved`."""
+        return self._since_s
+
+    def relieve(self, since_s: float) -> None:
+        """See :class:`~edge_component.rpc.relief.Relieved`."""
+        with self._lock:
+            if self._since_s != since_s:
+                return
+            token = object()
+            thread = threading.Thread(target=self._read_on, args=(token,), name="grpc-reader", daemon=True)
+            self._reader, self._since_s, before = token, None, self._reader
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads: it stays as it was
+                log.warning("a connection is not read while its call is answered: %s", error)
+                self._reader = before
+                return
+            self._relieving = thread
+            self._placement.took_long()

@@ -1,0 +1,122 @@
+"""How much may be sent: HTTP/2's flow control (RFC 9113, 5.2), for one connection's streams together. Pure but for waiting.
+
+The failures this exists for: an answer that is larger than the client has room for, sent all the same; and a client that
+says nothing more and keeps a thread waiting for ever. What may be sent is taken before it is sent (:meth:`Outgoing.take`).
+
+Thread-safe: several calls of a connection answer at once while its reading thread hears of new room.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+from edge_component.rpc.errors import ConnectionBroken
+from edge_component.rpc.frames import CONNECTION, FRAME_BYTES, FRAME_BYTES_MAX, WINDOW_BYTES, WINDOW_BYTES_MAX, Code
+
+
+class Outgoing:
+    """Room at the other end."""
+
+    def __init__(self) -> None:
+        """As every connection begins."""
+        self._changed = threading.Condition(threading.Lock())
+        self._connection = WINDOW_BYTES
+        self._initial = WINDOW_BYTES
+        self._streams: dict[int, int] = {}
+        self._is_over = False
+        self.frame_bytes = FRAME_BYTES
+
+    def open(self, stream: int) -> None:
+        """A stream begins."""
+        with self._changed:
+            self._streams[stream] = self._initial
+
+    def close(self, stream: int) -> None:
+        """It is over; whoever waits for its room waits no longer."""
+        with self._changed:
+            self._streams.pop(stream, None)
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """The connection is over."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    def take(self, stream: int, wanted: int, wait: Callable[[], bool] | None, wait_s: float) -> int:
+        """Take up to ``wanted`` bytes, more than nothing, and no more than a frame holds; 0 if they never come.
+
+        ``wait`` is called instead of waiting where nobody else reads: it reads once, and says whether to go on.
+        """
+        ends_at_s = time.monotonic() + wait_s
+        while True:
+            with self._changed:
+                if wait is None:
+                    self._changed.wait_for(lambda: self._room(stream) != 0, wait_s)
+                room = self._room(stream)
+                if room > 0:
+                    taken = min(wanted, room)
+                    self._connection -= taken
+                    self._streams[stream] -= taken
+                    return taken
+            if room < 0 or wait is None or time.monotonic() > ends_at_s or not wait():
+                return 0
+
+    def take_all(self, stream: int, wanted: int) -> bool:
+        """Take exactly so many at once, if there is room for them in one frame."""
+        with self._changed:
+            if self._room(stream) < wanted:
+                return False
+            self._connection -= wanted
+            self._streams[stream] -= wanted
+            return True
+
+    def more(self, stream: int, size: int) -> None:
+        """The client has room for so much more, on a stream or on the connection.
+
+        Raises:
+            ConnectionBroken: for nothing more, or for more than there can be.
+        """
+        with self._changed:
+            if not size:
+                raise ConnectionBroken(Code.PROTOCOL_ERROR, "a window grows by nothing")
+            if stream == CONNECTION:
+                self._connection = _checked(self._connection + size)
+            elif stream in self._streams:  # else it is over
+                self._streams[stream] = _checked(self._streams[stream] + size)
+            self._changed.notify_all()
+
+    def begin_with(self, size: int) -> None:
+        """What a stream begins with has changed, and all that are open with it.
+
+        Raises:
+            ConnectionBroken: more than there can be.
+        """
+        with self._changed:
+            grown, self._initial = _checked(size) - self._initial, size
+            for stream, window in self._streams.items():
+                self._streams[stream] = _checked(window + grown)
+            self._changed.notify_all()
+
+    def frames_of(self, size: int) -> None:
+        """The largest frame that the client takes.
+
+        Raises:
+            ConnectionBroken: less or more than there can be.
+        """
+        if not FRAME_BYTES <= size <= FRAME_BYTES_MAX:
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, f"frames of {size} bytes")
+        self.frame_bytes = size
+
+    def _room(self, stream: int) -> int:
+        """Negative where there will never be any."""
+        window = self._streams.get(stream)
+        if window is None or self._is_over:
+            return -1
+        return max(min(self._connection, window, self.frame_bytes), 0)
+
+
+def _checked(window: int) -> int:
+    if window > WINDOW_BYTES_MAX:
+        raise ConnectionBroken(Code.FLOW_CONTROL_ERROR, f"a window of {window} bytes")
+    return window
