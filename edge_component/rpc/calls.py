@@ -6,12 +6,16 @@ A call belongs to the thread that answers it; the connection's reading thread ad
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from edge_component.rpc.errors import CallEnded, GrpcCode
 from edge_component.rpc.headers import Head
 from edge_component.rpc.messages import Buffer, Incoming, Memory
+
+_NOTHING = nullcontext()
+"""Where a call has one thread, nothing is locked."""
 
 
 class Reply(NamedTuple):
@@ -34,7 +38,7 @@ class Call:
     """
 
     __slots__ = (
-        "_changed", "_ends_at_s", "_lock", "_trouble", "_unsaid_bytes", "_window_bytes", "began_ns", "has_all", "head",
+        "_changed", "_ends_at_s", "_trouble", "_unsaid_bytes", "_window_bytes", "began_ns", "has_all", "head",
         "incoming", "is_over", "is_streaming", "number",
     )  # fmt: skip
 
@@ -49,8 +53,7 @@ class Call:
         self.began_ns = time.perf_counter_ns()
         self.has_all = self.is_over = False
         self._ends_at_s = time.monotonic() + head.timeout_s if head.timeout_s is not None else None
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock) if is_streaming else None
+        self._changed = threading.Condition() if is_streaming else None
         self._trouble: CallEnded | None = None
 
     def time_left_s(self) -> float | None:
@@ -72,15 +75,18 @@ class Call:
         return self.is_over or self._trouble is not None
 
     def count(self, size: int) -> bool:
-        """So much data comes; whether the client may send it."""
-        with self._lock:
+        """So much data comes; whether the client may send it. By the thread that reads."""
+        with self._changed or _NOTHING:
             self._window_bytes -= size
             self._unsaid_bytes += size
             return self._window_bytes >= 0
 
     def claim_room(self, least: int) -> int:
-        """How much more the client may be told to send; 0 for less than ``least``, or while messages wait to be taken."""
-        with self._lock:
+        """How much more the client may be told to send; 0 for less than ``least``, or while messages wait to be taken.
+
+        By the thread that reads, and by the one that takes a stream's messages.
+        """
+        with self._changed or _NOTHING:
             size = self._unsaid_bytes
             if size < least or self.incoming.whole or self.has_all or self.is_deaf:
                 return 0

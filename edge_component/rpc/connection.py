@@ -65,7 +65,7 @@ class Connection:
         self._calls: dict[int, Call] = {}
         self._answering_count = 0
         self._none_answers = threading.Condition(self._lock)
-        self._is_draining = False
+        self._is_draining = self._is_over = False
 
         self._room = Outgoing()
         self._answers = Answers(duplex, self._room, limits.request_s_max)
@@ -88,6 +88,7 @@ class Connection:
             relieving, self._relieving = self._relieving, None
             relieving.join()
         with self._lock:
+            self._is_over = True
             self._none_answers.wait_for(lambda: not self._answering_count)
         self._service.close()
 
@@ -260,7 +261,8 @@ class Connection:
     def _answered(self) -> None:
         with self._lock:
             self._answering_count -= 1
-            self._none_answers.notify()
+            if self._is_over:
+                self._none_answers.notify()
 
     def _answer_here(self, call: Call) -> None:
         """By the thread that reads; it goes on reading unless it was relieved of that meanwhile."""

@@ -24,6 +24,7 @@ class Outgoing:
         self._initial = WINDOW_BYTES
         self._streams: dict[int, int] = {}
         self._is_over = False
+        self._waiting_count = 0
         self.frame_bytes = FRAME_BYTES
 
     def open(self, stream: int) -> None:
@@ -35,13 +36,13 @@ class Outgoing:
         """It is over; whoever waits for its room waits no longer."""
         with self._changed:
             self._streams.pop(stream, None)
-            self._changed.notify_all()
+            self._tell()
 
     def end(self) -> None:
         """The connection is over."""
         with self._changed:
             self._is_over = True
-            self._changed.notify_all()
+            self._tell()
 
     def take(self, stream: int, wanted: int, wait: Callable[[], bool] | None, wait_s: float) -> int:
         """Take up to ``wanted`` bytes, more than nothing, and no more than a frame holds; 0 if they never come.
@@ -51,8 +52,10 @@ class Outgoing:
         ends_at_s = time.monotonic() + wait_s
         while True:
             with self._changed:
-                if wait is None:
+                if wait is None and not self._room(stream):
+                    self._waiting_count += 1
                     self._changed.wait_for(lambda: self._room(stream) != 0, wait_s)
+                    self._waiting_count -= 1
                 room = self._room(stream)
                 if room > 0:
                     taken = min(wanted, room)
@@ -84,7 +87,7 @@ class Outgoing:
                 self._connection = _checked(self._connection + size)
             elif stream in self._streams:  # else it is over
                 self._streams[stream] = _checked(self._streams[stream] + size)
-            self._changed.notify_all()
+            self._tell()
 
     def begin_with(self, size: int) -> None:
         """What a stream begins with has changed, and all that are open with it.
@@ -96,7 +99,7 @@ class Outgoing:
             grown, self._initial = _checked(size) - self._initial, size
             for stream, window in self._streams.items():
                 self._streams[stream] = _checked(window + grown)
-            self._changed.notify_all()
+            self._tell()
 
     def frames_of(self, size: int) -> None:
         """The largest frame that the client takes.
@@ -107,6 +110,11 @@ class Outgoing:
         if not FRAME_BYTES <= size <= FRAME_BYTES_MAX:
             raise ConnectionBroken(Code.PROTOCOL_ERROR, f"frames of {size} bytes")
         self.frame_bytes = size
+
+    def _tell(self) -> None:
+        """Whoever waits, if anybody does: asking for that costs less than telling nobody."""
+        if self._waiting_count:
+            self._changed.notify_all()
 
     def _room(self, stream: int) -> int:
         """Negative where there will never be any."""
