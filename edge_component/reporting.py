@@ -1,7 +1,8 @@
 """Telemetry as one piece: the recorder, the outbox, the uplink and the heartbeat behind the runtime's sink.
 
-The failure this exists for: an event that is lost because, just then, the disk was full. What the outbox will not take
-now is kept in memory, bounded, and offered again before each heartbeat.
+The failures this exists for: an event that is lost because, just then, the disk was full. What the outbox will not take
+now is kept in memory, bounded, and offered again before each heartbeat. And a device that falls silent for the same
+reason: a heartbeat that the outbox will not take is made once more, saying so, and sent without being kept.
 
 It makes nothing itself: counting is telemetry/recorder.py's, keeping telemetry/outbox.py's, sending telemetry/uplink.py's.
 One thread sends heartbeats: on the interval, and at once after every activation event.
@@ -11,6 +12,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from edge_component.contracts.activation import ActivationEvent
@@ -127,9 +129,14 @@ class Reporting:
             self._wake.clear()  # before the next look at _stopping, so that a stop is never slept through
 
     def _beat(self) -> None:
-        if self._build is not None:
-            outbox = self._parts.outbox
-            self._offer("heartbeat", self._build(outbox.state(), outbox.body_bytes_max).to_document())
+        if self._build is None or self._offer("heartbeat", self._heartbeat(self._build)):
+            return
+        with suppress(ContractError, TelemetryError):  # as _offer has logged, or on its way to a stop
+            self._parts.outbox.hold("heartbeat", self._heartbeat(self._build))
+
+    def _heartbeat(self, build: BuildHeartbeat) -> Document:
+        outbox = self._parts.outbox
+        return build(outbox.state(), outbox.body_bytes_max).to_document()
 
     def _offer_kept(self) -> None:
         with self._lock:
@@ -142,8 +149,7 @@ class Reporting:
             self._parts.outbox.append(kind, body)
         except ContractError as error:
             log.error("a message of kind %s cannot be sent and is dropped: %s", kind, error)  # noqa: TRY400
-        except TelemetryError as error:
-            log.warning("the outbox did not take a message of kind %s: %s", kind, error)
+        except TelemetryError:  # the outbox has logged that it keeps nothing, once
             return False
         return True
 

@@ -33,8 +33,9 @@ def place_of(origin: Origin) -> Place:
 def is_newer(candidate: Place, stored: Place) -> bool:
     """Within an epoch, the higher sequence; between epochs, the one that AWS IoT received later.
 
-    An epoch ends with the outbox that numbered it, so nothing of it can reach AWS IoT after the next one has begun; and
-    a redelivery by the queue keeps the time at which IoT received the message.
+    An epoch ends with the outbox that numbered it, so nothing of it can reach AWS IoT after the next one has begun. Only
+    heartbeats that a full disk did not take have an epoch beside it: they leave behind everything that waited, so that
+    here too what IoT received later was made later. A redelivery by the queue keeps the time at which IoT received it.
     """
     if candidate.epoch == stored.epoch:
         return candidate.sequence > stored.sequence

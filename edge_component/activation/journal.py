@@ -9,6 +9,8 @@ A disk that damages just that file must cost neither what serves nor the protect
 nothing of a candidate. Both carry a checksum (sealed.py). It is read only to raise floors that the journal lacks, and in the place of a journal that cannot
 be read; what it names was verified, tried and committed, so nothing comes to serve that should not.
 
+Both have a reserve (reserved.py): on a full disk, what was served can still be served again, or be removed.
+
 It decides nothing (table.py does). One writer at a time.
 """
 
@@ -34,8 +36,8 @@ from edge_component.contracts.codec import (
 )
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import ModelRef
-from edge_component.durable import replace_file
 from edge_component.errors import StoreDamagedError, StoreError
+from edge_component.reserved import ReservedFile
 from edge_component.sealed import seal, unseal
 
 log = logging.getLogger(__name__)
@@ -150,6 +152,7 @@ class Journal:
         """Address the files; ``pause`` waits between two attempts to read, in seconds."""
         self._path = work_path / JOURNAL_FILE
         self._committed_path = work_path / COMMITTED_FILE
+        self._file, self._committed_file = ReservedFile(self._path), ReservedFile(self._committed_path)
         self._pause = pause
         self._followed: State | None = None
         """What ``committed.json`` holds, as far as that is known."""
@@ -176,6 +179,7 @@ class Journal:
         if state is None:
             return self._stand_in(committed, f"is gone{loss}") if self._followed or loss else Found(State())
         state = state.with_floors_of(committed)
+        self._file.reserve()
         self._follow(state.committed())
         return Found(state)
 
@@ -197,24 +201,25 @@ class Journal:
         except (ContractError, OSError) as error:
             raise StoreDamagedError(f"{self._path} cannot be read: {error}") from error
 
-    def save(self, state: State) -> None:
-        """Persist; after this returns it survives a power cut.
+    def save(self, state: State, *, is_way_back: bool = False) -> None:
+        """Persist; after this returns it survives a power cut. A way back may use what is reserved for a full disk.
 
         Raises:
             StoreError: the disk refused; what was saved before still holds.
         """
         try:
-            replace_file(self._path, seal(state.to_document()))
+            self._file.replace(seal(state.to_document()), may_use_reserve=is_way_back)
         except OSError as error:
             raise store_error(error, f"writing {JOURNAL_FILE}") from error
-        self._follow(state.committed())
+        self._follow(state.committed(), is_way_back=is_way_back)
 
-    def _follow(self, committed: State) -> None:
+    def _follow(self, committed: State, *, is_way_back: bool = False) -> None:
         """Nothing depends on this one while the journal can be read, so a failure is made good with the next save."""
         if committed == self._followed:
+            self._committed_file.reserve()
             return
         try:
-            replace_file(self._committed_path, seal(committed.to_document()))
+            self._committed_file.replace(seal(committed.to_document()), may_use_reserve=is_way_back)
         except OSError as error:
             self._followed = None
             log.warning("%s could not be written; it will be, with the next change: %s", COMMITTED_FILE, error)

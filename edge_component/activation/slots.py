@@ -5,6 +5,8 @@ only place where a slot changes. It saves the journal before it loads, switches 
 
 A step *forward* (an offer, a switch, a commit, a removal) that cannot be persisted does not happen: ``StoreError``. A step
 *back* happens even so, because the journal then still names something from which the next start ends in the same place.
+Steps back, and what an operator asks for to get away from a model (a revert, a removal), may use the journal's reserve: a
+full disk keeps nobody in the wrong place.
 
 Changing slots is for one thread at a time (the activator's lock); :meth:`served` may be asked by any.
 """
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 LOADS_MAX = 3
 LOAD_PAUSE_S = 0.05
 STEPS_BACK = (Signal.STARTED, Signal.FAILED, Signal.DOUBTED, Signal.UNLOADABLE)
+WAYS_BACK = (*STEPS_BACK, Signal.REVERT_ASKED, Signal.REMOVAL_ASKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,7 @@ class Slots:
             return
         self._on_disk += (state.committed(),)
         try:
-            self._parts.journal.save(state)
+            self._parts.journal.save(state, is_way_back=signal in WAYS_BACK)
         except StoreError as error:
             if signal not in STEPS_BACK:
                 raise

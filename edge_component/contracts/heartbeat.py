@@ -109,11 +109,16 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class OutboxState:
-    """How much is waiting to be sent, and what was lost for want of room since the outbox's epoch began."""
+    """How much is waiting to be sent, and what was lost for want of room since the outbox's epoch began.
+
+    ``problem`` is why it keeps nothing now, as one sentence; empty, and not in the document, while it keeps what it is
+    given. A heartbeat that is not kept either leaves from memory, in an epoch of its own.
+    """
 
     queued_count: int = 0
     queued_bytes: int = 0
     dropped_count: int = 0
+    problem: str = ""
     extra: Mapping[str, Any] = NOTHING
 
     @classmethod
@@ -124,17 +129,21 @@ class OutboxState:
             fields.integer("queued_count"),
             fields.integer("queued_bytes"),
             fields.integer("dropped_count"),
+            fields.optional("problem", fields.text) or "",
             fields.rest(),
         )
 
     def to_document(self) -> Document:
         """Encode."""
-        return {
+        known: dict[str, Any] = {
             **self.extra,
             "queued_count": self.queued_count,
             "queued_bytes": self.queued_bytes,
             "dropped_count": self.dropped_count,
         }
+        if self.problem:
+            known["problem"] = self.problem
+        return known
 
 
 @dataclass(frozen=True, slots=True)

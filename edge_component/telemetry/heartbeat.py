@@ -46,6 +46,8 @@ class Machine:
 class Snapshot:
     """What the runtime holds at one moment; ``reasons`` are sentences, and any of them means degraded.
 
+    An outbox that keeps nothing is one more.
+
     ``configuration`` is the digest of each of its values, ``None`` where it is not known.
     """
 
@@ -77,7 +79,10 @@ def build_heartbeat(identity: ProcessIdentity, machine: Machine, snapshot: Snaps
     Shortened in this order: each reason to ``LIMITS.text_chars_max`` characters and all to the first five; the
     configuration; the ``previous`` and ``routing`` of each model; reasons to one; then models from the end, the number of those left out being the reason.
     """
-    reasons = tuple(reason[: LIMITS.text_chars_max] for reason in snapshot.reasons[:REASONS_MAX])
+    told = snapshot.reasons
+    if snapshot.outbox.problem:
+        told = (f"what this device has to tell is not kept on its disk: {snapshot.outbox.problem}", *told)
+    reasons = tuple(reason[: LIMITS.text_chars_max] for reason in told[:REASONS_MAX])
     whole = Heartbeat(
         runtime_version=identity.runtime_version,
         process_id=identity.process_id,

@@ -210,7 +210,8 @@ class Uplink:
             except OutboxClosedError:
                 return
             except OutboxDiskError as error:
-                wait_s = self._note_disk(error)
+                self._outbox.wait_for_arrival(mark, self._note_disk(error))  # which needs no disk, perhaps
+                continue
             except Exception:  # a defect may delay what is sent; it may not end the sending
                 logger.exception("uplink: an attempt failed in a way that nobody foresaw")
                 wait_s = self._limits.backoff.s_max

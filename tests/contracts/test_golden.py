@@ -143,6 +143,9 @@ VALUES = {
     "heartbeat-configured.json": Heartbeat(
         "0.2.0", 1, AT, "boot", "linux/x86_64", (), OutboxState(), 0, 0, configuration={"/heartbeat_s": "0f39bb26"}
     ),
+    "heartbeat-unkept.json": Heartbeat(
+        "0.2.0", 1, AT, "boot", "linux/x86_64", (), OutboxState(0, 0, 3, "the outbox cannot be written"), 0, 0
+    ),
     "heartbeat-later-minor.json": Heartbeat(
         "0.2.0",
         1,

@@ -1,9 +1,11 @@
 """Reporting: what the runtime tells reaches the outbox, in whatever order disk, network and stop come."""
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import Queue
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from edge_component.clock import SystemClock
 from edge_component.contracts.activation import ActivationEvent
 from edge_component.contracts.envelope import Envelope
 from edge_component.contracts.heartbeat import Heartbeat, ModelRef, OutboxState
+from edge_component.errors import OutboxDiskError
 from edge_component.nucleus_port import InMemoryNucleus
 from edge_component.reporting import KEPT_EVENTS_MAX, Reporting, ReportingParts
 from edge_component.telemetry.heartbeat import Machine, ProcessIdentity, Snapshot, build_heartbeat
@@ -19,6 +22,7 @@ from edge_component.telemetry.outbox import Outbox
 from edge_component.telemetry.recorder import Recorder
 from edge_component.telemetry.uplink import Uplink
 from edge_component.telemetry_sink import Outcome
+from tests.edge_component.small_disk import FILLER, fill_up, mounted
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 MODEL = ModelRef("weather", "1.0.0", "a" * 64)
@@ -40,8 +44,10 @@ MakeReporting = Callable[..., tuple[Reporting, Outbox]]
 def make_reporting(tmp_path: Path) -> Iterator[MakeReporting]:
     made: list[Reporting] = []
 
-    def make(nucleus: InMemoryNucleus | None = None, heartbeat_s: float = 600.0) -> tuple[Reporting, Outbox]:
-        outbox = Outbox(tmp_path / "outbox", "station-jfk", SystemClock())
+    def make(
+        nucleus: InMemoryNucleus | None = None, heartbeat_s: float = 600.0, folder: Path = tmp_path / "outbox"
+    ) -> tuple[Reporting, Outbox]:
+        outbox = Outbox(folder, "station-jfk", SystemClock())
         recorder = Recorder(outbox.append, SystemClock(), outbox.body_bytes_max)
         uplink = Uplink(outbox, nucleus, lambda: 0.5) if nucleus is not None else None
         made.append(Reporting(ReportingParts(outbox, recorder, uplink, heartbeat_s)))
@@ -99,6 +105,52 @@ def test_the_first_heartbeat_comes_at_once_and_reaches_the_nucleus(make_reportin
     assert arrived.wait(10)
     reporting.stop()
     assert nucleus.published[0][0].endswith("/station-jfk/heartbeat")
+
+
+@pytest.mark.parametrize("when", ["before the start", "in mid-run"])
+def test_on_a_full_disk_heartbeats_still_reach_the_nucleus_and_say_so(
+    when: str, make_reporting: MakeReporting, tmp_path: Path
+) -> None:
+    arrived: Queue[Envelope] = Queue()
+
+    class Noting(InMemoryNucleus):
+        def publish(self, topic: str, payload: bytes) -> None:
+            arrived.put(Envelope.from_bytes(payload))
+
+    with mounted(tmp_path / "disk") as disk:
+        if when == "before the start":
+            fill_up(disk)
+        reporting, outbox = make_reporting(Noting(), folder=disk / "outbox")
+        waiting_count = fill_to_the_last_byte(outbox, disk)
+        reporting.start(build)
+        for _ in range(waiting_count):
+            assert arrived.get(timeout=10).kind == "window", "what waited goes first"
+        first = arrived.get(timeout=10)
+        told = Heartbeat.read(first.body)
+        assert "No space left" in told.outbox.problem
+        assert told.health == "degraded"
+        assert told.outbox.problem in told.reasons[0]
+        reporting.flush()
+        again = arrived.get(timeout=10)
+        assert (again.kind, again.epoch, again.sequence) == ("heartbeat", first.epoch, first.sequence + 1)
+        (disk / FILLER).unlink()
+        reporting.flush()
+        kept = arrived.get(timeout=10)
+        assert kept.epoch != first.epoch
+        assert Heartbeat.read(kept.body).outbox.problem, "the last one made while nothing was kept"
+        assert outbox.state().problem == ""
+        reporting.stop()
+
+
+def fill_to_the_last_byte(outbox: Outbox, disk: Path) -> int:
+    """Of the disk, and of the segment's last block; how many windows that took."""
+    fill_up(disk)
+    for count in itertools.count():
+        try:
+            outbox.append("window", {"n": count})
+        except OutboxDiskError:
+            return count
+    raise AssertionError
 
 
 def test_a_heartbeat_that_cannot_be_made_costs_only_itself(

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from edge_component.client import Client, ClientError, RefusedError, Unavailable
 from edge_component.contracts.envelope import Envelope
 from tests.edge_component.bundle_factory import Bundle, BundleFactory
 from tests.edge_component.runtime_process import RuntimeProcess
+from tests.edge_component.small_disk import FILLER, fill_up, mounted
 
 StartRuntime = Callable[..., RuntimeProcess]
 ROW = np.array([[1.0, 2.0, 3.0]], np.float32)
@@ -136,12 +136,7 @@ def test_kills_and_upgrades_under_load_are_slow_answers_at_most(
 def test_a_full_disk_refuses_the_new_one_and_the_old_one_serves_on(
     start_runtime: StartRuntime, bundles: BundleFactory, tmp_path: Path
 ) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system takes root")
-    work = tmp_path / "work"
-    work.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", work], check=True)
-    try:
+    with mounted(tmp_path / "work") as work:
         runtime = start_runtime(work)
         activate(runtime, bundles.scale("1.0.0", 1.0))
         with pytest.raises(RefusedError) as caught:
@@ -153,9 +148,39 @@ def test_a_full_disk_refuses_the_new_one_and_the_old_one_serves_on(
             assert client.infer("scale", {"x": ROW}).model.version == "1.0.0"
         assert activate(runtime, bundles.scale("1.1.1", 2.0)) == "activated", "a small one fits again"
         assert runtime.terminate() == 0
-    finally:
+
+
+@pytest.mark.parametrize("probation_s", [0, 600], ids=["committed", "on probation"])
+def test_on_a_full_disk_the_way_back_is_open(
+    probation_s: int, start_runtime: StartRuntime, bundles: BundleFactory, tmp_path: Path
+) -> None:
+    config = {"probation_s": probation_s}
+    with mounted(tmp_path / "work") as work:
+        runtime = start_runtime(work, config=config)
+        for minor in (0, 1):
+            activate(runtime, bundles.scale(f"1.{minor}.0", minor + 1.0))
+        fill_up(work)
+        with pytest.raises(RefusedError) as caught:
+            activate(runtime, bundles.scale("1.2.0", 3.0))
+        assert caught.value.code == "store-full"
+        assert runtime.admin.revert("scale").outcome == "reverted"
+        fill_up(work)
+        with Client(runtime.infer_socket) as client:
+            assert client.infer("scale", {"x": ROW}).model.version == "1.0.0"
+        for _ in range(12):
+            runtime.admin.flush()  # a heartbeat each, to the end of the outbox's last page
+        assert "not kept on its disk" in " ".join(runtime.admin.status().reasons)
         runtime.kill()
-        subprocess.run(["umount", work], check=True)
+        runtime = start_runtime(work, config=config)
+        assert [model.active.version for model in runtime.admin.status().models] == ["1.0.0"]
+        if probation_s == 0:
+            for version in ("1.1.0", "1.0.0"):
+                assert runtime.admin.revert("scale").outcome == "reverted"
+                assert [model.active.version for model in runtime.admin.status().models] == [version]
+        assert runtime.admin.command("deactivate", {"model_name": "scale"})["outcome"] == "deactivated"
+        (work / FILLER).unlink()
+        assert activate(runtime, bundles.scale("1.3.0", 4.0)) == "activated"
+        assert runtime.terminate() == 0
 
 
 def test_two_runtimes_do_not_share_a_folder_and_a_stale_socket_is_replaced(start_runtime: StartRuntime) -> None:

@@ -114,8 +114,8 @@ class TellingJournal(Journal):
         super().__init__(work)
         self._told = told
 
-    def save(self, state: State) -> None:
-        super().save(state)
+    def save(self, state: State, *, is_way_back: bool = False) -> None:
+        super().save(state, is_way_back=is_way_back)
         self._told(state)
 
 

@@ -133,10 +133,10 @@ def test_a_runtime_that_dies_before_the_switch_refuses_the_candidate(
 
     save: Callable[..., None] = Journal.save
 
-    def dying(journal: Journal, state: object) -> None:
-        save(journal, state)
+    def dying(journal: Journal, state: object, **how: bool) -> None:
+        save(journal, state, **how)
         if any(slot.phase is phase for slot in state.slots.values()):  # type: ignore[attr-defined]
-            monkeypatch.setattr(Journal, "save", lambda journal, state: None)  # the dead write nothing
+            monkeypatch.setattr(Journal, "save", lambda journal, state, **how: None)  # the dead write nothing
             raise DiedError
 
     monkeypatch.setattr(Journal, "save", dying)

@@ -115,7 +115,7 @@ class Disk:
         self.copy = self.disk.committed()
         return Found(self.disk)
 
-    def save(self, state: State) -> None:
+    def save(self, state: State, *, is_way_back: bool = False) -> None:
         journal = self._fault.journal if self._fault.stays or not self._struck else ""
         self._struck = True
         if journal == "dies before":

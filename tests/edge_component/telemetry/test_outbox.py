@@ -1,5 +1,7 @@
 """The outbox: envelopes on disk, the size that fits, and a disk that is not there yet."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -60,7 +62,8 @@ def test_a_disk_that_is_not_there_yet_is_tried_again_with_each_message(
             outbox.append("heartbeat", {})
         with pytest.raises(OutboxDiskError):
             outbox.oldest(1)
-    assert outbox.state() == OutboxState()
+    assert outbox.state().queued_count == 0
+    assert caplog.text.count("cannot be opened") == 1, "the transition, not the attempts"
     blocked.unlink()
     assert outbox.append("heartbeat", {}) == 1
     outbox.close()
@@ -86,3 +89,67 @@ def test_a_wait_misses_nothing_that_came_before_it(open_outbox: OpenOutbox) -> N
     outbox.wake()
     outbox.wait_for_arrival(mark, 600)
     outbox.wait_for_wake(mark, 600)
+
+
+def test_a_heartbeat_that_the_disk_does_not_take_leaves_from_memory_behind_what_waits(
+    open_outbox: OpenOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = open_outbox()
+    outbox.append("window", {"n": 1})
+    refuse_writes(monkeypatch)
+    with pytest.raises(OutboxDiskError):
+        outbox.append("heartbeat", {"n": 2})
+    assert "No space left" in outbox.state().problem
+    for n in (2, 3):
+        outbox.hold("heartbeat", {"n": n})
+    (kept,) = outbox.oldest(10)
+    assert Envelope.from_bytes(kept.payload).body == {"n": 1}
+    held = outbox.after(kept)
+    assert held is not None
+    assert outbox.after(held) is None
+    outbox.acknowledge(kept)
+    assert outbox.oldest(10) == (held,)
+    message = Envelope.from_bytes(held.payload)
+    assert (message.kind, message.epoch, message.sequence, dict(message.body)) == ("heartbeat", "e2", 2, {"n": 3})
+    outbox.hold("heartbeat", {"n": 4})
+    outbox.acknowledge(held)
+    (later,) = outbox.oldest(10)
+    assert Envelope.from_bytes(later.payload).body == {"n": 4}, "the later one has taken its place"
+    outbox.give_up(later)
+    assert outbox.oldest(10) == ()
+
+
+def test_what_is_held_is_superseded_once_the_disk_takes_messages_again(
+    open_outbox: OpenOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = open_outbox()
+    with monkeypatch.context() as patched:
+        refuse_writes(patched)
+        with pytest.raises(OutboxDiskError):
+            outbox.append("heartbeat", {"n": 1})
+        outbox.hold("heartbeat", {"n": 1})
+    assert outbox.append("heartbeat", {"n": 2}) == 1, "no number of the log's own was spent on it"
+    assert [Envelope.from_bytes(queued.payload).body for queued in outbox.oldest(10)] == [{"n": 2}]
+    assert outbox.state().problem == ""
+
+
+def test_an_outbox_that_cannot_be_opened_sends_what_it_holds(tmp_path: Path, clock: ManualClock) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where the folder should be")
+    outbox = Outbox(blocked, "station-jfk", clock)
+    assert "cannot be opened" in outbox.state().problem
+    outbox.hold("heartbeat", {})
+    (held,) = outbox.oldest(10)
+    outbox.acknowledge(held)
+    with pytest.raises(OutboxDiskError):
+        outbox.oldest(10)
+    outbox.close()
+
+
+def refuse_writes(patched: pytest.MonkeyPatch) -> None:
+    """As a full disk does; the cursor, which takes no new block, is written with ``pwrite``."""
+
+    def refuse(descriptor: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    patched.setattr(os, "write", refuse)
