@@ -1,7 +1,7 @@
 """A running device's control socket: what a person or a scenario asks of a device in another process.
 
 One JSON object per line each way: ``{"command": …, …}`` is answered by ``{"ok": true, "result": …}`` or
-``{"ok": false, "error": …}``. The socket is the user's own (mode 0600). It is no part of Greengrass.
+``{"ok": false, "error": …, "remedy": …}``. The socket is the user's own (mode 0600). It is no part of Greengrass.
 
 Commands: ``status``; ``kill-component`` {name, signal}; ``restart-nucleus``; ``kill-daemon``; ``stop-ipc``
 and ``start-ipc``; ``power-off`` and ``power-on``; ``surprise`` {start_delay_s?, daemon_dies_after?}.
@@ -40,11 +40,12 @@ class ControlServer:
             "restart-nucleus": lambda _: device.restart_nucleus(),
             "kill-daemon": lambda _: device.kill_deployment_daemon(),
             "stop-ipc": lambda _: device.stop_ipc(),
-            "start-ipc": lambda _: device.start_ipc(),
+            "start-ipc": self._start_ipc,
             "power-off": lambda _: device.power_off(),
-            "power-on": lambda _: device.start(),
+            "power-on": self._power_on,
             "surprise": self._surprise,
         }
+        self._changing = asyncio.Lock()
 
     async def start(self) -> None:
         """Listen."""
@@ -68,26 +69,53 @@ class ControlServer:
     async def _answer(self, line: bytes) -> Mapping[str, Any]:
         try:
             request = json.loads(line)
-            result = await self._commands[request["command"]](request)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            name = request["command"]
+            command = self._commands[name]
+        except (ValueError, KeyError, TypeError) as error:
             return {"ok": False, "error": f"not a command of this device: {error!r}"}
+        try:
+            if name == "status":
+                return {"ok": True, "result": await command(request)}
+            async with self._changing:
+                self._check_power(name)
+                return {"ok": True, "result": await command(request)}
+        except ControlError as error:
+            return {"ok": False, "error": str(error), "remedy": error.remedy}
         except Exception as error:  # noqa: BLE001 - told to whoever asked; the device lives on
             return {"ok": False, "error": f"{type(error).__name__}: {error}"}
-        return {"ok": True, "result": result}
+
+    def _check_power(self, command: str) -> None:
+        """A device that is off can be told of surprises and be switched on; it does nothing else."""
+        if not self._device.running and command not in {"power-on", "surprise"}:
+            raise ControlError("the device has no power", "Switch it on with edgewright-sim device power-on.")
+
+    async def _power_on(self, _: Mapping[str, Any]) -> None:
+        if self._device.running:
+            raise ControlError("the device has power already")
+        await self._device.start()
+
+    async def _start_ipc(self, _: Mapping[str, Any]) -> None:
+        if self._device.serves_ipc:
+            raise ControlError("the IPC daemon runs already")
+        await self._device.start_ipc()
 
     async def _status(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         return self._device.status()
 
     async def _kill_component(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        number = signal.Signals[str(request.get("signal", "SIGKILL"))]
-        return {"killed": self._device.kill_component(str(request["name"]), number)}
+        name = str(request.get("signal", "SIGKILL"))
+        if name not in signal.Signals.__members__:
+            raise ControlError(f"there is no signal {name}", "Name one as kill -l does, such as SIGKILL or SIGSTOP.")
+        return {"killed": self._device.kill_component(str(request["name"]), signal.Signals[name])}
 
     async def _surprise(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        surprises = self._device.surprises
+        surprises, phase = self._device.surprises, request.get("daemon_dies_after")
+        if phase is not None and phase not in set(Phase):
+            raise ControlError(f"a deployment has no phase {phase!r}", f"Its phases are {', '.join(Phase)}.")
         for name, delay_s in dict(request.get("start_delay_s", {})).items():
             surprises.start_delay_s[str(name)] = float(delay_s)
-        if "daemon_dies_after" in request:
-            surprises.daemon_dies_after = Phase(request["daemon_dies_after"]).value
+        if phase is not None:
+            surprises.daemon_dies_after = Phase(phase).value
         return {"start_delay_s": surprises.start_delay_s, "daemon_dies_after": surprises.daemon_dies_after}
 
 
@@ -110,5 +138,5 @@ def ask_device(root: Path, command: str, timeout_s: float = TIMEOUT_S, **argumen
             f"no device answers in {root} ({error})", "Start it with edgewright-sim device run."
         ) from error
     if not answer["ok"]:
-        raise ControlError(f"{command}: {answer['error']}")
+        raise ControlError(f"{command}: {answer['error']}", answer.get("remedy", ""))
     return answer["result"]

@@ -88,7 +88,9 @@ class CoreDevice:
         profile = options.profile
         self.options = options
         self.places = Places(options.root.absolute())
-        self.platform = Platform("linux", ARCHITECTURES.get(host_platform.machine(), "unknown"), profile.runtime)
+        self.platform = Platform(
+            "linux", ARCHITECTURES.get(host_platform.machine(), "unknown"), profile.runtime, host_platform.machine()
+        )
         self.surprises = Surprises()
         self.verdicts: list[Verdict] = []
         spool = profile.spools_offline_bytes
@@ -152,6 +154,11 @@ class CoreDevice:
         """End the IPC daemon (on Lite a process of its own): connections and socket go, everything else stays."""
         await self._ipc.close()
 
+    @property
+    def serves_ipc(self) -> bool:
+        """Whether components can connect."""
+        return self._ipc.is_open
+
     async def start_ipc(self) -> None:
         """Have it back."""
         await self._ipc.start()
@@ -203,7 +210,7 @@ class CoreDevice:
             places,
             self.options.thing_name,
             self._configurations,
-            Environment(base, tokens.token_of),
+            Environment(base, tokens.token_of, self._version_of),
             self.surprises,
             self._component_changed,
         )
@@ -219,6 +226,10 @@ class CoreDevice:
             profile, places, self.platform, self._source, self.supervisor,
             self._configurations, self.state, self._save, self.surprises,
         )  # fmt: skip
+
+    def _version_of(self, name: str) -> str | None:
+        installed = self.state.installed.get(name)
+        return None if installed is None else installed.version
 
     def _install_systemd_notify(self) -> None:
         release = "253" if self.options.profile.knows_notify_stopping else "252"
@@ -262,7 +273,7 @@ class CoreDevice:
         try:
             deployment = parse_deployment(document, self.options.now_ms())
         except DeploymentFailedError as error:
-            self.verdicts.append(Verdict("", False, error.code, str(error)))
+            self.verdicts.append(Verdict("", False, error.code, f"{error} {error.remedy}".rstrip()))
             return "FAILED"
         verdict = await carry_out(deployment, self._workshop)
         self.verdicts.append(verdict)

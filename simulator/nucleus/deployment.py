@@ -5,7 +5,7 @@ its hole: a version is recorded before anything of it runs. A daemon killed in b
 left to do, and reports SUCCEEDED for a startup that never ran.
 
 What a document means is decided in ``plan.py`` and ``resolution.py``; this is the shell around them. A rollback (Java)
-is not built: a failed deployment leaves what it reached, as on Lite, and says so.
+is not built: a failed deployment leaves what it reached, as on Lite, and its verdict says so.
 
 Concurrency: one deployment at a time, as one task on the device's event loop; cancelling it is the daemon's death.
 Downloads run in worker threads.
@@ -22,7 +22,7 @@ from typing import ParamSpec, TypeVar
 from simulator.nucleus.artifacts import delete_version, fetch_artifacts, versions_on_disk
 from simulator.nucleus.configuration import DEFAULT_TIME_MS
 from simulator.nucleus.document import Deployment, Wanted
-from simulator.nucleus.errors import DeploymentFailedError, SourceUnavailableError
+from simulator.nucleus.errors import DeploymentFailedError, RecipeError, SourceUnavailableError
 from simulator.nucleus.interpolation import Places
 from simulator.nucleus.plan import Plan, Treatment, make_plan
 from simulator.nucleus.ports import ComponentSource, Platform
@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
+
+
+NO_ROLLBACK = "The rollback that the deployment asks for is not simulated: what it reached stays."
 
 
 class Phase(StrEnum):
@@ -57,22 +60,19 @@ class Verdict:
 
     Attributes:
         code, message: of the failure; empty on success.
+        detailed_status: for fleet status. Lite says the same of every failure, whatever the deployment asked for.
     """
 
     deployment_id: str
     succeeded: bool
     code: str = ""
     message: str = ""
+    detailed_status: str = ""
 
     @property
     def job_status(self) -> str:
         """For the IoT Job."""
         return "SUCCEEDED" if self.succeeded else "FAILED"
-
-    @property
-    def detailed_status(self) -> str:
-        """For fleet status. Lite says this of every failure, whatever the deployment asked for."""
-        return "SUCCESSFUL" if self.succeeded else "FAILED_ROLLBACK_NOT_REQUESTED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +100,18 @@ async def carry_out(deployment: Deployment, workshop: Workshop) -> Verdict:
     Raises:
         DaemonKilledError: injected, between two phases.
     """
+    run = _Run(deployment, workshop)
     try:
-        await _Run(deployment, workshop).run()
+        await run.run()
     except DeploymentFailedError as error:
         logger.warning("deployment %s failed (%s): %s", deployment.deployment_id, error.code, error)
-        return Verdict(deployment.deployment_id, False, error.code, f"{error} {error.remedy}".rstrip())
-    return Verdict(deployment.deployment_id, succeeded=True)
+        return run.failed(error)
+    except DaemonKilledError:
+        raise
+    except Exception as error:  # a defect of the simulator is this deployment's end, not the daemon's
+        logger.exception("deployment %s ended in an unforeseen error", deployment.deployment_id)
+        return run.failed(DeploymentFailedError(f"an unforeseen error of the simulator: {error!r}", "Report it."))
+    return Verdict(deployment.deployment_id, succeeded=True, detailed_status="SUCCESSFUL")
 
 
 class _Run:
@@ -116,6 +122,18 @@ class _Run:
         self.at = workshop
         self.resolved: Mapping[str, Resolved] = {}
         self.plan = Plan({}, ())
+        self.phase = Phase.RESOLVE
+
+    def failed(self, error: DeploymentFailedError) -> Verdict:
+        """A real nucleus that goes back has nothing to go back from before anything was recorded."""
+        goes_back = self.at.profile.rolls_back
+        lacks_rollback = goes_back and self.deployment.wants_rollback and self.phase is not Phase.RESOLVE
+        told = (str(error), error.remedy, NO_ROLLBACK if lacks_rollback else "")
+        detail = "FAILED_UNABLE_TO_ROLLBACK" if lacks_rollback else "FAILED_ROLLBACK_NOT_REQUESTED"
+        if goes_back and self.phase is Phase.RESOLVE:
+            detail = "FAILED_NO_STATE_CHANGE"
+        message = " ".join(part for part in told if part)
+        return Verdict(self.deployment.deployment_id, False, error.code, message, detail)
 
     async def run(self) -> None:
         phases = {
@@ -128,6 +146,7 @@ class _Run:
             Phase.CLEAN: self._clean,
         }
         for phase, act in phases.items():
+            self.phase = phase
             logger.info("deployment %s: %s", self.deployment.deployment_id, phase)
             await act()
             if self.at.surprises.daemon_dies_after == phase:
@@ -137,7 +156,17 @@ class _Run:
     async def _resolve(self) -> None:
         """Join the root components of all of this device's targets, and choose versions."""
         wanted = {name: root.requirement for name, root in self.deployment.components.items()}
+        before = dict(self.at.state.roots)
         self.at.state.roots[self.deployment.target] = wanted
+        try:
+            await self._choose()
+        except DeploymentFailedError:
+            if self.at.profile.rolls_back:  # else it stays, and fails the next deployment too
+                self.at.state.roots.clear()
+                self.at.state.roots.update(before)
+            raise
+
+    async def _choose(self) -> None:
         groups = {f"thinggroup/{name}" for name in await self._ask(self.at.source.thing_groups)}
         roots: dict[str, str] = {}
         for target, components in list(self.at.state.roots.items()):
@@ -230,10 +259,13 @@ class _Run:
 
     async def _ask_cloud(self, name: str, requirement: str) -> Resolved:
         answer = await self._ask(self.at.source.resolve, name, requirement, self.at.platform)
+        recipe = parse_recipe(answer.recipe, self.at.profile, self.at.platform)
+        if (recipe.name, recipe.version) != (name, answer.version):
+            raise RecipeError(f"the recipe of {name} {answer.version} calls itself {recipe.name} {recipe.version}")
         path = self.at.places.recipe(name, answer.version)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(answer.recipe)
-        return Resolved(parse_recipe(answer.recipe, self.at.profile, self.at.platform), answer.arn)
+        return Resolved(recipe, answer.arn)
 
     def _read_recipe(self, name: str, version: str) -> Recipe:
         return parse_recipe(self.at.places.recipe(name, version).read_bytes(), self.at.profile, self.at.platform)

@@ -83,6 +83,11 @@ def _wanted(name: str, value: object) -> Wanted:
             raise DocumentError(f"components.{name}.configurationUpdate.merge is not JSON") from error
     if reset is not None and not (isinstance(reset, list) and all(isinstance(entry, str) for entry in reset)):
         raise DocumentError(f"components.{name}.configurationUpdate.reset must be a list of JSON pointers")
+    if bad := [pointer for pointer in reset or () if pointer and not pointer.startswith("/")]:
+        raise DocumentError(
+            f"components.{name}.configurationUpdate.reset: {bad[0]!r} is no JSON pointer",
+            "Begin it with a slash; the empty string is the whole configuration.",
+        )
     return Wanted(
         requirement,
         None if merge is None else _mapping(merge, f"components.{name}.configurationUpdate.merge"),

@@ -73,6 +73,12 @@ class NoManifestError(RecipeError):
     code: ClassVar[str] = "recipe-no-manifest"
 
 
+class NotSimulatedError(RecipeError):
+    """The real nucleus does what the recipe asks for, and this one does not: nothing is done rather than something else."""
+
+    code: ClassVar[str] = "not-simulated"
+
+
 class UnknownVariableError(RecipeError):
     """A ``{`` in a script or in Setenv that this nucleus cannot replace."""
 

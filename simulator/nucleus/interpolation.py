@@ -1,13 +1,14 @@
 """Recipe variables in scripts and in Setenv. Pure.
 
 The failure it exists for: a script that says ``${X}`` or ``{dep:artifacts:path}``, which AWS's documentation allows and
-Lite does not: there every ``{`` begins one of six variables or fails the script. (Measured; read in recipe-runner.)
+Lite does not: there every ``{`` begins one of six variables or fails the script. (Measured; read in recipe-runner.) The
+Java nucleus replaces those of a declared dependency, and leaves what it does not know.
 """
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from simulator.nucleus.configuration import Configuration, parse_pointer
@@ -49,17 +50,26 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """What variables stand for, for one version of one component."""
+    """What variables stand for, for one version of one component.
+
+    ``dependencies`` are those whose variables may be named, ``{<dependency>:artifacts:path}``: version and configuration
+    of each; none on a nucleus that does not know this form.
+    """
 
     places: Places
     thing_name: str
     component: str
     version: str
     configuration: Configuration
+    dependencies: Mapping[str, tuple[str, Configuration]] = field(default_factory=dict)
 
     def value(self, name: str) -> str | None:
         """``None`` for a name that is no variable."""
         kind, _, argument = name.partition(":")
+        if kind in self.dependencies:
+            version, configuration = self.dependencies[kind]
+            other = replace(self, component=kind, version=version, configuration=configuration, dependencies={})
+            return other.value(argument)
         if kind == "configuration":
             return self._configured(argument)
         known: dict[str, Callable[[], str]] = {

@@ -111,8 +111,14 @@ class Operations:
             OperationError: with the shape to send back.
         """
         if call.operation not in self._profile.operations:
-            raise OperationError("ServiceError", f"this nucleus does not serve {call.operation}")
+            raise OperationError("ServiceError", self._not_served(call.operation))
         return await self._handlers[call.operation](call)
+
+    def _not_served(self, operation: str) -> str:
+        nucleus = f"{self._profile.name} nucleus"
+        if operation in self._profile.unsimulated_operations:
+            return f"{operation} is not simulated: the real {nucleus} answers it, this one does not"
+        return f"the {nucleus} does not serve {operation}"
 
     def _authorize(self, call: Call, resource: str) -> None:
         assert call.operation in GUARDED
@@ -202,6 +208,8 @@ class Operations:
             raise OperationError("InvalidArgumentsError", "valueToMerge is required")
         if seconds is None and self._profile.requires_timestamp:
             raise OperationError("InvalidArgumentsError", "timestamp is required")
+        if not key_path and not isinstance(value, dict):
+            raise OperationError("InvalidArgumentsError", "without keyPath, valueToMerge must be an object")
         if key_path[:1] == ("accessControl",) or (not key_path and "accessControl" in value):
             raise OperationError("InvalidArgumentsError", "a component may not change its own accessControl")
         at_ms = _newest_ms(seconds)

@@ -71,10 +71,16 @@ class IpcServer:
         self._server = await asyncio.start_unix_server(self._accept, str(self.path))
         self.path.chmod(0o666)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it listens."""
+        return self._server is not None
+
     async def close(self) -> None:
         """Drop every connection and the socket."""
         if self._server is not None:
             self._server.close()
+            self._server = None
         self.disconnect_all()
         await asyncio.gather(*self._connections.values(), return_exceptions=True)
         self.path.unlink(missing_ok=True)

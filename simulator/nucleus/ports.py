@@ -46,11 +46,12 @@ class CloudMessages(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What manifests and the data plane choose by."""
+    """What manifests and the data plane choose by; ``detail`` is ``architecture.detail``, as ``uname -m`` says it."""
 
     os: str
     architecture: str
     runtime: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

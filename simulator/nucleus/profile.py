@@ -25,6 +25,18 @@ PORTABLE_OPERATIONS = frozenset(
 )
 """Answered by both nuclei."""
 
+JAVA_ONLY_OPERATIONS = frozenset(
+    {
+        "AuthorizeClientDeviceAction", "CancelLocalDeployment", "CreateDebugPassword", "CreateLocalDeployment",
+        "DeferComponentUpdate", "DeleteThingShadow", "GetClientDeviceAuthToken", "GetLocalDeploymentStatus",
+        "GetSecretValue", "GetThingShadow", "ListLocalDeployments", "ListNamedShadowsForThing", "PauseComponent",
+        "PutComponentMetric", "ResumeComponent", "SendConfigurationValidityReport", "SubscribeToCertificateUpdates",
+        "SubscribeToComponentUpdates", "SubscribeToIoTCoreConnectionStatus", "SubscribeToValidateConfigurationUpdates",
+        "UpdateThingShadow", "VerifyClientDeviceIdentity",
+    }
+)  # fmt: skip
+"""Answered by the real Java nucleus, some of them with another component's help, and by no nucleus here."""
+
 
 class Evidence(StrEnum):
     """How far a profile can be trusted."""
@@ -44,6 +56,13 @@ class Profile:
         runtime: the platform attribute ``runtime`` that recipes can ask for.
         socket_name: of the IPC socket, beneath the root folder.
         operations: IPC operations that are answered; any other one gets ServiceError on its stream.
+        unsimulated_operations: those of the others that the real one answers; the error says so.
+        unsimulated_steps: lifecycle steps that the real one runs and this one does not; a recipe with one is refused.
+        reads_skip_if: a step's ``Skipif`` counts; otherwise it is overlooked.
+        hard_binds: a HARD dependency is systemd's BindsTo: the dependent ends with it, however well it ended. Otherwise
+            it may have FINISHED, and only its failure or its replacement is felt.
+        restarts_finished: a deployment also starts what had ended well, as starting systemd's target does.
+        replaces_dependency_variables: ``{<dependency>:artifacts:path}`` and the like, of a declared dependency.
         frame_bytes_max: a longer IPC frame closes the connection (sending: is dropped); ``None``: event-stream's own.
         clients_max: IPC connections at once.
         terminates_unary: whether a unary answer carries TERMINATE_STREAM.
@@ -62,9 +81,10 @@ class Profile:
         recipe_bytes_max: larger recipes fail the deployment.
         recipe_case_matters: keys must be written exactly as in AWS's documentation; others are overlooked.
         requires_platform_runtime: a manifest without the platform attribute ``runtime`` is not for this nucleus.
+        overlooks_unknown_attributes: a manifest's platform attribute that no device has is no obstacle. (Lite: read.)
         fails_on_unknown_variable: a ``{`` that begins no known variable fails the script; otherwise it stays as it is.
         restarts_on_merge: a deployment that changes a component's configuration runs install and startup/run again.
-        rolls_back: honours ROLLBACK.
+        rolls_back: the real one honours ROLLBACK; since that is not built here, a failure says so.
         deletes_old_versions: artifacts and recipe of the version before, after a success.
         install_only_hangs: a component without run and startup never counts as finished.
         runs_stale_install: a version without install runs the install script of the version before.
@@ -90,6 +110,12 @@ class Profile:
     runtime: str
     socket_name: str
     operations: frozenset[str]
+    unsimulated_operations: frozenset[str]
+    unsimulated_steps: frozenset[str]
+    reads_skip_if: bool
+    hard_binds: bool
+    restarts_finished: bool
+    replaces_dependency_variables: bool
     frame_bytes_max: int | None
     clients_max: int
     terminates_unary: bool
@@ -108,6 +134,7 @@ class Profile:
     recipe_bytes_max: int
     recipe_case_matters: bool
     requires_platform_runtime: bool
+    overlooks_unknown_attributes: bool
     fails_on_unknown_variable: bool
     restarts_on_merge: bool
     rolls_back: bool
@@ -137,6 +164,12 @@ LITE = Profile(
     runtime="aws_nucleus_lite",
     socket_name="gg-ipc.socket",
     operations=PORTABLE_OPERATIONS | {"RestartComponent", "ValidateAuthorizationToken"},
+    unsimulated_operations=frozenset({"CreateLocalDeployment", "GetSystemConfig"}),
+    unsimulated_steps=frozenset({"bootstrap", "uninstall"}),  # it overlooks shutdown and recover, as the real one does
+    reads_skip_if=False,
+    hard_binds=True,
+    restarts_finished=True,
+    replaces_dependency_variables=False,
     frame_bytes_max=10_000,
     clients_max=50,
     terminates_unary=False,
@@ -155,6 +188,7 @@ LITE = Profile(
     recipe_bytes_max=16_384,
     recipe_case_matters=True,
     requires_platform_runtime=True,
+    overlooks_unknown_attributes=True,
     fails_on_unknown_variable=True,
     restarts_on_merge=True,
     rolls_back=False,
@@ -164,7 +198,7 @@ LITE = Profile(
     uses_systemd=True,
     knows_notify_stopping=False,
 )
-"""Greengrass Lite 2.6.0 on Debian 12. CreateLocalDeployment is served by the real one and not here (ServiceError)."""
+"""Greengrass Lite 2.6.0 on Debian 12."""
 
 JAVA = Profile(
     name="java",
@@ -174,6 +208,12 @@ JAVA = Profile(
     socket_name="ipc.socket",
     operations=PORTABLE_OPERATIONS
     | {"RestartComponent", "StopComponent", "ValidateAuthorizationToken", "ListComponents", "GetComponentDetails"},
+    unsimulated_operations=JAVA_ONLY_OPERATIONS,
+    unsimulated_steps=frozenset({"bootstrap", "shutdown", "recover", "uninstall"}),
+    reads_skip_if=True,
+    hard_binds=False,
+    restarts_finished=False,
+    replaces_dependency_variables=True,
     frame_bytes_max=None,
     clients_max=1_000,
     terminates_unary=True,
@@ -192,6 +232,7 @@ JAVA = Profile(
     recipe_bytes_max=16_000,
     recipe_case_matters=False,
     requires_platform_runtime=False,
+    overlooks_unknown_attributes=False,
     fails_on_unknown_variable=False,
     restarts_on_merge=False,
     rolls_back=True,

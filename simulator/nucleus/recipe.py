@@ -9,13 +9,15 @@ is refused.
 """
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
-from simulator.nucleus.errors import NoManifestError, RecipeError
+from simulator.nucleus.errors import NoManifestError, NotSimulatedError, RecipeError
 from simulator.nucleus.ports import Platform
 from simulator.nucleus.profile import Profile
 
@@ -30,16 +32,23 @@ BUILT_IN = frozenset(
 )
 """Dependencies that a nucleus is or brings itself; never resolved."""
 
+ATTRIBUTES = frozenset({"os", "architecture", "architecture.detail", "runtime"})
+"""Of a platform, all that a device here has."""
+
 STEPS = ("bootstrap", "install", "run", "startup", "shutdown", "recover", "uninstall")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One lifecycle step; ``timeout_s`` is ``None`` where the recipe gives none."""
+    """One lifecycle step; ``timeout_s`` is ``None`` where the recipe gives none.
+
+    ``skip_if`` is ``exists <path>`` or ``onpath <program>``, where this nucleus reads it; otherwise empty.
+    """
 
     script: str
     timeout_s: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    skip_if: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +106,7 @@ class Recipe:
 
 
 def parse_recipe(data: bytes, profile: Profile, platform: Platform) -> Recipe:
-    """Decode and choose the first manifest that fits.
+    """Decode and choose the first manifest that fits; RequiresPrivilege is checked, and changes nothing here.
 
     Raises:
         NoManifestError: none fits.
@@ -112,7 +121,7 @@ def parse_recipe(data: bytes, profile: Profile, platform: Platform) -> Recipe:
     if top.optional("Lifecycle", None):  # the cloud writes an empty one into every recipe
         raise RecipeError("a recipe-wide Lifecycle is not supported here", "Put it into each manifest.")
     lifecycle = manifest.fields("Lifecycle")
-    steps = {name: step for name in STEPS if (step := _step(lifecycle, name)) is not None}
+    steps = {name: step for name in STEPS if (step := _step(lifecycle, name, profile)) is not None}
     if {"run", "startup"} <= steps.keys():
         raise RecipeError("Lifecycle has both run and startup", "Keep one of them.")
     return Recipe(
@@ -147,6 +156,10 @@ class _Fields:
             near = [key for key in self._values if key.lower() == name.lower()]
             raise RecipeError(f"{self.where} lacks {name}", f"Write {name}, not {near[0]}." if near else "")
         return value
+
+    def names(self) -> frozenset[str]:
+        """What stands in it, as written; in lower case where case does not matter."""
+        return frozenset(name if self._case_matters else name.lower() for name in self._values)
 
     def text(self, name: str) -> str:
         value = self.required(name)
@@ -196,7 +209,10 @@ def _fits(wanted: _Fields, profile: Profile, platform: Platform) -> bool:
         (wanted.optional("os", "*"), platform.os),
         (wanted.optional("architecture", "*"), platform.architecture),
         (runtime or "*", platform.runtime),
+        (wanted.optional("architecture.detail", "*"), platform.detail),
     )
+    if wanted.names() - ATTRIBUTES and not profile.overlooks_unknown_attributes:
+        return False
     return all(asked in {"*", "all", actual} for asked, actual in pairs)
 
 
@@ -214,14 +230,29 @@ def _dependencies(top: _Fields) -> list[Dependency]:
     return found
 
 
-def _step(lifecycle: _Fields, name: str) -> Step | None:
+def _step(lifecycle: _Fields, name: str, profile: Profile) -> Step | None:
     value = lifecycle.optional(name, None)
     if value is None:
         return None
+    if name in profile.unsimulated_steps:
+        raise NotSimulatedError(
+            f"{lifecycle.where}.{name}: the real {profile.name} nucleus runs this step, the simulated one does not",
+            "Leave it out here, and try it on a real device.",
+        )
     if isinstance(value, str):
         return Step(value)
     step = lifecycle.fields(name)
-    return Step(step.text("Script"), _seconds(step), _environment(step))
+    if str(step.optional("RequiresPrivilege", False)).lower() not in {"true", "false"}:
+        raise RecipeError(f"{step.where}.RequiresPrivilege must be true or false")
+    skip_if = _skip_if(step) if profile.reads_skip_if else ""
+    return Step(step.text("Script"), _seconds(step), _environment(step), skip_if)
+
+
+def _skip_if(step: _Fields) -> str:
+    value = step.optional("Skipif", "")
+    if value and (not isinstance(value, str) or not re.fullmatch(r"(?i)\s*(exists|onpath)\s+\S.*", value)):
+        raise RecipeError(f"{step.where}.Skipif must be 'exists <path>' or 'onpath <program>', not {value!r}")
+    return value
 
 
 def _seconds(step: _Fields) -> float | None:
@@ -229,11 +260,11 @@ def _seconds(step: _Fields) -> float | None:
     if value is None:
         return None
     try:
-        seconds = float(value)
+        seconds = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{step.where}.Timeout must be a number of seconds, not {value!r}") from error
-    if not seconds > 0:
-        raise RecipeError(f"{step.where}.Timeout must be above 0")
+    if not 0 < seconds < math.inf:
+        raise RecipeError(f"{step.where}.Timeout must be a number of seconds above 0, not {value!r}")
     return seconds
 
 

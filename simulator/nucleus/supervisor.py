@@ -9,10 +9,13 @@ It decides no deployment (``deployment.py``). Concurrency: belongs to the device
 import asyncio
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from simulator.nucleus.configuration import Configuration
 from simulator.nucleus.errors import ComponentBrokenError, ComponentNotReadyError, RecipeError
 from simulator.nucleus.interpolation import Places, Variables, interpolate
 from simulator.nucleus.lifecycle import ACTIVE, GREENGRASS_STATE, Event, Kind, State
@@ -35,10 +38,12 @@ class Environment:
     Attributes:
         base: such as PATH, AWS_REGION and the IPC socket.
         token_of: a component's SVCUID.
+        version_of: of an installed component; ``None`` for another.
     """
 
     base: Mapping[str, str]
     token_of: Callable[[str], str]
+    version_of: Callable[[str], str | None] = lambda _name: None
 
 
 @dataclass(slots=True)
@@ -85,6 +90,9 @@ class Supervisor:
         self._surprises = surprises
         self._on_change = on_change
         self._components: dict[str, Component] = {}
+        self._stopped_along: set[str] = set()
+        """Ended with what they depend on, and to be started with it."""
+        self._followers: set[asyncio.Task[None]] = set()
 
     def views(self) -> Sequence[ComponentView]:
         """Every component, in order of name."""
@@ -154,6 +162,7 @@ class Supervisor:
         component = self._components.pop(name, None)
         if component is not None and component.unit is not None:
             await component.unit.stop()
+        self._stop_dependents(name)
 
     def forgive(self) -> None:
         """Forget every failure, as ``systemctl reset-failed`` does."""
@@ -161,16 +170,15 @@ class Supervisor:
             if component.unit is not None:
                 component.unit.forgive()
 
-    async def start_all(self, *, finished_too: bool = True) -> None:
-        """Start everything that is not active, each after what it depends on has settled.
-
-        Args:
-            finished_too: also what ended well before, as starting systemd's target does.
-        """
+    async def start_all(self) -> None:
+        """Start everything that is not active, each after what it depends on has settled."""
         starts: dict[str, asyncio.Task[None]] = {}
         for name in start_order(component.recipe for component in self._components.values()):
             unit = self._components[name].unit
-            if unit is not None and (finished_too or unit.state is not State.FINISHED):
+            if unit is None:
+                continue
+            if self._profile.restarts_finished or name in self._stopped_along or unit.state is not State.FINISHED:
+                self._stopped_along.discard(name)
                 starts[name] = asyncio.get_running_loop().create_task(self._start_in_order(name, starts))
         if starts:
             await asyncio.wait(starts.values())
@@ -199,12 +207,20 @@ class Supervisor:
             )
 
     async def restart(self, name: str) -> None:
-        """Stop and start one component."""
+        """Stop and start one component; what depends HARD on it, and ran, follows (read, in systemd and Java)."""
         component = self._components[name]
-        if component.unit is not None:
-            await component.unit.stop()
-            component.unit.forgive()
-            component.unit.start()
+        if component.unit is None:
+            return
+        followers = tuple(self._bound_to(name))
+        await component.unit.stop()
+        self._stop_dependents(name)
+        component.unit.forgive()
+        component.unit.start()
+        for follower in followers:
+            self._stopped_along.discard(follower)
+            task = asyncio.get_running_loop().create_task(self._start_in_order(follower, {}))
+            self._followers.add(task)
+            task.add_done_callback(self._followers.discard)
 
     async def stop_component(self, name: str) -> None:
         """Stop one component."""
@@ -239,14 +255,18 @@ class Supervisor:
             state = await self._settled(other)
             if other not in component.bound_to:
                 continue
-            if state not in READY:
+            if state not in READY and not self._has_finished(other):
                 logger.warning("%s does not start: it depends HARD on %s, which is %s", name, other, state or "no unit")
                 return
         await component.unit.wait_for(frozenset(State) - {State.STOPPING}, self._profile.ready_timeout_s)
         component.unit.start()
-        for other in component.bound_to:
+        for other in component.bound_to if self._profile.hard_binds else ():
             if await self._settled(other) is State.FINISHED:
                 await component.unit.stop()
+
+    def _has_finished(self, name: str) -> bool:
+        """Whether it has neither run nor startup, and counts as finished for that."""
+        return name in self._components and self.greengrass_state(name) == "FINISHED"
 
     async def _settled(self, name: str) -> State | None:
         """Where a component's first try led; ``None`` for one without a unit."""
@@ -257,11 +277,22 @@ class Supervisor:
 
     def _note(self, name: str, state: State) -> None:
         self._on_change()
-        if state in {State.FINISHED, State.BROKEN}:
-            for dependent, component in self._components.items():
-                if name in component.bound_to and component.unit is not None and component.unit.is_alive():
-                    logger.info("%s is stopped with %s, on which it depends HARD", dependent, name)
-                    component.unit.ask_to_stop()
+        if state is State.BROKEN or (state is State.FINISHED and self._profile.hard_binds):
+            self._stop_dependents(name)
+
+    def _bound_to(self, name: str) -> Mapping[str, UnitProcess]:
+        """Units that depend HARD on a component and are alive."""
+        return {
+            dependent: component.unit
+            for dependent, component in self._components.items()
+            if name in component.bound_to and component.unit is not None and component.unit.is_alive()
+        }
+
+    def _stop_dependents(self, name: str) -> None:
+        for dependent, unit in self._bound_to(name).items():
+            logger.info("%s is stopped with %s, on which it depends HARD", dependent, name)
+            unit.ask_to_stop()
+            self._stopped_along.add(dependent)
 
     def _make_unit(self, recipe: Recipe, kind: Kind) -> UnitProcess:
         self._places.work(recipe.name).mkdir(parents=True, exist_ok=True)
@@ -282,13 +313,16 @@ class Supervisor:
             UnknownVariableError: a brace that is no variable.
         """
         variables = Variables(
-            self._places, self._thing_name, recipe.name, recipe.version, self._configurations.of(recipe.name)
-        )
+            self._places, self._thing_name, recipe.name, recipe.version, self._configurations.of(recipe.name),
+            self._dependencies(recipe),
+        )  # fmt: skip
         declared = {**recipe.environment, **step.environment}
         environment = {name: interpolate(value, variables, self._profile) for name, value in declared.items()}
         if bad := [name for name in environment if not name.isidentifier()]:
             raise RecipeError(f"{recipe.name}: Setenv has the impossible name {bad[0]!r}")
         script = interpolate(step.script, variables, self._profile)
+        if step.skip_if and _is_skipped(interpolate(step.skip_if, variables, self._profile), self._environment.base):
+            script = "true"
         if kind is Kind.STARTUP and self._profile.uses_systemd:
             script += NOTIFY_LINES
         if kind is not Kind.INSTALL and (delay_s := self._surprises.start_delay_s.get(recipe.name)):
@@ -301,6 +335,20 @@ class Supervisor:
             self._places.work(recipe.name),
             step.timeout_s or self._profile.default_timeout_s,
         )
+
+    def _dependencies(self, recipe: Recipe) -> Mapping[str, tuple[str, Configuration]]:
+        if not self._profile.replaces_dependency_variables:
+            return {}
+        found = ((dependency.name, self._environment.version_of(dependency.name)) for dependency in recipe.dependencies)
+        return {name: (version, self._configurations.of(name)) for name, version in found if version is not None}
+
+
+def _is_skipped(condition: str, environment: Mapping[str, str]) -> bool:
+    """Whether a step's Skipif holds."""
+    kind, _, what = condition.strip().partition(" ")
+    if kind.lower() == "exists":
+        return Path(what.strip()).exists()
+    return shutil.which(what.strip(), path=environment.get("PATH")) is not None
 
 
 def _waits_for(components: Mapping[str, Component], name: str, other: str) -> bool:

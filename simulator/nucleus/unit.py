@@ -183,11 +183,15 @@ class UnitProcess:
             environment = dict(launch.environment)
             if notices is not None:
                 environment["NOTIFY_SOCKET"] = str(notices.path)
-            process = await asyncio.create_subprocess_exec(
-                SHELL, "-c", launch.script,
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-                cwd=launch.folder, env=environment, start_new_session=True,
-            )  # fmt: skip
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    SHELL, "-c", launch.script,
+                    stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                    cwd=launch.folder, env=environment, start_new_session=True,
+                )  # fmt: skip
+            except (OSError, ValueError) as error:  # too long for the kernel, or a NUL in it
+                log.write(f"nucleus: the script cannot be started: {error}\n".encode())
+                return NO_EXIT_CODE
         self.process_id = process.pid
         record = _record(self._run_folder, process.pid)
         if self.state is State.STARTING:

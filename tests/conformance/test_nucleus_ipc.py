@@ -21,7 +21,7 @@ from awsiot.eventstreamrpc import ConnectionClosedError, StreamClosedError
 from awsiot.greengrasscoreipc import model
 from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
 
-from simulator.nucleus.ipc_operations import Operations
+from simulator.nucleus.ipc_operations import Call, OperationError, Operations
 from simulator.nucleus.ipc_server import IpcServer
 from simulator.nucleus.ports import InMemoryMessages
 from simulator.nucleus.profile import JAVA, LITE, Profile
@@ -328,6 +328,33 @@ def test_an_optional_capability_answers_or_is_a_service_error(nucleus: Nucleus) 
         assert isinstance(error_of(client.list_components), model.ServiceError)
     assert isinstance(error_of(lambda: client.get_thing_shadow(thing_name="t", shadow_name="s")), model.ServiceError)
     assert client.get_configuration(key_path=["batch"]).value == {"batch": 8}  # the connection survives both
+
+
+def test_an_operation_that_is_not_simulated_is_named_where_text_can_be_seen(nucleus: Nucleus) -> None:
+    client = nucleus.client()
+    error = error_of(lambda: client.subscribe_to_component_updates(on_stream_event=print))
+    assert isinstance(error, model.ServiceError)
+    if nucleus.profile.error_fields[0] == "message":
+        assert "SubscribeToComponentUpdates is not simulated" in str(message_of(error))
+    operations = Operations(nucleus.profile, nucleus.services)
+    for operation in nucleus.profile.unsimulated_operations:
+        with pytest.raises(OperationError, match=f"{operation} is not simulated"):
+            nucleus.run(operations.answer(Call(operation, APP, {}, lambda *_: None)))
+
+
+def test_every_operation_of_the_sdk_is_served_or_named(nucleus: Nucleus) -> None:
+    shapes = {name.removesuffix("Request") for name in dir(model) if name.endswith("Request")}
+    real = nucleus.profile.operations | nucleus.profile.unsimulated_operations
+    assert not nucleus.profile.operations & nucleus.profile.unsimulated_operations
+    if nucleus.profile is JAVA:
+        assert real == shapes
+
+
+def test_a_root_update_that_is_no_object_is_refused(nucleus: Nucleus) -> None:
+    call = Call("UpdateConfiguration", APP, {"valueToMerge": 5, "timestamp": 1}, lambda *_: None)
+    with pytest.raises(OperationError, match="must be an object") as caught:
+        nucleus.run(Operations(nucleus.profile, nucleus.services).answer(call))
+    assert caught.value.shape == "InvalidArgumentsError"
 
 
 def test_a_ping_is_answered(nucleus: Nucleus) -> None:

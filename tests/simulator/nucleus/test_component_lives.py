@@ -149,3 +149,42 @@ def test_a_component_s_environment_is_the_measured_one(run: Run) -> None:
         assert not Path(python).resolve().is_relative_to(Path(os.environ.get("VIRTUAL_ENV", "/nowhere")))
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    "steps", [{"run": "echo \0"}, {"Setenv": {"A": "a\0b"}, "run": "sleep 9"}], ids=["script", "Setenv"]
+)
+def test_a_script_that_cannot_be_started_is_tried_and_broken_and_says_why(run: Run, steps: dict[str, object]) -> None:
+    async def scenario(world: World) -> None:
+        world.publish(RUNTIME, "1.0.0", steps)
+        await world.deploy({RUNTIME: "1.0.0"})
+        await until(lambda: world.component(RUNTIME)["state"] == "BROKEN")
+        assert world.log(RUNTIME).count("cannot be started") == 3
+
+    run(scenario)
+
+
+def test_a_recipe_of_another_name_fails_its_deployment_and_not_the_daemon(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        world.publish(RUNTIME, "1.0.0", RUN)
+        world.publish(MODEL, "1.0.0", RUN)
+        good = world.source.recipes[RUNTIME, "1.0.0"]
+        world.source.recipes[RUNTIME, "1.0.0"] = world.source.recipes[MODEL, "1.0.0"]
+        assert await world.deploy({RUNTIME: "1.0.0"}) == "FAILED"
+        assert f"calls itself {MODEL}" in world.device.verdicts[-1].message
+        world.source.recipes[RUNTIME, "1.0.0"] = good
+        assert await world.deploy({RUNTIME: "1.0.0"}) == "SUCCEEDED"
+
+    run(scenario)
+
+
+def test_a_defect_of_the_simulator_is_one_deployment_s_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        world.publish(RUNTIME, "1.0.0", RUN)
+        with monkeypatch.context() as patched:
+            patched.setattr("simulator.nucleus.deployment.make_plan", lambda *_: {}["nothing"])
+            assert await world.deploy({RUNTIME: "1.0.0"}) == "FAILED"
+        assert "unforeseen error of the simulator: KeyError" in world.device.verdicts[-1].message
+        assert await world.deploy({RUNTIME: "1.0.0"}) == "SUCCEEDED"
+
+    run(scenario)

@@ -73,6 +73,7 @@ def test_a_document_s_merge_may_be_json_in_a_string() -> None:
         (document({"x": {"version": "1.0.0", "configurationUpdate": []}}), "configurationUpdate"),
         (document({"x": {"version": "1.0.0", "configurationUpdate": {"merge": "{"}}}), "merge is not JSON"),
         (document({"x": {"version": "1.0.0", "configurationUpdate": {"reset": "/a"}}}), "reset"),
+        (document({"x": {"version": "1.0.0", "configurationUpdate": {"reset": ["a/b"]}}}), "'a/b' is no JSON pointer"),
         ({**document({}), "deploymentId": 3}, "deploymentId"),
     ],
 )

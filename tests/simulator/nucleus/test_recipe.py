@@ -112,6 +112,9 @@ def test_case_matters_to_lite() -> None:
         (lambda d: d["Manifests"][1]["Lifecycle"].update(startup="x"), "both run and startup"),
         (lambda d: d["Manifests"][1]["Lifecycle"]["install"].update(Timeout="soon"), "Timeout"),
         (lambda d: d["Manifests"][1]["Lifecycle"]["install"].update(Timeout=0), "Timeout"),
+        (lambda d: d["Manifests"][1]["Lifecycle"]["install"].update(Timeout=True), "Timeout"),
+        (lambda d: d["Manifests"][1]["Lifecycle"]["install"].update(Timeout="1e999"), "Timeout"),
+        (lambda d: d["Manifests"][1]["Lifecycle"]["install"].update(RequiresPrivilege="maybe"), "RequiresPrivilege"),
         (lambda d: d["Manifests"][1]["Lifecycle"]["install"].pop("Script"), "Script"),
         (lambda d: d["Manifests"][1]["Lifecycle"].update(Setenv={"A": 1}), "Setenv.A"),
         (lambda d: d["Manifests"][1]["Artifacts"][0].update(Unarchive="TAR"), "Unarchive"),
@@ -123,6 +126,33 @@ def test_case_matters_to_lite() -> None:
 def test_what_is_wrong_is_named(change: Any, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         parse_recipe(as_json(change), LITE, HERE)
+
+
+@pytest.mark.parametrize("condition", ["sometimes", "onpath", "exists ", {"onpath": "sh"}, 1])
+def test_a_skipif_that_is_none_is_named_where_it_is_read(condition: object) -> None:
+    data = as_json(lambda d: d["Manifests"][1]["Lifecycle"]["install"].update(Skipif=condition))
+    with pytest.raises(RecipeError, match=r"install\.Skipif"):
+        parse_recipe(data, JAVA, HERE)
+    assert parse_recipe(data, LITE, HERE).steps["install"].skip_if == ""
+
+
+def test_an_attribute_that_the_device_lacks_fits_only_where_it_is_overlooked() -> None:
+    data = as_json(lambda d: d["Manifests"][1]["Platform"].update(gpu="yes"))
+    assert parse_recipe(data, LITE, HERE).main_step == "run"
+    with pytest.raises(NoManifestError):
+        parse_recipe(data, JAVA, HERE)
+
+
+@pytest.mark.parametrize(("detail", "fits"), [("armv7l", False), ("x86_64", True), ("*", True)])
+def test_the_architecture_s_detail_is_compared(detail: str, fits: bool) -> None:
+    data = as_json(lambda d: d["Manifests"][1]["Platform"].update({"architecture.detail": detail}))
+    for profile in (LITE, JAVA):
+        here = Platform("linux", "amd64", profile.runtime, "x86_64")
+        if fits:
+            assert parse_recipe(data, profile, here).main_step == "run"
+        else:
+            with pytest.raises(NoManifestError):
+                parse_recipe(data, profile, here)
 
 
 @pytest.mark.parametrize("data", [b"{", b"[1]", b"a: [", b"\xff\xfe"])

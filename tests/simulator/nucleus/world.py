@@ -12,13 +12,18 @@ from typing import Any
 
 from simulator.nucleus.core_device import CoreDevice, DeviceOptions
 from simulator.nucleus.ports import InMemoryComponents, InMemoryMessages
-from simulator.nucleus.profile import LITE, Profile
+from simulator.nucleus.profile import JAVA, LITE, Profile
 
-FAST = replace(
-    LITE, restart_delay_s=0.05, settle_s=0.05, ready_timeout_s=5.0, stop_grace_s=2.0, reply_timeout_s=1.0, retry_s=0.05,
-    daemon_restart_s=0.05,
-)  # fmt: skip
-"""Lite with short waits; its counts and rules are untouched."""
+
+def hurried(profile: Profile) -> Profile:
+    """The same nucleus with short waits; its counts and rules are untouched."""
+    return replace(
+        profile, restart_delay_s=0.05, settle_s=0.05, ready_timeout_s=5.0, stop_grace_s=2.0, reply_timeout_s=1.0,
+        retry_s=0.05, daemon_restart_s=0.05,
+    )  # fmt: skip
+
+
+FAST, FAST_JAVA = hurried(LITE), hurried(JAVA)
 
 WAIT_S = 15.0
 
@@ -103,7 +108,9 @@ class World:
         self.jobs[job_id]["status"] = status
         self.cloud.deliver(f"{topic}/accepted", b"{}")
 
-    def create_job(self, components: Mapping[str, Any], target: str = "thinggroup/ring") -> str:
+    def create_job(
+        self, components: Mapping[str, Any], target: str = "thinggroup/ring", policy: str = "ROLLBACK"
+    ) -> str:
         """Queue a deployment and announce it, if the device can hear."""
         self.number += 1
         job_id = f"job-{self.number}"
@@ -114,6 +121,7 @@ class World:
                 name: {"version": wanted} if isinstance(wanted, str) else wanted for name, wanted in components.items()
             },
             "creationTimestamp": self.number,
+            "failureHandlingPolicy": policy,
         }
         self.jobs[job_id] = {"jobId": job_id, "status": "QUEUED", "jobDocument": document}
         if self.cloud.connected:

@@ -1,0 +1,156 @@
+"""What the Java nucleus does with components otherwise than Lite: dependencies, variables, Skipif. Source-derived."""
+
+import pytest
+
+from tests.simulator.nucleus.conftest import Run
+from tests.simulator.nucleus.world import FAST, FAST_JAVA, World, until
+
+BASE, TOP = "com.example.Base", "com.example.Top"
+RUN = {"run": "exec sleep 1000"}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [{"run": "exit 0"}, {"startup": "exit 0"}, {"install": "true"}, {}],
+    ids=["run", "startup", "install", "none"],
+)
+def test_a_hard_dependency_may_have_finished(run: Run, steps: dict[str, str]) -> None:
+    async def scenario(world: World) -> None:
+        world.publish(BASE, "1.0.0", steps)
+        world.publish(TOP, "1.0.0", RUN, hard={BASE: "*"})
+        assert await world.deploy({TOP: "1.0.0"}) == "SUCCEEDED"
+        assert world.component(TOP)["state"] == "RUNNING"
+        assert world.component(BASE)["state"] in {"FINISHED", "RUNNING"}
+
+    run(scenario, FAST_JAVA)
+
+
+def test_replacing_a_hard_dependency_restarts_its_dependent_and_replacing_a_soft_one_does_not(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        soft_top = "com.example.Soft"
+        for version in ("1.0.0", "1.1.0"):
+            world.publish(BASE, version, RUN)
+        world.publish(TOP, "1.0.0", RUN, hard={BASE: "*"})
+        world.publish(soft_top, "1.0.0", RUN, soft={BASE: "*"})
+        roots = {TOP: "1.0.0", soft_top: "1.0.0"}
+        await world.deploy({BASE: "1.0.0", **roots})
+        hard, soft = world.process_id(TOP), world.process_id(soft_top)
+        assert await world.deploy({BASE: "1.1.0", **roots}) == "SUCCEEDED"
+        await until(lambda: world.process_id(TOP) not in {None, hard})
+        assert world.process_id(soft_top) == soft
+
+    run(scenario, FAST_JAVA)
+
+
+@pytest.mark.parametrize("profile", [FAST, FAST_JAVA], ids=["lite", "java"])
+def test_restarting_a_hard_dependency_restarts_its_dependent(run: Run, profile: object) -> None:
+    async def scenario(world: World) -> None:
+        world.publish(BASE, "1.0.0", RUN)
+        world.publish(TOP, "1.0.0", RUN, hard={BASE: "*"})
+        await world.deploy({TOP: "1.0.0"})
+        before = world.process_id(TOP)
+        await world.device.supervisor.restart(BASE)
+        await until(lambda: world.process_id(TOP) not in {None, before})
+        await until(lambda: world.component(TOP)["state"] == "RUNNING")
+
+    run(scenario, profile)  # type: ignore[arg-type]
+
+
+def test_what_has_finished_is_not_run_again_by_a_deployment_of_something_else(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        world.publish(BASE, "1.0.0", {"run": "echo once"})
+        world.publish(TOP, "1.0.0", RUN)
+        await world.deploy({BASE: "1.0.0"})
+        await until(lambda: world.component(BASE)["state"] == "FINISHED")
+        assert await world.deploy({BASE: "1.0.0", TOP: "1.0.0"}) == "SUCCEEDED"
+        assert world.log(BASE) == "once\n"
+
+    run(scenario, FAST_JAVA)
+
+
+def test_variables_of_a_declared_dependency_are_replaced_and_others_stay(run: Run) -> None:
+    script = (
+        "echo '{com.example.Base:artifacts:path}' '{com.example.Base:configuration:/size}' '{com.example.No:work:path}'"
+    )
+
+    async def scenario(world: World) -> None:
+        world.publish(BASE, "1.2.0", {}, defaults={"size": 7}, files={"a.bin": b"a"})
+        world.publish(TOP, "1.0.0", {"install": script, **RUN}, soft={BASE: "*"})
+        assert await world.deploy({TOP: "1.0.0"}) == "SUCCEEDED"
+        folder, size, stranger = world.log(TOP).split()
+        assert folder == f"{world.device.places.artifacts(BASE, '1.2.0')}/"
+        assert (size, stranger) == ("7", "{com.example.No:work:path}")
+
+    run(scenario, FAST_JAVA)
+
+
+@pytest.mark.parametrize(
+    ("condition", "is_run"),
+    [("onpath sh", False), ("onpath no-such-program", True), ("exists /", False), ("exists {work:path}/none", True)],
+)
+def test_a_step_whose_skipif_holds_is_not_run(run: Run, condition: str, is_run: bool) -> None:
+    async def scenario(world: World) -> None:
+        world.publish(BASE, "1.0.0", {"install": {"Script": "echo installed", "Skipif": condition}, **RUN})
+        assert await world.deploy({BASE: "1.0.0"}) == "SUCCEEDED"
+        assert (world.log(BASE) == "installed\n") == is_run
+
+    run(scenario, FAST_JAVA)
+
+
+def test_lite_overlooks_skipif_shutdown_and_recover(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        steps = {"install": {"Script": "echo installed", "Skipif": "exists /"}, "shutdown": "echo down", "recover": "x"}
+        world.publish(BASE, "1.0.0", {**steps, **RUN})
+        assert await world.deploy({BASE: "1.0.0"}) == "SUCCEEDED"
+        await world.device.supervisor.stop_all()
+        assert world.log(BASE) == "installed\n"
+
+    run(scenario, FAST)
+
+
+@pytest.mark.parametrize(
+    ("profile", "step"),
+    [(FAST, "bootstrap"), (FAST, "uninstall")]
+    + [(FAST_JAVA, step) for step in ("bootstrap", "shutdown", "recover", "uninstall")],
+)
+def test_a_step_that_is_not_simulated_is_named_and_nothing_is_done(run: Run, profile: object, step: str) -> None:
+    async def scenario(world: World) -> None:
+        world.publish(BASE, "1.0.0", {step: "exit 101", **RUN})
+        assert await world.deploy({BASE: "1.0.0"}) == "FAILED"
+        verdict = world.device.verdicts[-1]
+        assert verdict.code == "not-simulated"
+        assert f"Lifecycle.{step}" in verdict.message
+        assert world.device.status()["components"] == {}
+
+    run(scenario, profile)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("policy", "detail"), [("ROLLBACK", "UNABLE_TO_ROLLBACK"), ("DO_NOTHING", "ROLLBACK_NOT_REQUESTED")]
+)
+def test_a_rollback_that_is_not_simulated_is_said(run: Run, policy: str, detail: str) -> None:
+    async def scenario(world: World) -> None:
+        world.publish(BASE, "1.0.0", {"install": "exit 1", **RUN})
+        job_id = world.create_job({BASE: "1.0.0"}, policy=policy)
+        await until(lambda: world.jobs[job_id]["status"] == "FAILED")
+        assert ("rollback" in world.device.verdicts[-1].message) == (policy == "ROLLBACK")
+        told = [status["deploymentInformation"] for status in world.statuses() if "deploymentInformation" in status]
+        assert told[-1]["statusDetails"] == {"detailedStatus": f"FAILED_{detail}"}
+
+    run(scenario, FAST_JAVA)
+
+
+def test_what_could_not_be_resolved_changes_nothing_and_is_forgotten(run: Run) -> None:
+    """(On Lite the refused requirement stays with its target.)"""
+
+    async def scenario(world: World) -> None:
+        world.source.groups = ("ring", "other")
+        world.publish(BASE, "1.0.0", RUN)
+        await world.deploy({BASE: "1.0.0"})
+        assert await world.deploy({BASE: ">=2.0.0"}, target="thinggroup/other") == "FAILED"
+        told = [status["deploymentInformation"] for status in world.statuses() if "deploymentInformation" in status]
+        assert told[-1]["statusDetails"] == {"detailedStatus": "FAILED_NO_STATE_CHANGE"}
+        assert "rollback" not in world.device.verdicts[-1].message
+        assert await world.deploy({BASE: "1.0.0"}) == "SUCCEEDED"
+
+    run(scenario, FAST_JAVA)
