@@ -12,8 +12,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from simulator.mqtt.topics import matches
-
 PUBSUB = "aws.greengrass.ipc.pubsub"
 MQTT_PROXY = "aws.greengrass.ipc.mqttproxy"
 
@@ -53,10 +51,17 @@ def _admits(policy: object, service: str, operation: str, resource: str) -> bool
 
 
 def _resource_matches(pattern: str, resource: str, *, mqtt: bool) -> bool:
-    if mqtt and (pattern == resource or matches(pattern, resource)):
+    if mqtt and _covers(pattern, resource):
         return True
     parts = re.split(r"(\$\{[*?$]\}|\*)", pattern)
     return re.fullmatch("".join(map(_as_regex, parts)), resource, re.DOTALL) is not None
+
+
+def _covers(mqtt_filter: str, resource: str) -> bool:
+    """As Lite's matcher does: ``a/#`` does not cover ``a``, ``#`` covers ``$aws/…``, and a filter asked for is text."""
+    levels, has_rest, _ = mqtt_filter.partition("#")
+    regex = "[^/]*".join(map(re.escape, levels.split("+")))
+    return re.fullmatch(regex + (".*" if has_rest else ""), resource, re.DOTALL) is not None
 
 
 def _as_regex(part: str) -> str:

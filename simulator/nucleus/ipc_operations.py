@@ -17,6 +17,7 @@ from simulator.nucleus.access import GUARDED, is_allowed
 from simulator.nucleus.errors import CloudOfflineError
 from simulator.nucleus.profile import Profile
 from simulator.nucleus.services import Services
+from simulator.nucleus.topic_rules import publish_problem, subscribe_problem
 
 NAMESPACE = "aws.greengrass#"
 REPORTABLE_STATES = frozenset({"RUNNING", "ERRORED"})
@@ -128,9 +129,14 @@ class Operations:
                 "UnauthorizedError", f"{call.component} may not {call.operation} on {resource}: see its accessControl"
             )
 
+    def _bear(self, topic_problem: str) -> None:
+        if topic_problem:
+            raise OperationError(self._profile.bad_topic_error, f"AWS IoT Core would hang up: {topic_problem}")
+
     async def _publish_to_iot_core(self, call: Call) -> Mapping[str, Any]:
         topic = call.text("topicName")
         self._authorize(call, topic)
+        self._bear(publish_problem(topic))
         payload = _base64(call.request.get("payload") or "")
         if len(payload) > self._profile.publish_bytes_max:
             raise OperationError("ServiceError", f"{len(payload)} bytes; {self._profile.publish_bytes_max} fit")
@@ -143,6 +149,7 @@ class Operations:
     async def _subscribe_to_iot_core(self, call: Call) -> Mapping[str, Any]:
         topic_filter = call.text("topicName")
         self._authorize(call, topic_filter)
+        self._bear(subscribe_problem(topic_filter))
         _qos(call)
         cancel = await self._services.cloud.subscribe(
             topic_filter,

@@ -219,6 +219,25 @@ def test_what_no_policy_allows_is_unauthorized(nucleus: Nucleus) -> None:
     assert nucleus.cloud.published == []
 
 
+@pytest.mark.parametrize(
+    "topic", ["telemetry/#", "telemetry/+", "telemetry/" + "x" * 256, "telemetry/a/b/c/d/e/f/g/h"],
+    ids=["rest", "level", "long", "deep"],
+)  # fmt: skip
+def test_a_topic_for_which_aws_iot_hangs_up_is_refused(nucleus: Nucleus, topic: str) -> None:
+    error = error_of(lambda: nucleus.client().publish_to_iot_core(topic_name=topic, qos="1", payload=b""))
+    assert type(error).__name__ == nucleus.profile.bad_topic_error
+    assert nucleus.cloud.published == []
+    deep = "$aws/rules/ingest/" + "x/" * 7 + "x" * 200  # Basic Ingest's prefix does not count
+    nucleus.client().publish_to_iot_core(topic_name=deep, qos="1", payload=b"")
+
+
+@pytest.mark.parametrize("topic_filter", ["commands/#/x", "commands/a#", "commands/+a/b"])
+def test_what_is_no_filter_is_refused(nucleus: Nucleus, topic_filter: str) -> None:
+    client = nucleus.client()
+    error = error_of(lambda: client.subscribe_to_iot_core(topic_name=topic_filter, qos="1", on_stream_event=print))
+    assert type(error).__name__ == nucleus.profile.bad_topic_error
+
+
 def test_offline_a_publish_is_refused_or_spooled(nucleus: Nucleus) -> None:
     client = nucleus.client()
     nucleus.call(nucleus.cloud.online, False)

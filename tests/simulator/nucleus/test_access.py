@@ -14,6 +14,7 @@ def control(service: str, operations: list[str], resources: list[str]) -> dict[s
     [
         ("*", "any/thing", True), ("a/b", "a/b", True), ("a/b", "a/bc", False), ("a/*/c", "a/x/y/c", True),
         ("a/#", "a/b/c", True), ("a/+", "a/b", True), ("a/+", "a/b/c", False), ("a/#", "a/#", True),
+        ("a/#", "a", False), ("#", "$aws/rules/x/y", True), ("a/+/c", "a/b/c", True), ("a+", "abc", True),
         ("$aws/rules/x/*", "$aws/rules/x/y", True), ("${*}", "*", True), ("${*}", "x", False), ("a.c", "abc", False),
     ],
 )  # fmt: skip
