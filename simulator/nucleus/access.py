@@ -1,7 +1,7 @@
 """Whether a component's accessControl allows an operation on a resource. Pure.
 
 The failure it exists for: a component that works on a permissive simulator and gets UnauthorizedError in the field.
-Only the publish and subscribe operations are guarded; configuration and state need no policy.
+Guarded are publishing, subscribing, and what touches other components; configuration and state need no policy.
 
 In a policy's resources ``*`` stands for any characters, ``${*}``, ``${?}`` and ``${$}`` for those characters themselves,
 and for the MQTT proxy a resource may also be an MQTT filter (``+``, ``#``). Source: read in Lite's ipc_authz and
@@ -14,12 +14,17 @@ from typing import Any
 
 PUBSUB = "aws.greengrass.ipc.pubsub"
 MQTT_PROXY = "aws.greengrass.ipc.mqttproxy"
+CLI = "aws.greengrass.Cli"
 
 GUARDED = {
     "PublishToTopic": PUBSUB,
     "SubscribeToTopic": PUBSUB,
     "PublishToIoTCore": MQTT_PROXY,
     "SubscribeToIoTCore": MQTT_PROXY,
+    "RestartComponent": CLI,
+    "StopComponent": CLI,
+    "GetComponentDetails": CLI,
+    "ListComponents": CLI,
 }
 """Which service's policies guard an operation."""
 
@@ -32,7 +37,7 @@ def is_allowed(access_control: object, operation: str, resource: str) -> bool:
     Args:
         access_control: the component's configuration under ``accessControl``, as it stands.
         operation: without namespace, such as ``PublishToIoTCore``.
-        resource: the topic or filter asked for.
+        resource: the topic, filter or component asked for; ``*`` for all of them.
     """
     service = GUARDED[operation]
     policies = access_control.get(service) if isinstance(access_control, Mapping) else None

@@ -240,6 +240,7 @@ class Operations:
 
     async def _act(self, call: Call, action: Callable[[str], Awaitable[None]]) -> None:
         name = call.text("componentName")
+        self._authorize(call, name)
         try:
             await action(name)
         except KeyError as error:
@@ -251,11 +252,14 @@ class Operations:
             raise OperationError("InvalidTokenError", "this nucleus gave out no such token")
         return {"isValid": True}
 
-    async def _list_components(self, call: Call) -> Mapping[str, Any]:  # noqa: ARG002 - the handlers' one signature
+    async def _list_components(self, call: Call) -> Mapping[str, Any]:
+        self._authorize(call, "*")
         return {"components": [self._details(view.name) for view in self._services.components.views()]}
 
     async def _get_component_details(self, call: Call) -> Mapping[str, Any]:
-        return {"componentDetails": self._details(call.text("componentName"))}
+        name = call.text("componentName")
+        self._authorize(call, name)
+        return {"componentDetails": self._details(name)}
 
     def _details(self, name: str) -> dict[str, Any]:
         for view in self._services.components.views():

@@ -93,6 +93,7 @@ class Profile:
         uses_systemd: a startup script must announce itself: ``systemd-notify --ready`` and ``--stopping`` are added
             to it, and exit 0 without an announcement is a failure. Otherwise exit 0 is success.
         knows_notify_stopping: systemd 253 and later; on 252 the appended ``--stopping`` fails the startup script.
+        errored_fails: a component that reports ERRORED of itself has failed, and is started again.
         tries: starts within ``tries_window_s``, after which a component is BROKEN.
         restart_delay_s: between a failure and the next try.
         default_timeout_s: of install and startup where the recipe gives none.
@@ -146,6 +147,7 @@ class Profile:
     runs_stale_install: bool
     uses_systemd: bool
     knows_notify_stopping: bool
+    errored_fails: bool
     tries: int = 3
     tries_window_s: float = 3600.0
     restart_delay_s: float = 1.0
@@ -201,6 +203,7 @@ LITE = Profile(
     runs_stale_install=True,
     uses_systemd=True,
     knows_notify_stopping=False,
+    errored_fails=False,
 )
 """Greengrass Lite 2.6.0 on Debian 12."""
 
@@ -246,6 +249,7 @@ JAVA = Profile(
     runs_stale_install=False,
     uses_systemd=False,
     knows_notify_stopping=True,
+    errored_fails=True,
 )
 """The Java nucleus, source-derived. Its rollback is not built: see ``deployment.py``."""
 

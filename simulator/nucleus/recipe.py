@@ -252,7 +252,7 @@ def _skip_if(step: _Fields) -> str:
     value = step.optional("Skipif", "")
     if value and (not isinstance(value, str) or not re.fullmatch(r"(?i)\s*(exists|onpath)\s+\S.*", value)):
         raise RecipeError(f"{step.where}.Skipif must be 'exists <path>' or 'onpath <program>', not {value!r}")
-    return value
+    return str(value)
 
 
 def _seconds(step: _Fields) -> float | None:

@@ -124,10 +124,14 @@ class Supervisor:
         return next((name for name in self._components if self.process_id(name) == session), None)
 
     def report_state(self, name: str, state: str) -> None:
-        """RUNNING completes a startup, as systemd's readiness does; ERRORED changes nothing (Lite)."""
+        """RUNNING completes a startup, as systemd's readiness does; ERRORED is a failure, or changes nothing (Lite)."""
         component = self._components.get(name)
-        if state == "RUNNING" and component is not None and component.unit is not None:
+        if component is None or component.unit is None:
+            return
+        if state == "RUNNING":
             component.unit.announce(Event.READY)
+        elif self._profile.errored_fails:
+            component.unit.kill()
 
     async def install(self, recipe: Recipe) -> None:
         """Run a recipe's install step, if it has one.

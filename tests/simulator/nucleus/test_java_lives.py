@@ -2,6 +2,7 @@
 
 import pytest
 
+from simulator.nucleus.profile import Profile
 from tests.simulator.nucleus.conftest import Run
 from tests.simulator.nucleus.world import FAST, FAST_JAVA, World, until
 
@@ -43,7 +44,7 @@ def test_replacing_a_hard_dependency_restarts_its_dependent_and_replacing_a_soft
 
 
 @pytest.mark.parametrize("profile", [FAST, FAST_JAVA], ids=["lite", "java"])
-def test_restarting_a_hard_dependency_restarts_its_dependent(run: Run, profile: object) -> None:
+def test_restarting_a_hard_dependency_restarts_its_dependent(run: Run, profile: Profile) -> None:
     async def scenario(world: World) -> None:
         world.publish(BASE, "1.0.0", RUN)
         world.publish(TOP, "1.0.0", RUN, hard={BASE: "*"})
@@ -53,7 +54,7 @@ def test_restarting_a_hard_dependency_restarts_its_dependent(run: Run, profile: 
         await until(lambda: world.process_id(TOP) not in {None, before})
         await until(lambda: world.component(TOP)["state"] == "RUNNING")
 
-    run(scenario, profile)  # type: ignore[arg-type]
+    run(scenario, profile)
 
 
 def test_what_has_finished_is_not_run_again_by_a_deployment_of_something_else(run: Run) -> None:
@@ -113,7 +114,7 @@ def test_lite_overlooks_skipif_shutdown_and_recover(run: Run) -> None:
     [(FAST, "bootstrap"), (FAST, "uninstall")]
     + [(FAST_JAVA, step) for step in ("bootstrap", "shutdown", "recover", "uninstall")],
 )
-def test_a_step_that_is_not_simulated_is_named_and_nothing_is_done(run: Run, profile: object, step: str) -> None:
+def test_a_step_that_is_not_simulated_is_named_and_nothing_is_done(run: Run, profile: Profile, step: str) -> None:
     async def scenario(world: World) -> None:
         world.publish(BASE, "1.0.0", {step: "exit 101", **RUN})
         assert await world.deploy({BASE: "1.0.0"}) == "FAILED"
@@ -122,7 +123,7 @@ def test_a_step_that_is_not_simulated_is_named_and_nothing_is_done(run: Run, pro
         assert f"Lifecycle.{step}" in verdict.message
         assert world.device.status()["components"] == {}
 
-    run(scenario, profile)  # type: ignore[arg-type]
+    run(scenario, profile)
 
 
 @pytest.mark.parametrize(
@@ -154,3 +155,18 @@ def test_what_could_not_be_resolved_changes_nothing_and_is_forgotten(run: Run) -
         assert await world.deploy({BASE: "1.0.0"}) == "SUCCEEDED"
 
     run(scenario, FAST_JAVA)
+
+
+@pytest.mark.parametrize("profile", [FAST, FAST_JAVA], ids=["lite", "java"])
+def test_a_component_that_reports_errored_has_failed_where_that_is_heard(run: Run, profile: Profile) -> None:
+    async def scenario(world: World) -> None:
+        world.publish(BASE, "1.0.0", RUN)
+        await world.deploy({BASE: "1.0.0"})
+        before = world.process_id(BASE)
+        world.device.supervisor.report_state(BASE, "ERRORED")
+        if profile.errored_fails:
+            await until(lambda: world.process_id(BASE) not in {None, before})
+        else:
+            assert world.process_id(BASE) == before
+
+    run(scenario, profile)
