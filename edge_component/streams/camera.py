@@ -11,11 +11,11 @@ from edge_component.streams.config import CameraSource, ImageFit
 from edge_component.streams.errors import SourceFailedError
 from edge_component.streams.images import fit_pixels, load_opencv, resized, target_size
 from edge_component.streams.samples import Inputs, Sample, Specs, chosen_input
-from edge_component.streams.sources import Offer
+from edge_component.streams.source_port import Offer
 
 
 class CameraReader:
-    """A :class:`~edge_component.streams.sources.Source` of frames."""
+    """A :class:`~edge_component.streams.source_port.Source` of frames."""
 
     def __init__(self, source: CameraSource, input_name: str, image: ImageFit) -> None:
         """Nothing is opened before :meth:`run`."""
@@ -25,7 +25,7 @@ class CameraReader:
         self._frames_count = 0
 
     def run(self, offer: Offer, stopping: threading.Event) -> None:
-        """See :class:`~edge_component.streams.sources.Source`."""
+        """See :class:`~edge_component.streams.source_port.Source`."""
         cv2 = load_opencv("cameras", "opencv-python-headless")
         device = self._source.device
         capture = cv2.VideoCapture(int(device) if device.isdecimal() else device)

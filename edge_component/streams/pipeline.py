@@ -29,7 +29,7 @@ from edge_component.streams.config import StreamConfig
 from edge_component.streams.errors import HeldError, SampleError
 from edge_component.streams.samples import Inputs, Outcome, Sample
 from edge_component.streams.sinks import Sink
-from edge_component.streams.sources import Source
+from edge_component.streams.source_port import Source
 
 log = logging.getLogger(__name__)
 

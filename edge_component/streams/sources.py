@@ -11,11 +11,11 @@ import fnmatch
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 from edge_component.nucleus_port import Nucleus
+from edge_component.streams.camera import CameraReader
 from edge_component.streams.config import FolderSource, ImageFit, StreamConfig, TopicSource
 from edge_component.streams.errors import NucleusMissingError, SampleError, SourceFailedError
 from edge_component.streams.images import SUFFIXES, decode_image
@@ -30,27 +30,16 @@ from edge_component.streams.samples import (
     decode_npy,
     decode_npz,
 )
+from edge_component.streams.source_port import Offer, Source
 
 log = logging.getLogger(__name__)
 
-Offer = Callable[[Sample], None]
 Stat = tuple[int, int, int]
 """Inode, size and time of the last change: a file that keeps them is the same, and is not being written."""
 
 
-class Source(Protocol):
-    """Gives samples."""
-
-    def run(self, offer: Offer, stopping: threading.Event) -> None:
-        """Give samples until ``stopping`` is set; called again after a failure.
-
-        Raises:
-            HeldError: it cannot, for now.
-        """
-
-
 class FolderReader:
-    """A :class:`Source` over a folder's files."""
+    """A :class:`~edge_component.streams.source_port.Source` over a folder's files."""
 
     def __init__(self, source: FolderSource, folder: Path, input_name: str, image: ImageFit) -> None:
         """``folder``: the source's path, made absolute."""
@@ -62,7 +51,7 @@ class FolderReader:
         self._offered: dict[str, Stat] = {}
 
     def run(self, offer: Offer, stopping: threading.Event) -> None:
-        """See :class:`Source`."""
+        """See :class:`~edge_component.streams.source_port.Source`."""
         while not stopping.is_set():
             for name in self.settled_names():
                 if stopping.is_set():
@@ -142,7 +131,7 @@ def _free_name(path: Path) -> Path:
 
 
 class TopicListener:
-    """A :class:`Source` over a local topic."""
+    """A :class:`~edge_component.streams.source_port.Source` over a local topic."""
 
     def __init__(self, source: TopicSource, nucleus: Nucleus | None, input_name: str) -> None:
         """Nothing is subscribed before :meth:`run`."""
@@ -152,7 +141,7 @@ class TopicListener:
         self._offer: Offer | None = None
 
     def run(self, offer: Offer, stopping: threading.Event) -> None:
-        """See :class:`Source`. The port keeps the subscription for good; a stream that has ended does not hear it."""
+        """See the port. It keeps the subscription for good; a stream that has ended does not hear it."""
         if self._nucleus is None:
             raise NucleusMissingError(f"a stream from {self._source.topic} needs a Greengrass nucleus")
         self._offer = offer
@@ -194,6 +183,4 @@ def make_source(stream: StreamConfig, work_path: Path, nucleus: Nucleus | None) 
         case TopicSource() as source:
             return TopicListener(source, nucleus, stream.input_name)
         case source:
-            from edge_component.streams.camera import CameraReader  # noqa: PLC0415 - only where there is one
-
             return CameraReader(source, stream.input_name, stream.image)

@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,14 @@ def test_only_shells_of_the_cloud_side_reach_aws() -> None:
 def test_packages_import_nothing_at_their_door() -> None:
     for package in PACKAGES:
         assert list(imported_modules(ROOT / package / "__init__.py")) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_modules_import_each_other_not_even_late(package: str) -> None:
+    """A circle that an import within a function hides is one all the same: neither module can be read alone."""
+    paths = {module_name(path): path for path in sources() if is_within(module_name(path), package)}
+    graph = {name: {other for other in imported_modules(path) if other in paths} for name, path in paths.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' → '.join(error.args[1])}")
