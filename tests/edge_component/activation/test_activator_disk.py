@@ -1,0 +1,149 @@
+"""Changes on a disk that is damaged, unreadable or full: it costs neither what serves nor the release floors."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edge_component.activation.journal import COMMITTED_FILE, JOURNAL_FILE
+from edge_component.activation.slots import LOADS_MAX
+from edge_component.bundles.store import Store
+from edge_component.contracts.manifest import Manifest
+from edge_component.errors import (
+    OlderReleaseError,
+    StoreDamagedError,
+    StoreError,
+    StoreFullError,
+)
+from tests.edge_component.activation.conftest import Device
+from tests.edge_component.bundle_factory import BundleFactory
+
+
+def test_a_damaged_bundle_is_replaced_by_the_previous_one_at_the_start(device: Device, bundles: BundleFactory) -> None:
+    device.configure(probation_s=0.0)
+    one, two = bundles.scale("1.0.0", 2.0), bundles.scale("1.1.0", 3.0)
+    device.hand_over(one)
+    device.hand_over(two)
+    (device.work / "store" / two.digest / "model.onnx").write_bytes(b"rot")
+    device.start()
+    assert device.factor() == 2.0
+    assert device.sink.outcomes() == [("reverted", "restore", "store-damaged")]
+    device.hand_over(two)
+    assert device.factor() == 3.0, "handing the same bundle over again repairs it"
+
+
+def test_a_read_error_that_passes_does_not_cost_the_device_its_version(
+    device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.configure(probation_s=0.0)
+    device.hand_over(bundles.scale("1.0.0", 2.0))
+    device.hand_over(bundles.scale("1.1.0", 3.0))
+    read, left = Store.read, [LOADS_MAX - 1]
+
+    def reading(store: Store, digest: str) -> Manifest:
+        if left[0]:
+            left[0] -= 1
+            raise StoreDamagedError("EIO")
+        return read(store, digest)
+
+    monkeypatch.setattr(Store, "read", reading)
+    device.start()
+    assert device.factor() == 3.0
+    assert device.sink.outcomes() == [("restored", "restore", "")]
+
+
+def test_a_staged_bundle_that_cannot_be_read_back_is_a_refusal(
+    device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.hand_over(bundles.scale("1.0.0", 2.0))
+    read = Path.read_bytes
+
+    def reading(path: Path) -> bytes:
+        if path.name == "model.sig":
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    with pytest.raises(StoreError, match="Input/output error"):
+        device.hand_over(bundles.scale("1.1.0", 3.0))
+    assert device.sink.outcomes()[-1] == ("refused", "verify", "store-failed")
+    assert device.factor() == 2.0
+    assert list((device.work / "staging").iterdir()) == []
+
+
+def test_with_nothing_left_to_serve_it_says_so_and_a_hand_over_repairs_it(
+    device: Device, bundles: BundleFactory
+) -> None:
+    device.configure(probation_s=0.0)
+    one = bundles.scale("1.0.0", 2.0)
+    device.hand_over(one)
+    (device.work / "store" / one.digest / "golden.npz").unlink()
+    device.start()
+    assert [model.state for model in device.activator.models()] == ["failed"]
+    assert device.sink.outcomes() == [("refused", "restore", "store-damaged")]
+    assert device.hand_over(one).outcome == "activated"
+    assert [model.state for model in device.activator.models()] == ["serving"]
+
+
+def test_a_damaged_journal_costs_neither_what_serves_nor_the_floor(device: Device, bundles: BundleFactory) -> None:
+    device.configure(probation_s=0.0)
+    one, two, three = (bundles.scale(f"1.{minor}.0", minor + 1.0) for minor in range(3))
+    device.hand_over(one)
+    device.hand_over(two)
+    device.configure(probation_s=30.0)
+    device.hand_over(three)
+    (device.work / JOURNAL_FILE).write_bytes(b"\0" * 100)
+    device.start()
+    assert "activation.json" in device.problems[0]
+    assert device.factor() == 2.0, "the committed one; the candidate's trial is forgotten"
+    with pytest.raises(OlderReleaseError):
+        device.hand_over(one)
+    device.activator.revert("scale")
+    assert device.factor() == 1.0
+    assert device.hand_over(three).outcome == "activated"
+
+
+def test_with_journal_and_copy_damaged_bundles_are_left_alone(device: Device, bundles: BundleFactory) -> None:
+    one = bundles.scale("1.0.0", 2.0)
+    device.hand_over(one)
+    for name in (JOURNAL_FILE, COMMITTED_FILE):
+        (device.work / name).write_bytes(b"\0" * 100)
+    device.start()
+    assert "activation.json" in device.problems[0]
+    assert device.stored() == {one.digest}
+    assert device.hand_over(one).outcome == "activated"
+
+
+def test_a_disk_that_fills_up_refuses_at_every_write_and_the_old_one_serves(
+    device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOSPC at the Nth durable write, for every N until an activation gets through."""
+
+    device.configure(probation_s=0.0)
+    one = bundles.scale("1.0.0", 2.0)
+    device.hand_over(one)
+    fsync, calls = os.fsync, [0]
+    for allowed_count in range(100):
+
+        def failing(descriptor: int, allowed_count: int = allowed_count) -> None:
+            calls[0] += 1
+            if calls[0] > allowed_count:
+                raise OSError(28, "No space left on device")
+            fsync(descriptor)
+
+        calls[0] = 0
+        monkeypatch.setattr(os, "fsync", failing)
+        try:
+            device.hand_over(bundles.scale("1.1.0", 3.0))
+        except StoreFullError:
+            monkeypatch.setattr(os, "fsync", fsync)
+            assert device.factor() == 2.0, allowed_count
+            assert device.sink.outcomes()[-1][0::2] == ("refused", "store-full")
+            device.start()
+            assert device.factor() == 2.0, allowed_count
+            assert device.stored() == {one.digest}
+            continue
+        monkeypatch.setattr(os, "fsync", fsync)
+        break
+    assert device.factor() == 3.0
+    assert allowed_count > 5, "it failed at several places before it got through"
