@@ -253,6 +253,8 @@ def _print_device(document: dict[str, Any], as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return
+    standing = "connected" if document["connected"] else "offline" if document["running"] else "without power"
+    Console().print(f"{document['thing_name']} ({document['profile']}): {standing}", highlight=False)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("component", "version", "state", "process id"):
         table.add_column(column)

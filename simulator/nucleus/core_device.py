@@ -267,6 +267,8 @@ class CoreDevice:
                 await self._jobs.serve()
             except DaemonKilledError as death:
                 logger.warning("%s: the deployment daemon died after %s", self.options.thing_name, death)
+            except Exception:  # a defect of the simulator; systemd would start the daemon again, too
+                logger.exception("%s: the deployment daemon died of a defect", self.options.thing_name)
             delay_s = self.options.profile.daemon_restart_s
 
     async def _deploy(self, document: object) -> str:

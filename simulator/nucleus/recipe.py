@@ -183,11 +183,21 @@ class _Fields:
         return [_Fields(entry, f"{self.where}.{name}[{at}]", self._case_matters) for at, entry in enumerate(entries)]
 
 
+class _JsonTypesLoader(yaml.SafeLoader):
+    """YAML without dates, which are text to a nucleus: a recipe has JSON's types."""
+
+
+_JsonTypesLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def _load(data: bytes, profile: Profile) -> object:
     try:
         if data.lstrip()[:1] == b"{":
             return json.loads(data)
-        loader = yaml.BaseLoader if profile.yaml_scalars_are_strings else yaml.SafeLoader
+        loader = yaml.BaseLoader if profile.yaml_scalars_are_strings else _JsonTypesLoader
         return yaml.load(data, Loader=loader)  # noqa: S506 - both loaders build plain values only
     except (ValueError, yaml.YAMLError) as error:
         raise RecipeError(f"the recipe is neither JSON nor YAML: {error}") from error

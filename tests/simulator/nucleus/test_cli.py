@@ -93,6 +93,7 @@ def test_up_stays_up_and_carries_a_device(up: Up) -> None:
         assert (sim("device", "start-ipc", "--root", str(root)).returncode, ipc.is_socket()) == (0, True)
         assert sim("device", "power-off", "--root", str(root)).returncode == 0
         assert status(root)["running"] is False
+        assert "station-1 (lite): without power" in sim("device", "status", "--root", str(root)).stdout
         assert sim("device", "power-on", "--root", str(root)).returncode == 0
         until(lambda: status(root).get("connected"), "it is back")
         assert sim("device", "restart", "--root", str(root)).returncode == 0

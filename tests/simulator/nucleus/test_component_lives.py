@@ -188,3 +188,15 @@ def test_a_defect_of_the_simulator_is_one_deployment_s_end(run: Run, monkeypatch
         assert await world.deploy({RUNTIME: "1.0.0"}) == "SUCCEEDED"
 
     run(scenario)
+
+
+def test_a_defect_outside_a_deployment_costs_one_daemon(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        world.publish(RUNTIME, "1.0.0", RUN)
+        with monkeypatch.context() as patched:
+            patched.setattr("simulator.nucleus.core_device.parse_deployment", lambda *_: {}["nothing"])
+            job_id = world.create_job({RUNTIME: "1.0.0"})
+            await until(lambda: (job_id, "IN_PROGRESS") in world.reports)
+        await until(lambda: world.jobs[job_id]["status"] == "SUCCEEDED")
+
+    run(scenario)

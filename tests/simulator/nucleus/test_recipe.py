@@ -68,6 +68,15 @@ def test_only_yaml_scalars_become_strings_and_only_where_the_nucleus_does_it() -
     assert parse_recipe(YAML, LITE, HERE).defaults == strings
 
 
+def test_a_date_in_yaml_is_text_to_every_nucleus() -> None:
+    data = YAML.replace(b"batch: 8", b"since: 2020-01-25, at: 2020-01-25T10:00:00Z")
+    for profile in (LITE, JAVA):
+        defaults = parse_recipe(data, profile, HERE).defaults
+        assert (defaults["since"], defaults["at"]) == ("2020-01-25", "2020-01-25T10:00:00Z")
+    unquoted = YAML.replace(b'RecipeFormatVersion: "2020-01-25"', b"RecipeFormatVersion: 2020-01-25")
+    assert parse_recipe(unquoted, JAVA, HERE).name == "com.example.A"
+
+
 def test_lite_needs_the_platform_attribute_runtime() -> None:
     def forget(document: Any) -> None:
         for manifest in document["Manifests"]:
