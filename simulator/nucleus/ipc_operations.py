@@ -9,6 +9,7 @@ Concurrency: coroutines on the device's event loop.
 import base64
 import binascii
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,9 @@ from simulator.nucleus.topic_rules import publish_problem, subscribe_problem
 
 NAMESPACE = "aws.greengrass#"
 REPORTABLE_STATES = frozenset({"RUNNING", "ERRORED"})
+
+NESTING_LEVELS_MAX = 64
+"""Of a configuration: more than any has, and less than what a recursion over it bears."""
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +70,14 @@ class Call:
         if not isinstance(value, str) or not value:
             raise OperationError("InvalidArgumentsError", f"{name} must be a non-empty string")
         return value
+
+    def component_or_own(self) -> str:
+        """``componentName``; absent meaning the caller.
+
+        Raises:
+            OperationError: InvalidArgumentsError.
+        """
+        return self.text("componentName") if self.request.get("componentName") else self.component
 
     def key_path(self) -> tuple[str, ...]:
         """``keyPath``: a list of strings, absent meaning the root.
@@ -187,8 +199,7 @@ class Operations:
         return {"topicName": topic_filter}
 
     async def _get_configuration(self, call: Call) -> Mapping[str, Any]:
-        component = call.request.get("componentName") or call.component
-        key_path = call.key_path()
+        component, key_path = call.component_or_own(), call.key_path()
         configuration = self._services.configurations.of(component)
         try:
             value = configuration.value(key_path)
@@ -199,7 +210,7 @@ class Operations:
         return {"componentName": component, "value": value if isinstance(value, dict) else {key_path[-1]: value}}
 
     async def _subscribe_to_configuration_update(self, call: Call) -> Mapping[str, Any]:
-        component = call.request.get("componentName") or call.component
+        component = call.component_or_own()
 
         def notify(path: tuple[str, ...]) -> None:
             event = {"componentName": component, "keyPath": list(path)}
@@ -215,6 +226,8 @@ class Operations:
             raise OperationError("InvalidArgumentsError", "valueToMerge is required")
         if seconds is None and self._profile.requires_timestamp:
             raise OperationError("InvalidArgumentsError", "timestamp is required")
+        if _is_deeper(value, NESTING_LEVELS_MAX - len(key_path)):
+            raise OperationError("InvalidArgumentsError", f"more than {NESTING_LEVELS_MAX} levels within one another")
         if not key_path and not isinstance(value, dict):
             raise OperationError("InvalidArgumentsError", "without keyPath, valueToMerge must be an object")
         if key_path[:1] == ("accessControl",) or (not key_path and "accessControl" in value):
@@ -292,10 +305,20 @@ def _qos(call: Call) -> int:
     return int(qos)
 
 
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether objects and lists lie in one another more often than that."""
+    if not isinstance(value, dict | list):
+        return False
+    children = value.values() if isinstance(value, dict) else value
+    return levels <= 0 or any(_is_deeper(child, levels - 1) for child in children)
+
+
 def _newest_ms(seconds: object) -> int:
     """Epoch seconds as ms; without a timestamp the write is newer than everything."""
     if seconds is None:
         return 2**53
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise OperationError("InvalidArgumentsError", "timestamp must be a number of seconds")
+    if not math.isfinite(seconds):
+        raise OperationError("InvalidArgumentsError", "timestamp must be finite")
     return int(seconds * 1000)

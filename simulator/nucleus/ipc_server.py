@@ -198,6 +198,8 @@ class _Connection:
 
     def _request(self, message: Message) -> None:
         operation = message.text("operation").removeprefix(NAMESPACE)
+        if message.stream_id in self._streams:
+            raise FrameError(f"stream {message.stream_id} is in use")
         stream = _Stream(self, message.stream_id, operation)
         self._streams[message.stream_id] = stream
         stream.run(self._server.operations, self._component, message.payload)

@@ -1,11 +1,16 @@
 """What each profile refuses over IPC: without a policy, for a topic that AWS IoT does not bear, or because it is not built."""
 
+import asyncio
 import datetime as dt
+import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from awsiot.greengrasscoreipc import model
 
+from simulator.nucleus.eventstream import Message, encode
 from simulator.nucleus.ipc_operations import Call, OperationError, Operations
 from simulator.nucleus.profile import JAVA
 from tests.conformance.ipc_nucleus import APP, PEER, Nucleus, error_of, json_message, message_of
@@ -101,8 +106,56 @@ def test_every_operation_of_the_sdk_is_served_or_named(nucleus: Nucleus) -> None
         assert real == shapes
 
 
-def test_a_root_update_that_is_no_object_is_refused(nucleus: Nucleus) -> None:
-    call = Call("UpdateConfiguration", APP, {"valueToMerge": 5, "timestamp": 1}, lambda *_: None)
-    with pytest.raises(OperationError, match="must be an object") as caught:
+DEEP: dict[str, Any] = {}
+for _ in range(100):
+    DEEP = {"deeper": DEEP}
+
+
+@pytest.mark.parametrize(
+    ("operation", "request_", "words"),
+    [
+        ("UpdateConfiguration", {"valueToMerge": 5, "timestamp": 1}, "must be an object"),
+        ("UpdateConfiguration", {"valueToMerge": DEEP, "timestamp": 1}, "levels"),
+        ("UpdateConfiguration", {"valueToMerge": {}, "timestamp": math.nan}, "finite"),
+        ("UpdateConfiguration", {"valueToMerge": {}, "timestamp": math.inf}, "finite"),
+        ("UpdateConfiguration", {"valueToMerge": {}, "timestamp": "now"}, "number of seconds"),
+        ("GetConfiguration", {"componentName": ["x"]}, "componentName"),
+        ("SubscribeToConfigurationUpdate", {"componentName": 5}, "componentName"),
+        ("PublishToIoTCore", {"topicName": "telemetry/x", "qos": "2"}, "qos"),
+        ("PublishToIoTCore", {"topicName": "telemetry/x", "payload": "###"}, "base64"),
+    ],
+)
+def test_what_no_sdk_sends_is_refused_by_its_field(
+    nucleus: Nucleus, operation: str, request_: dict[str, Any], words: str
+) -> None:
+    call = Call(operation, APP, request_, lambda *_: None)
+    with pytest.raises(OperationError, match=words) as caught:
         nucleus.run(Operations(nucleus.profile, nucleus.services).answer(call))
     assert caught.value.shape == "InvalidArgumentsError"
+
+
+def frame(payload: Mapping[str, Any], **headers: object) -> bytes:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return encode(Message({f":{name}": value for name, value in named.items()}, json.dumps(payload).encode()))
+
+
+def test_a_stream_that_is_in_use_is_not_opened_again(nucleus: Nucleus) -> None:
+    """Its subscription would be nobody's any more, and never end."""
+    token = nucleus.call(nucleus.services.tokens.token_of, APP)
+    connect = frame({"authToken": token}, message_type=4, message_flags=0, stream_id=0, version="0.1.0")
+    request = encode(
+        Message(
+            {":message-type": 0, ":message-flags": 0, ":stream-id": 1,
+             "operation": "aws.greengrass#SubscribeToConfigurationUpdate"},
+            b"{}",
+        )
+    )  # fmt: skip
+
+    async def ask() -> None:
+        reader, writer = await asyncio.open_unix_connection(str(nucleus.server.path))
+        writer.write(connect + request + request)
+        await reader.read()  # to the end: the nucleus hangs up
+        writer.close()
+
+    nucleus.run(ask())
+    assert nucleus.services.configurations._watchers == []
