@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from simulator.nucleus.errors import StateError
+from simulator.nucleus.profile import Profile
 from tests.simulator.nucleus.conftest import Run
-from tests.simulator.nucleus.pair import MODEL, RUNTIME, publish_pair
-from tests.simulator.nucleus.world import FAST, World, until
+from tests.simulator.nucleus.pair import MODEL, RUN, RUNTIME, publish_pair
+from tests.simulator.nucleus.world import FAST, FAST_JAVA, World, until
 
 
 def test_a_killed_daemon_later_reports_success_for_a_startup_that_never_ran(run: Run) -> None:
@@ -128,3 +129,30 @@ def test_a_damaged_state_file_is_neither_used_nor_overwritten(root: Path) -> Non
     with pytest.raises(StateError, match=r"state\.json"):
         asyncio.run(World(root).device.start())
     assert path.read_text() == '{"schema": 1'
+
+
+@pytest.mark.parametrize("profile", [FAST, FAST_JAVA], ids=["lite", "java"])
+def test_a_deployment_that_is_cancelled_on_its_way_is_carried_out_and_blocks_nothing(
+    run: Run, profile: Profile
+) -> None:
+    """AWS: a device that has received a deployment already is not touched by its cancelling. (Lite's source: the same.)"""
+
+    async def scenario(world: World) -> None:
+        def take_or_reject(topic: str, payload: bytes) -> None:
+            if world.jobs[topic.split("/")[4]]["status"] == "CANCELED":
+                world.cloud.deliver(f"{topic}/rejected", b'{"code": "InvalidStateTransition"}')
+            else:
+                world.take_report(topic, payload)
+
+        world.cloud.answers["$aws/things/station/jobs/+/namespace-aws-gg-deployment/update"] = take_or_reject
+        world.publish(RUNTIME, "1.0.0", {"install": "until [ -e {work:path}/go ]; do sleep 0.02; done", **RUN})
+        world.publish(RUNTIME, "1.1.0", RUN)
+        job_id = world.create_job({RUNTIME: "1.0.0"})
+        await until(lambda: (job_id, "IN_PROGRESS") in world.reports)
+        world.jobs[job_id]["status"] = "CANCELED"
+        (world.device.places.work(RUNTIME) / "go").touch()
+        await until(lambda: world.device.verdicts and world.device.verdicts[-1].succeeded)
+        assert (world.component(RUNTIME)["state"], world.jobs[job_id]["status"]) == ("RUNNING", "CANCELED")
+        assert await world.deploy({RUNTIME: "1.1.0"}) == "SUCCEEDED"
+
+    run(scenario, profile)

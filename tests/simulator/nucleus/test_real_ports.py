@@ -53,6 +53,7 @@ class Site:
         broker.address.write(self.broker_file)
         self.session = boto3.session.Session("local", "local", region_name="us-east-1")
         self.url = url
+        self.profile = "lite"
         self.process: subprocess.Popen[bytes] | None = None
 
     def client(self, service: str) -> Any:
@@ -62,6 +63,7 @@ class Site:
         command = [
             sys.executable, "-m", "simulator.cli", "device", "run", "station-1", "--root", str(self.root),
             "--broker", str(self.broker_file), "--group", "ring-0", "--pace", "0.2",
+            "--profile", self.profile,
         ]  # fmt: skip
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
@@ -179,6 +181,21 @@ def test_a_deployment_takes_the_whole_road_and_survives_outages(site: Site) -> N
     after = until(lambda: site.status()["components"][COMPONENT]["process_id"], "the component runs again")
     assert after != before
     until(lambda: not Path(f"/proc/{before}").exists() or _is_zombie(before), "the survivor is gone")
+
+
+def test_of_deployments_in_haste_the_last_one_holds_on_either_nucleus(site: Site) -> None:
+    for number, profile in enumerate(("java", "lite"), start=1):
+        site.end_device()
+        site.profile, site.root = profile, site.root.with_name(profile)
+        site.start_device()
+        versions = [f"{number}.{minor}.0" for minor in range(3)]
+        for version in versions:
+            site.publish(version, HELLO)
+        in_haste = [site.deploy(version) for version in versions]
+        until(lambda last=in_haste[-1]: site.effective(last) == "SUCCEEDED", "the last deployment")
+        assert {site.effective(earlier) for earlier in in_haste[:-1]} <= {"SUCCEEDED", "CANCELED"}
+        component = site.status()["components"][COMPONENT]
+        assert (component["version"], component["state"]) == (versions[-1], "RUNNING")
 
 
 def _is_zombie(process_id: int) -> bool:
