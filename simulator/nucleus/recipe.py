@@ -119,7 +119,9 @@ def parse_recipe(data: bytes, profile: Profile, platform: Platform) -> Recipe:
         raise RecipeError(f"RecipeFormatVersion must be {FORMAT_VERSION}")
     manifest = _choose(top, profile, platform)
     if top.optional("Lifecycle", None):  # the cloud writes an empty one into every recipe
-        raise RecipeError("a recipe-wide Lifecycle is not supported here", "Put it into each manifest.")
+        raise NotSimulatedError(
+            "a recipe-wide Lifecycle (with Selections) is not simulated", "Put it into each manifest."
+        )
     lifecycle = manifest.fields("Lifecycle")
     steps = {name: step for name in STEPS if (step := _step(lifecycle, name, profile)) is not None}
     if {"run", "startup"} <= steps.keys():

@@ -92,7 +92,7 @@ class Supervisor:
         self._components: dict[str, Component] = {}
         self._stopped_along: set[str] = set()
         """Ended with what they depend on, and to be started with it."""
-        self._followers: set[asyncio.Task[None]] = set()
+        self._starting: set[asyncio.Task[None]] = set()
 
     def views(self) -> Sequence[ComponentView]:
         """Every component, in order of name."""
@@ -183,7 +183,7 @@ class Supervisor:
                 continue
             if self._profile.restarts_finished or name in self._stopped_along or unit.state is not State.FINISHED:
                 self._stopped_along.discard(name)
-                starts[name] = asyncio.get_running_loop().create_task(self._start_in_order(name, starts))
+                starts[name] = self._begin_start(name, starts)
         if starts:
             await asyncio.wait(starts.values())
 
@@ -222,9 +222,7 @@ class Supervisor:
         component.unit.start()
         for follower in followers:
             self._stopped_along.discard(follower)
-            task = asyncio.get_running_loop().create_task(self._start_in_order(follower, {}))
-            self._followers.add(task)
-            task.add_done_callback(self._followers.discard)
+            self._begin_start(follower, {})
 
     async def stop_component(self, name: str) -> None:
         """Stop one component."""
@@ -232,13 +230,26 @@ class Supervisor:
         if unit is not None:
             await unit.stop()
 
+    def _begin_start(self, name: str, starts: Mapping[str, asyncio.Task[None]]) -> "asyncio.Task[None]":
+        """Start it in a task that ends with the device."""
+        task = asyncio.get_running_loop().create_task(self._start_in_order(name, starts))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        return task
+
+    def _start_no_more(self) -> None:
+        for task in self._starting:
+            task.cancel()
+
     async def stop_all(self) -> None:
         """Stop every component, dependents along with the rest."""
+        self._start_no_more()
         units = [component.unit for component in self._components.values() if component.unit is not None]
         await asyncio.gather(*(unit.stop() for unit in units))
 
     async def power_off(self) -> None:
         """Every process dies at once."""
+        self._start_no_more()
         units = [component.unit for component in self._components.values() if component.unit is not None]
         await asyncio.gather(*(unit.power_off() for unit in units))
 

@@ -1,5 +1,7 @@
 """What the Java nucleus does with components otherwise than Lite: dependencies, variables, Skipif. Source-derived."""
 
+import asyncio
+
 import pytest
 
 from simulator.nucleus.profile import Profile
@@ -170,3 +172,20 @@ def test_a_component_that_reports_errored_has_failed_where_that_is_heard(run: Ru
             assert world.process_id(BASE) == before
 
     run(scenario, profile)
+
+
+@pytest.mark.parametrize("end", ["stop", "power_off"])
+def test_nothing_is_started_any_more_once_the_device_ends(run: Run, end: str) -> None:
+    async def scenario(world: World) -> None:
+        world.publish(BASE, "1.0.0", {"startup": "sleep 1000 & sleep 0.3; exit 0"})
+        world.publish(TOP, "1.0.0", {"run": "echo started; exec sleep 1000"}, hard={BASE: "*"})
+        assert await world.deploy({TOP: "1.0.0"}) == "SUCCEEDED"
+        await until(lambda: world.log(TOP) == "started\n")
+        await world.device.supervisor.restart(BASE)  # the dependent waits for it
+        await (world.device.stop() if end == "stop" else world.device.power_off())
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=1.0)  # whatever still wants to happen
+        assert world.device.supervisor.process_id(TOP) is None
+        assert world.log(TOP) == "started\n"
+
+    run(scenario, FAST_JAVA)

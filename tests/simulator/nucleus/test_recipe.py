@@ -117,7 +117,7 @@ def test_case_matters_to_lite() -> None:
         (lambda d: d.pop("ComponentName"), "ComponentName"),
         (lambda d: d.update(RecipeFormatVersion="2021-01-01"), "RecipeFormatVersion"),
         (lambda d: d.update(Manifests={"a": 1}), "Manifests must be a list"),
-        (lambda d: d.update(Lifecycle={"run": "x"}), "Lifecycle"),
+        (lambda d: d.update(Lifecycle={"run": "x"}), "recipe-wide Lifecycle .* is not simulated"),
         (lambda d: d["Manifests"][1]["Lifecycle"].update(startup="x"), "both run and startup"),
         (lambda d: d["Manifests"][1]["Lifecycle"]["install"].update(Timeout="soon"), "Timeout"),
         (lambda d: d["Manifests"][1]["Lifecycle"]["install"].update(Timeout=0), "Timeout"),
