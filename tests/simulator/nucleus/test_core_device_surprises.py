@@ -150,7 +150,9 @@ def test_a_deployment_that_is_cancelled_on_its_way_is_carried_out_and_blocks_not
         job_id = world.create_job({RUNTIME: "1.0.0"})
         await until(lambda: (job_id, "IN_PROGRESS") in world.reports)
         world.jobs[job_id]["status"] = "CANCELED"
-        (world.device.places.work(RUNTIME) / "go").touch()
+        go = world.device.places.work(RUNTIME) / "go"
+        go.parent.mkdir(parents=True, exist_ok=True)
+        go.touch()
         await until(lambda: world.device.verdicts and world.device.verdicts[-1].succeeded)
         assert (world.component(RUNTIME)["state"], world.jobs[job_id]["status"]) == ("RUNNING", "CANCELED")
         assert await world.deploy({RUNTIME: "1.1.0"}) == "SUCCEEDED"
