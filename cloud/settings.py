@@ -6,7 +6,7 @@ reads itself.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -29,6 +29,8 @@ class Settings:
         state_machine: name of the retraining state machine.
         database_url: fleet store; ``sqlite:///<path>``.
         api_url: where the command line finds the fleet status API.
+        api_token: what the API asks for, and the command line sends; ``api_token_file``: the file that holds it.
+        api_ca_file: certificates (PEM) that the command line trusts the API by; empty: the usual ones.
         job_image: container image of training and processing jobs (on the local cloud: a label only).
     """
 
@@ -42,6 +44,9 @@ class Settings:
     state_machine: str = "edgewright-retrain"
     database_url: str = "sqlite:///edgewright.db"
     api_url: str = "http://127.0.0.1:8008"
+    api_token: str = field(default="", repr=False)
+    api_token_file: str = ""
+    api_ca_file: str = ""
     job_image: str = "edgewright-jobs:latest"
 
     @classmethod

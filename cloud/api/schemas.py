@@ -256,9 +256,9 @@ class Loop(Strict):
 
 
 class Healthz(Strict):
-    """The service itself."""
+    """The service itself: ``ok`` or ``degraded``; without the token, where one is configured, this word alone."""
 
     status: str
-    schema_version: int
-    counters: dict[str, int]
-    loops: list[Loop]
+    schema_version: int | None = None
+    counters: dict[str, int] | None = None
+    loops: list[Loop] | None = None

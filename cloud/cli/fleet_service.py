@@ -6,6 +6,7 @@ import threading
 import typer
 
 from cloud.api.app import create_app, utc_now
+from cloud.api.door import Door
 from cloud.api.server import ApiServer
 from cloud.aws.control_plane import GreengrassControlPlane
 from cloud.aws.events import EventBus
@@ -28,19 +29,20 @@ from cloud.fleet.store import SqliteFactSink
 from cloud.settings import Settings
 
 
-def serve_fleet(settings: Settings, attempts: AttemptLimits, host: str, port: int) -> None:
+def serve_fleet(settings: Settings, attempts: AttemptLimits, door: Door) -> None:
     """Until Ctrl-C or SIGTERM; raises what opening the database or the address does."""
     database = Database.from_url(settings.database_url)
     try:
-        _serve(database, loops_of(settings, database, attempts), host, port)
+        _serve(database, loops_of(settings, database, attempts), door)
     finally:
         database.close()
 
 
-def _serve(database: Database, loops: dict[str, Loop], host: str, port: int) -> None:
+def _serve(database: Database, loops: dict[str, Loop], door: Door) -> None:
     stop = _stopped_by_signals()
     service = Service(loops)
-    with ApiServer(create_app(database, utc_now, service.states), host, port) as server:
+    app = create_app(database, utc_now, lambda: [*service.states(), *door.states(utc_now())], door.token)
+    with ApiServer(app, door.address.host, door.address.port, door.certificate) as server:
         service.start()
         try:
             typer.echo(server.url)

@@ -4,18 +4,16 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import httpx
 import typer
 
+from cloud.cli.api_client import api_client, fetched
 from cloud.cli.output import OutputFormat, OutputOption, print_fields, print_rows
 from cloud.drift.judgement import LEVELS
-from cloud.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from cloud.fleet.health import STATUSES
 from cloud.fleet.store import EVENT_KINDS
 from cloud.names import is_retirement
 from cloud.settings import Settings
 
-TIMEOUT_S = 10.0
 PAGE_COUNT = 500
 get = typer.Typer(
     name="get", help="List devices, models, deployments, events or drift decisions.", no_args_is_help=True
@@ -125,14 +123,14 @@ def describe_device(
 
       edgewright describe device station-1 -o json
     """
-    with _client() as client:
+    with api_client(Settings.from_environment()) as client:
         print_fields(fetched(client, f"/v1/devices/{quote(name, safe='')}", {}), output)
 
 
 def listed(path: str, filters: Mapping[str, str], limit: int) -> Iterator[dict[str, Any]]:
     """Up to ``limit`` items of a list, page by page."""
     parameters: dict[str, str | int] = {name: value for name, value in filters.items() if value}
-    with _client() as client:
+    with api_client(Settings.from_environment()) as client:
         while limit > 0:
             page = fetched(client, f"/v1/{path}", {**parameters, "limit": min(limit, PAGE_COUNT)})
             yield from page["items"]
@@ -140,31 +138,6 @@ def listed(path: str, filters: Mapping[str, str], limit: int) -> Iterator[dict[s
             if page["next_cursor"] is None:
                 return
             parameters["cursor"] = page["next_cursor"]
-
-
-def fetched(client: httpx.Client, path: str, parameters: Mapping[str, str | int]) -> dict[str, Any]:
-    """One answer of the API.
-
-    Raises:
-        InvalidInputError, NotFoundError, ConflictError, UnavailableError: by its problem document.
-    """
-    try:
-        answer = client.get(path, params=parameters)
-        document: dict[str, Any] = answer.json()
-    except (httpx.HTTPError, ValueError) as error:
-        raise UnavailableError(
-            f"no usable answer from {client.base_url} ({type(error).__name__})",
-            "Start it with edgewright serve, or set EDGEWRIGHT_API_URL.",
-        ) from error
-    if answer.is_success:
-        return document
-    kinds = {400: InvalidInputError, 404: NotFoundError, 409: ConflictError, 422: InvalidInputError}
-    detail = str(document.get("detail") or f"the API answered {answer.status_code}")
-    raise kinds.get(answer.status_code, UnavailableError)(detail, str(document.get("remedy") or ""))
-
-
-def _client() -> httpx.Client:
-    return httpx.Client(base_url=Settings.from_environment().api_url, timeout=TIMEOUT_S, trust_env=False)
 
 
 def _model_row(model: Mapping[str, Any]) -> dict[str, Any]:

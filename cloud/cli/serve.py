@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,8 +15,25 @@ DEFAULT_ATTEMPTS = AttemptLimits()
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on. There is no access control yet.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Beyond loopback only with a token, and with TLS or a proxy.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = DEFAULT_PORT,
+    token_file: Annotated[
+        str,
+        typer.Option(
+            help="File (mode 600) with the token that every request must carry. "
+            "Default: EDGEWRIGHT_API_TOKEN_FILE, or the token itself in EDGEWRIGHT_API_TOKEN."
+        ),
+    ] = "",
+    certificate_file: Annotated[
+        Path | None, typer.Option(help="Certificate chain (PEM) for TLS; renewed files are used without a restart.")
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option(help="Its private key (PEM, unencrypted, mode 600).")] = None,
+    behind_tls_proxy: Annotated[
+        bool,
+        typer.Option("--behind-tls-proxy", help="Plain HTTP beyond loopback: a proxy of yours ends TLS before it."),
+    ] = False,
     retrain_attempts: Annotated[
         int, typer.Option(min=1, max=100, help="How often one model version is retrained, if it fails.")
     ] = DEFAULT_ATTEMPTS.attempts_max,
@@ -27,14 +45,27 @@ def serve(
 
     Everything it knows lies in EDGEWRIGHT_DATABASE_URL (sqlite:///edgewright.db); one process for each database.
 
+    Without a token it is open to everybody on this machine, and listens on loopback alone. With one, clients send it as
+    Authorization: Bearer <token>; a browser asks for a name and a password: any name, and the token. GET /healthz says
+    ok or degraded to everybody.
+
     For example:
 
       edgewright serve
 
       EDGEWRIGHT_DATABASE_URL=sqlite:////var/lib/edgewright/fleet.db edgewright serve --port 0
+
+      edgewright serve --host 0.0.0.0 --token-file fleet.token --certificate-file fleet.pem --key-file fleet.key
+
+      EDGEWRIGHT_API_TOKEN_FILE=fleet.token edgewright serve --host 10.0.0.7 --behind-tls-proxy
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    from cloud.api.door import Door  # noqa: PLC0415 - as the next
+    from cloud.api.exposure import TcpAddress  # noqa: PLC0415 - as the next
     from cloud.cli.fleet_service import serve_fleet  # noqa: PLC0415 - see there
 
+    settings = Settings.from_environment()
     attempts = replace(DEFAULT_ATTEMPTS, attempts_max=retrain_attempts, pause_s=retrain_pause_s)
-    serve_fleet(Settings.from_environment(), attempts, host, port)
+    key_files = certificate_file, key_file
+    door = Door.opened(settings, TcpAddress(host, port), token_file, key_files, behind_tls_proxy=behind_tls_proxy)
+    serve_fleet(settings, attempts, door)

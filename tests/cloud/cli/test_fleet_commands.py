@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -16,7 +19,9 @@ from cloud.api.app import create_app
 from cloud.api.server import AddressTakenError, ApiServer
 from cloud.fleet.database import Database
 from tests.cloud.api.sample_fleet import fill
+from tests.edge_component.serving.certificates import TOKEN, write_certificate, write_private
 
+ROOT = Path(__file__).resolve().parents[3]
 COMMAND = [sys.executable, "-m", "cloud.cli.app"]
 
 
@@ -29,9 +34,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     database.close()
 
 
-def run(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "EDGEWRIGHT_API_URL": url, "COLUMNS": "200"}
-    return subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+def run(
+    url: str, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
+    whole = {**os.environ, "EDGEWRIGHT_API_URL": url, "COLUMNS": "200", **environment}
+    return subprocess.run([*COMMAND, *arguments], env=whole, capture_output=True, text=True, timeout=60)
 
 
 def test_lists_are_json_for_scripts_and_tables_for_people(server: ApiServer) -> None:
@@ -62,28 +69,101 @@ def test_api_errors_keep_their_sentence_and_exit_code(server: ApiServer) -> None
     assert "edgewright serve" in away.stderr
 
 
-def test_serve_prints_its_address_answers_and_ends_cleanly(tmp_path: Path) -> None:
-    environment = {
+@contextmanager
+def serving(folder: Path, *options: str, environment: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+    """``edgewright serve`` in a folder, without any AWS; yields the address that it prints."""
+    whole = {
         **os.environ,
-        "EDGEWRIGHT_DATABASE_URL": f"sqlite:///{tmp_path / 'fleet.db'}",
+        "PYTHONPATH": str(ROOT),
+        "EDGEWRIGHT_DATABASE_URL": f"sqlite:///{folder / 'fleet.db'}",
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_MAX_ATTEMPTS": "1",
+        **environment,
     }
+    command = [*COMMAND, "serve", "--port", "0", *options]
     with subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=folder, env=whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         try:
-            health = httpx.get(f"{url}/healthz", timeout=10, trust_env=False).json()
-            assert {loop["name"] for loop in health["loops"]} == {"ingest", "reconcile", "drift"}
-            assert httpx.get(url, timeout=10, trust_env=False).status_code == 200
+            yield url
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0
+
+
+def test_serve_prints_its_address_answers_and_ends_cleanly(tmp_path: Path) -> None:
+    with serving(tmp_path) as url:
+        health = httpx.get(f"{url}/healthz", timeout=10, trust_env=False).json()
+        assert {loop["name"] for loop in health["loops"]} == {"ingest", "reconcile", "drift"}
+        assert httpx.get(url, timeout=10, trust_env=False).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--host", "0.0.0.0"), "without a token"),
+        (("--host", "0.0.0.0", "--behind-tls-proxy"), "without a token"),
+        (("--host", "0.0.0.0", "--token-file", "token"), "plain HTTP"),
+        (("--host", "0.0.0.0", "--token-file", "token", "--certificate-file", "door.pem"), "go together"),
+        (("--token-file", "missing"), "missing: No such file"),
+    ],
+)
+def test_an_exposed_door_is_refused_before_anything_is_opened(
+    tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    write_private(tmp_path / "token", TOKEN.encode())
+    refused = subprocess.run(
+        [*COMMAND, "serve", "--port", "0", *options], cwd=tmp_path, env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert refused.returncode == 3
+    assert said in refused.stderr
+    assert "remedy:" in refused.stderr
+    assert not (tmp_path / "edgewright.db").exists()
+
+
+def test_serve_beyond_loopback_and_get_with_the_token(tmp_path: Path) -> None:
+    write_certificate(tmp_path / "door")
+    write_private(tmp_path / "token", TOKEN.encode())
+    keys = ("--token-file", "token", "--certificate-file", "door.pem", "--key-file", "door.key")
+    with serving(tmp_path, "--host", "0.0.0.0", *keys) as printed:
+        url = printed.replace("0.0.0.0", "127.0.0.1")
+        assert url.startswith("https://")
+        trusting = {"EDGEWRIGHT_API_CA_FILE": str(tmp_path / "door.pem")}
+        tokenless = run(url, "get", "devices", environment=trusting)
+        assert tokenless.returncode == 3
+        assert "EDGEWRIGHT_API_TOKEN_FILE" in tokenless.stderr
+        known = {**trusting, "EDGEWRIGHT_API_TOKEN_FILE": str(tmp_path / "token")}
+        assert json.loads(run(url, "get", "devices", "-o", "json", environment=known).stdout) == []
+        distrusting = run(url, "get", "devices")
+        assert distrusting.returncode == 5
+        assert "CERTIFICATE_VERIFY_FAILED" in distrusting.stderr
+        health = httpx.get(
+            f"{url}/healthz", headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False,
+            verify=ssl.create_default_context(cafile=str(tmp_path / "door.pem")),
+        ).json()  # fmt: skip
+        assert {"name": "door", "trouble": ""} in health["loops"]
+
+
+def test_behind_a_proxy_that_ends_tls_the_token_is_still_asked_for(tmp_path: Path) -> None:
+    with serving(
+        tmp_path, "--host", "0.0.0.0", "--behind-tls-proxy", environment={"EDGEWRIGHT_API_TOKEN": TOKEN}
+    ) as printed:
+        url = printed.replace("0.0.0.0", "127.0.0.1")
+        assert httpx.get(f"{url}/v1/devices", trust_env=False).status_code == 401
+        assert httpx.get(f"{url}/healthz", trust_env=False).json()["status"] in {"ok", "degraded"}
+
+
+def test_the_token_is_not_sent_over_a_network_in_plain_http() -> None:
+    refused = run("http://fleet.example:8008", "get", "devices", environment={"EDGEWRIGHT_API_TOKEN": TOKEN})
+    assert refused.returncode == 3
+    assert "plain HTTP" in refused.stderr
+    assert TOKEN not in refused.stderr
 
 
 def test_an_address_that_is_taken_is_said_so(server: ApiServer, tmp_path: Path) -> None:
