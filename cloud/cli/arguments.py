@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from cloud.errors import InvalidInputError
 
+PRECISION_HELP = "auto: int8 where it passes every gate, else fp32; fp32: no int8 is tried."
+
 
 def name_value_pairs(entries: Sequence[str] | None, option: str) -> dict[str, str]:
     """``name=value`` entries of a repeatable option; the last one of a name counts.

@@ -14,12 +14,13 @@ import typer
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.sagemaker import SageMakerJobs
 from cloud.aws.session import AwsSession
-from cloud.cli.arguments import chosen, compile_extra
+from cloud.cli.arguments import PRECISION_HELP, chosen, compile_extra
 from cloud.cli.job_progress import print_submitted, shown_job
 from cloud.cli.output import OutputFormat, OutputOption, print_fields, progress_console
 from cloud.compilation.job import await_result, submit
 from cloud.compilation.report import Report
 from cloud.compilation.request import CompilationRun
+from cloud.compilation.result import AUTO, PRECISIONS
 from cloud.errors import InvalidInputError, NotFoundError
 from cloud.jobs.job import NAME_PATTERN, JobKind, Jobs, job_name
 from cloud.jobs.processing import SMALL_MACHINE
@@ -42,6 +43,7 @@ def compile_model(
     platform: Annotated[
         list[str] | None, typer.Option(help="Repeat for several. Default: model.toml's, else all.")
     ] = None,
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP[0].upper() + PRECISION_HELP[1:])] = AUTO,
     to: OutputFolder = None,
     model: Annotated[
         Path | None,
@@ -68,18 +70,22 @@ def compile_model(
       edgewright compile build/model --local --to build/weather
 
       edgewright compile vad.onnx --samples requests.npz --model-name silero-vad --to build/vad
+
+      edgewright compile weather-20261121-231500-a1b2c3 --precision fp32
     """
+    chosen([precision], PRECISIONS, "--precision")
     platforms = chosen(platform, PLATFORMS, "--platform")
     if model and (local or source.endswith(".onnx")):
         raise InvalidInputError("--model sizes a job, and none is started", "Leave it out, or choose with --platform.")
     if source.endswith(".onnx") and "://" not in source:
-        _print_report(_compile_own(Path(source), samples, model_name, platforms, _required(to)), _required(to), output)
+        own = _Own(Path(source), samples, model_name)
+        _print_report(_compile_own(own, platforms, precision, _required(to)), _required(to), output)
         return
     if local:
-        _print_report(_compile_here(Path(source), platforms, _required(to)), _required(to), output)
+        _print_report(_compile_here(Path(source), platforms, precision, _required(to)), _required(to), output)
         return
     settings = Settings.from_environment()
-    asked = _Asked(source, name, bucket or settings.bucket, platforms if platform else None, model)
+    asked = _Asked(source, name, bucket or settings.bucket, platforms if platform else None, precision, model)
     _compile_by_job(asked, settings, to, output, wait=wait)
 
 
@@ -91,7 +97,17 @@ class _Asked:
     name: str
     bucket: str
     platforms: tuple[str, ...] | None
+    precision: str
     model: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """An ONNX file of the user's own, with what the command line says of it."""
+
+    onnx: Path
+    samples: Path | None
+    model_name: str
 
 
 def _compile_by_job(asked: _Asked, settings: Settings, to: Path | None, output: OutputFormat, *, wait: bool) -> None:
@@ -145,6 +161,7 @@ def _run(asked: _Asked, settings: Settings, jobs: Jobs, store: ObjectStore) -> C
         platforms=asked.platforms or (specification.platforms if specification else PLATFORMS),
         lineage={**lineage, "artifact_uri": artifact_uri},
         machine=specification.compilation if specification else SMALL_MACHINE,
+        precision=asked.precision,
     )
 
 
@@ -159,24 +176,24 @@ def _trained_with(code_uri: str, store: ObjectStore) -> Specification | None:
         return None
 
 
-def _compile_here(source: Path, platforms: tuple[str, ...], to: Path) -> Report:
+def _compile_here(source: Path, platforms: tuple[str, ...], precision: str, to: Path) -> Report:
     with compile_extra():
         from cloud.compilation.stage import Order, compile_model as compile_here  # noqa: PLC0415 - see above
     if not source.exists():
         raise InvalidInputError(f"{source} does not exist", "Give the folder with model.onnx, or a model.tar.gz.")
-    report = compile_here(Order(source, to, platforms))
+    report = compile_here(Order(source, to, platforms, precision=precision))
     report.require_compiled()
     return report
 
 
-def _compile_own(source: Path, samples: Path | None, model_name: str, platforms: tuple[str, ...], to: Path) -> Report:
+def _compile_own(own: _Own, platforms: tuple[str, ...], precision: str, to: Path) -> Report:
     with compile_extra():
         from cloud.compilation.own_model import OwnModel, compile_own_model  # noqa: PLC0415 - see above
-    if samples is None or not model_name:
+    if own.samples is None or not own.model_name:
         raise InvalidInputError(
             "an .onnx file needs --samples and --model-name", "Give an .npz of sample requests, and a name."
         )
-    return compile_own_model(OwnModel(source, samples, model_name), to, platforms)
+    return compile_own_model(OwnModel(own.onnx, own.samples, own.model_name), to, platforms, precision)
 
 
 def _print_report(report: Report, to: Path, output: OutputFormat) -> None:

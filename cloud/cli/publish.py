@@ -14,10 +14,10 @@ from cloud.aws.greengrass import Components
 from cloud.aws.model_registry import ModelRegistry
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
-from cloud.cli.arguments import chosen, compile_extra
+from cloud.cli.arguments import PRECISION_HELP, chosen, compile_extra
 from cloud.cli.output import OutputFormat, OutputOption, print_fields, progress_console
 from cloud.cli.progress import shown_progress
-from cloud.compilation.result import Compilation
+from cloud.compilation.result import AUTO as AUTO_PRECISION, PRECISIONS, Compilation
 from cloud.errors import InvalidInputError
 from cloud.publishing.errors import SigningKeyError
 from cloud.publishing.keys import signer_for
@@ -49,6 +49,7 @@ def publish(
         Path | None, typer.Option(help="With --onnx: .npz of sample inputs, named as the model's.")
     ] = None,
     name: Annotated[str, typer.Option(help="With --onnx: what clients will ask for.")] = "",
+    precision: Annotated[str, typer.Option(help=f"With --onnx: {PRECISION_HELP}")] = AUTO_PRECISION,
     version: VersionOption = AUTO,
     key: KeyOption = "",
     bucket: BucketOption = "",
@@ -67,8 +68,11 @@ def publish(
       edgewright publish s3://bucket/jobs/compile-7/output --key kms:alias/edgewright -o json
 
       edgewright publish --onnx silero_vad.onnx --samples speech.npz --name silero-vad
+
+      edgewright publish --onnx pose.onnx --samples frames.npz --name pose --precision fp32
     """
-    own = _own_model(onnx, samples, name, source)
+    chosen([precision], PRECISIONS, "--precision")
+    own = _own_model(onnx, samples, name, source, precision)
     chosen([approval], APPROVALS, "--approval")
     settings = Settings.from_environment()
     session = AwsSession(settings.region)
@@ -129,11 +133,17 @@ class _Own:
     onnx: Path
     samples: Path
     name: str
+    precision: str
 
 
-def _own_model(onnx: Path | None, samples: Path | None, name: str, source: str) -> _Own | None:
+def _own_model(onnx: Path | None, samples: Path | None, name: str, source: str, precision: str) -> _Own | None:
     if onnx is not None and samples is not None and name and not source:
-        return _Own(onnx, samples, name)
+        return _Own(onnx, samples, name, precision)
+    if source and precision != AUTO_PRECISION:
+        raise InvalidInputError(
+            "--precision is chosen when a model is compiled, and this one is",
+            "Compile it with --precision, then publish it.",
+        )
     if onnx is None and samples is None and not name and source:
         return None
     raise InvalidInputError(
@@ -159,7 +169,7 @@ def _folder(source: _Own | str, session: AwsSession, report: Report) -> Iterator
 def _compiled(own: _Own, folder: Path) -> Path:
     with compile_extra():
         from cloud.compilation.own_model import OwnModel, compile_own_model  # noqa: PLC0415 - see above
-    report = compile_own_model(OwnModel(own.onnx, own.samples, own.name), folder)
+    report = compile_own_model(OwnModel(own.onnx, own.samples, own.name), folder, precision=own.precision)
     for line in report.lines():
         progress_console.print(line, markup=False, highlight=False, soft_wrap=True)
     return folder

@@ -23,6 +23,7 @@ from cloud.compilation.baseline import SAMPLES_MIN, baseline_of, watched_inputs,
 from cloud.compilation.errors import GateError, NotOnnxError, SignatureError
 from cloud.compilation.inference import Session
 from cloud.compilation.report import Report
+from cloud.compilation.result import AUTO
 from cloud.compilation.samples import (
     GOLDEN_COUNT_MAX,
     INPUT_PREFIX,
@@ -68,8 +69,12 @@ class OwnModel:
         return model_component(self.model_name)
 
 
-def compile_own_model(own: OwnModel, output: Path, platforms: tuple[str, ...] = PLATFORMS) -> Report:
+def compile_own_model(
+    own: OwnModel, output: Path, platforms: tuple[str, ...] = PLATFORMS, precision: str = AUTO
+) -> Report:
     """Compile into ``output``; the folder is what a processing job would have written.
+
+    ``precision`` is one of :data:`~cloud.compilation.result.PRECISIONS`.
 
     Raises:
         InvalidInputError: the name cannot be a model's.
@@ -77,7 +82,7 @@ def compile_own_model(own: OwnModel, output: Path, platforms: tuple[str, ...] = 
     """
     with tempfile.TemporaryDirectory(prefix="edgewright-own-") as work:
         folder = prepare(own, Path(work))
-        report = compile_model(Order(folder, output, platforms, {"source_file": own.onnx_path.name}))
+        report = compile_model(Order(folder, output, platforms, {"source_file": own.onnx_path.name}, precision))
     report.require_compiled()
     return report
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cloud.compilation.result import AUTO
 from cloud.jobs.processing import SMALL_MACHINE, Folder, Machine, Stage, processing_request
 from edge_component.contracts.codec import NOTHING
 from edge_component.contracts.manifest import PLATFORMS
@@ -24,6 +25,7 @@ class CompilationRun:
         output_uri: S3 prefix that becomes the compilation folder.
         platforms: what is compiled for.
         lineage: where the model came from, kept in the compilation.
+        precision: one of :data:`~cloud.compilation.result.PRECISIONS`.
     """
 
     job_name: str
@@ -34,17 +36,20 @@ class CompilationRun:
     platforms: tuple[str, ...] = PLATFORMS
     lineage: Mapping[str, str] = NOTHING
     machine: Machine = SMALL_MACHINE
+    precision: str = AUTO
 
 
 def compilation_request(run: CompilationRun) -> dict[str, Any]:
     """Render CreateProcessingJob's parameters."""
-    platforms = (text for platform in run.platforms for text in ("--platform", platform))
+    chosen = [text for platform in run.platforms for text in ("--platform", platform)]
+    if run.precision != AUTO:
+        chosen += ["--precision", run.precision]
     stage = Stage(
         job_name=run.job_name,
         role_arn=run.role_arn,
         image=run.image,
         module="cloud.compilation.stage",
-        arguments=("--input", INPUT_PATH, "--output", OUTPUT_PATH, "--message", MESSAGE_PATH, *platforms),
+        arguments=("--input", INPUT_PATH, "--output", OUTPUT_PATH, "--message", MESSAGE_PATH, *chosen),
         source=Folder("model", run.artifact_uri, INPUT_PATH),
         target=Folder("compilation", run.output_uri, OUTPUT_PATH),
         machine=run.machine,

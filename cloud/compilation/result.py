@@ -28,6 +28,9 @@ from edge_component.contracts.codec import (
 from edge_component.contracts.manifest import Feature, GoldenTest, TensorSpec, WatchedOutput
 
 COMPILATION_FILE = "compilation.json"
+AUTO, FP32 = "auto", "fp32"
+PRECISIONS = (AUTO, FP32)
+"""What a compilation may be asked for: int8 where it passes every gate, else fp32; or fp32 alone."""
 SIZE_BYTES_MAX = 1_000_000
 
 
@@ -69,7 +72,8 @@ class Variant:
         precision: ``int8`` or ``fp32``.
         model_path: relative to the compilation folder.
         golden: tolerance that this variant keeps against ``golden.npz``.
-        reason: why this precision: empty if int8 passed every gate, else the sentence of the gate that refused int8.
+        reason: why this precision: empty if int8 passed every gate, else the sentence of the gate that refused int8,
+            or that fp32 was asked for.
         verdicts: every gate that was asked.
     """
 

@@ -24,7 +24,7 @@ from typing import Any
 from cloud.compilation.admission import Admitted, admit
 from cloud.compilation.errors import ArtifactError, GateError
 from cloud.compilation.report import REPORT_FILE, REPORT_TEXT_FILE, Report, compiled_report, refusal_report
-from cloud.compilation.result import COMPILATION_FILE, Compilation, Variant
+from cloud.compilation.result import AUTO, COMPILATION_FILE, FP32, PRECISIONS, Compilation, Variant
 from cloud.compilation.samples import require_fit, write_samples
 from cloud.compilation.trained import TrainedModel, read_trained, unpack
 from cloud.compilation.trial import Candidate, probe_of, try_fp32, try_int8
@@ -42,12 +42,16 @@ MESSAGE_CHARS_MAX = 1024
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is asked for: from where, to where, for which platforms; ``lineage`` goes into the compilation as it is."""
+    """What is asked for: from where, to where, for which platforms; ``lineage`` goes into the compilation as it is.
+
+    ``precision`` is one of :data:`~cloud.compilation.result.PRECISIONS`.
+    """
 
     source: Path
     output: Path
     platforms: tuple[str, ...] = PLATFORMS
     lineage: Mapping[str, Any] = NOTHING
+    precision: str = AUTO
 
 
 def compile_model(order: Order) -> Report:
@@ -77,7 +81,7 @@ def _compiled(order: Order, trained: TrainedModel, work: Path, notes: list[str])
     _require_consistent(trained, admitted)
     notes.extend(_notes_on_tensors(admitted))
     reference = _fp32(trained, admitted, work, notes)
-    variants = tuple(_variant(platform, trained, reference, work, order.output) for platform in order.platforms)
+    variants = tuple(_variant(platform, trained, reference, work, order) for platform in order.platforms)
     write_samples(order.output / GOLDEN_FILE, trained.golden)
     if trained.baseline_bytes is not None:
         (order.output / BASELINE_FILE).write_bytes(trained.baseline_bytes)
@@ -145,13 +149,15 @@ def _fp32(trained: TrainedModel, admitted: Admitted, work: Path, notes: list[str
     return simplified
 
 
-def _variant(platform: str, trained: TrainedModel, reference: Candidate, work: Path, output: Path) -> Variant:
+def _variant(platform: str, trained: TrainedModel, reference: Candidate, work: Path, order: Order) -> Variant:
     """Choose for one platform, and copy the chosen graph into its folder."""
-    candidate, reason = _int8(platform, trained, reference, work)
+    candidate, reason = None, "int8 was not tried: fp32 was asked for"
+    if order.precision != FP32:
+        candidate, reason = _int8(platform, trained, reference, work)
     chosen = candidate if candidate is not None and not reason else reference
     folder = platform.replace("/", "-")
-    (output / folder).mkdir(exist_ok=True)
-    shutil.copyfile(chosen.path, output / folder / MODEL_FILE)
+    (order.output / folder).mkdir(exist_ok=True)
+    shutil.copyfile(chosen.path, order.output / folder / MODEL_FILE)
     return Variant(
         platform=platform,
         precision=chosen.precision,
@@ -185,13 +191,15 @@ def read_order(arguments: Sequence[str], environment: Mapping[str, str]) -> tupl
     parser.add_argument("--input", type=Path, required=True, help="folder with model.tar.gz, or with its files")
     parser.add_argument("--output", type=Path, required=True, help="the compilation folder to write")
     parser.add_argument("--platform", action="append", choices=PLATFORMS, help="may be repeated; all if absent")
+    parser.add_argument("--precision", choices=PRECISIONS, default=AUTO, help="fp32: no int8 is tried")
     parser.add_argument("--message", type=Path, default=Path("/opt/ml/output/message"), help="the job's exit message")
     chosen = parser.parse_args(arguments)
     prefix = "EDGEWRIGHT_LINEAGE_"
     lineage = {
         name.removeprefix(prefix).lower(): value for name, value in environment.items() if name.startswith(prefix)
     }
-    return Order(chosen.input, chosen.output, tuple(chosen.platform or PLATFORMS), lineage), chosen.message
+    platforms = tuple(chosen.platform or PLATFORMS)
+    return Order(chosen.input, chosen.output, platforms, lineage, chosen.precision), chosen.message
 
 
 def main() -> int:

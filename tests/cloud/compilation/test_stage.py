@@ -43,6 +43,19 @@ def test_int8_is_chosen_where_it_is_smaller_and_near(tmp_path: Path) -> None:
     assert "test is compiled: int8 for linux/x86_64, int8 for linux/aarch64" in report.to_text()
 
 
+def test_fp32_alone_is_what_one_gets_who_asks_for_it(tmp_path: Path) -> None:
+    source = write_artifact(tmp_path / "model", classifier())
+    report = compile_model(Order(source, tmp_path / "out", precision="fp32"))
+    assert not report.was_refused
+    variants = Compilation.load(tmp_path / "out").variants
+    assert {(variant.precision, variant.reason) for variant in variants} == {
+        ("fp32", "int8 was not tried: fp32 was asked for")
+    }
+    assert {verdict.precision for variant in variants for verdict in variant.verdicts} == {"fp32"}
+    models = {(tmp_path / "out" / variant.model_path).read_bytes() for variant in variants}
+    assert len(models) == 1, "the same graph for every platform"
+
+
 def test_a_device_that_runs_the_variant_passes_its_golden_test(tmp_path: Path) -> None:
     _, compilation = compiled(write_artifact(tmp_path / "model", classifier()), tmp_path / "out")
     golden = read_samples(tmp_path / "out" / "golden.npz")

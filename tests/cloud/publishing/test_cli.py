@@ -19,6 +19,7 @@ from cloud.aws.s3 import ObjectStore
 from cloud.cli.app import main
 from cloud.s3_uri import S3Uri
 from cloud.settings import checkout_root
+from tests.cloud.compilation.graphs import classifier
 from tests.cloud.publishing.conftest import Aws, MakeFolder, linear_model
 
 LINEAR = "com.edgewright.model.Linear"
@@ -161,6 +162,22 @@ def test_an_onnx_file_of_ones_own_is_compiled_and_published(aws: Aws, tmp_path: 
     assert [bundle["platform"] for bundle in published["bundles"]] == ["linux/aarch64", "linux/x86_64"]
     (tmp_path / "own.onnx").write_bytes(b"not ONNX")
     assert "own.onnx" in refuse(3, "publish", *own, "-v", "9.0.0")
+
+
+def test_a_model_of_ones_own_is_published_in_fp32_where_that_is_asked_for(aws: Aws, tmp_path: Path) -> None:
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    (tmp_path / "own.onnx").write_bytes(classifier().SerializeToString())
+    np.savez(tmp_path / "samples.npz", x=random.normal(size=(64, 1, 8)).astype(np.float32))
+    own = ("--onnx", str(tmp_path / "own.onnx"), "--samples", str(tmp_path / "samples.npz"), "--name", "own-classes")
+    precisions = [
+        {bundle["precision"] for bundle in succeed("publish", *own, *options)["bundles"]}
+        for options in ((), ("--precision", "fp32"))
+    ]
+    assert precisions == [{"int8"}, {"fp32"}]
+    assert "none of auto, fp32" in refuse(3, "publish", *own, "--precision", "int4")
+    assert "Compile it with --precision" in refuse(3, "publish", str(tmp_path), "--precision", "fp32")
 
 
 def test_deploy_pins_waits_and_refuses(aws: Aws, make_folder: MakeFolder) -> None:

@@ -8,6 +8,7 @@ import pytest
 from botocore.validate import ParamValidator
 
 from cloud.compilation.request import CompilationRun, compilation_request
+from cloud.compilation.result import PRECISIONS
 from cloud.infrastructure.state_parameters import state_parameters
 from cloud.publishing.request import PublicationRun, publication_request
 from cloud.training.request import TrainingRun, training_request
@@ -52,6 +53,17 @@ def test_a_compilation_request_is_what_sagemaker_takes(shapes: Any) -> None:
     assert not ParamValidator().validate(request, shape).has_errors()
     assert request["AppSpecification"]["ContainerArguments"][-2:] == ["--platform", "linux/aarch64"]
     assert request["Environment"] == {"EDGEWRIGHT_LINEAGE_A": "b"}
+
+
+def test_what_a_job_is_asked_for_is_what_its_stage_reads() -> None:
+    from cloud.compilation.stage import read_order
+
+    for precision in PRECISIONS:
+        given = CompilationRun(
+            "c-1", ROLE, "jobs:1", "s3://b/m.tar.gz", "s3://b/out", ("linux/aarch64",), precision=precision
+        )
+        order, _ = read_order(compilation_request(given)["AppSpecification"]["ContainerArguments"], {})
+        assert (order.platforms, order.precision) == (("linux/aarch64",), precision)
 
 
 def test_a_publication_request_is_what_sagemaker_takes(shapes: Any) -> None:
