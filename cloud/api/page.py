@@ -87,6 +87,7 @@ def _device(device: dict[str, Any], now: datetime) -> dict[str, Any]:
             {
                 "name": one["model_name"] or one["component_name"].removeprefix(MODEL_PREFIX),
                 "version": "retired" if is_gone else one["version"],
+                "refused_version": one["refused_version"],
                 "is_served": served.get(one["model_name"]) == (None if is_gone else one["version"]),
             }
             for one in wanted

@@ -25,13 +25,17 @@ class ServedModel(Strict):
 
 
 class WantedComponent(Strict):
-    """What the latest deployments ask of a device; model name and digest are empty where not known."""
+    """What the latest deployments ask of a device; model name and digest are empty where not known.
+
+    ``refused_version``: the newer version in whose place this one is asked for, since every device refused it; mostly empty.
+    """
 
     component_name: str
     version: str
     deployment_id: str
     model_name: str
     digest: str
+    refused_version: str
 
 
 class DriftState(Strict):

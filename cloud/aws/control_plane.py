@@ -12,6 +12,7 @@ from cloud.errors import InvalidInputError, NotFoundError
 from cloud.fleet.desired import DeploymentRecord, parse_target
 from cloud.publishing.configured import digests_in
 from cloud.publishing.deployment import NONCE_KEY
+from cloud.publishing.refused import refused_in
 
 CARRIED = ("targetArn", "deploymentName", "deploymentPolicies", "iotJobConfiguration", "tags")
 
@@ -41,6 +42,7 @@ class GreengrassControlPlane:
                 status=entry["deploymentStatus"],
                 created_at=entry["creationTimestamp"],
                 configured=digests_in(details.get("tags") or {}),
+                refused=refused_in(details.get("tags") or {}),
             )
 
     def members(self, target_arn: str) -> Iterable[str]:

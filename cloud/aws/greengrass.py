@@ -5,13 +5,20 @@ that the one it returns cannot be compared with the one it was given.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cloud.aws.session import AwsSession, translated
 from cloud.errors import NotFoundError
 from cloud.publishing.ports import ComponentVersion
+from cloud.publishing.refused import Past, past_of
 
+JOB_COUNTS = {
+    "SUCCEEDED": "numberOfSucceededThings",
+    "FAILED": "numberOfFailedThings",
+    "REJECTED": "numberOfRejectedThings",
+    "IN_PROGRESS": "numberOfInProgressThings",
+}
 RECIPE_TAG = "edgewright:recipe-sha256"
 
 
@@ -62,17 +69,45 @@ class Deployments:
     def __init__(self, session: AwsSession) -> None:
         """Nothing is contacted until a method is called."""
         self._client = session.client("greengrassv2")
+        self._iot = session.client("iot")
 
     def latest(self, target_arn: str) -> Mapping[str, Any] | None:
         """The target's current deployment, as GetDeployment answers it; ``None`` if it never had one."""
         with translated(f"looking for the deployment of {target_arn}"):
-            found = self._client.list_deployments(targetArn=target_arn, historyFilter="LATEST_ONLY")["deployments"]
+            pages = self._client.get_paginator("list_deployments")
+            latest = pages.paginate(targetArn=target_arn, historyFilter="LATEST_ONLY")
+            found = [entry for page in latest for entry in page["deployments"]]  # a first page may be empty
         if not found:
             return None
         deployment_id = found[0]["deploymentId"]
         with translated(f"reading deployment {deployment_id}"):
             deployment: Mapping[str, Any] = self._client.get_deployment(deploymentId=deployment_id)
         return deployment
+
+    def history(self, target_arn: str) -> Iterator[Past]:
+        """See the port. A deployment whose job is forgotten by now counts as one that no device has begun."""
+        with translated(f"listing the deployments of {target_arn}"):
+            pages = self._client.get_paginator("list_deployments").paginate(targetArn=target_arn, historyFilter="ALL")
+            entries = [entry for page in pages for entry in page["deployments"]]
+        for entry in sorted(entries, key=lambda one: one["creationTimestamp"], reverse=True):
+            deployment_id = entry["deploymentId"]
+            with translated(f"reading deployment {deployment_id}"):
+                details = self._client.get_deployment(deploymentId=deployment_id)
+            yield past_of(deployment_id, details.get("components") or {}, self._statuses(details))
+
+    def _statuses(self, details: Mapping[str, Any]) -> Iterable[str]:
+        """What devices say: of a group counted by its IoT Job, of a thing by itself."""
+        if not details.get("iotJobId"):
+            thing_name = details["targetArn"].rpartition("/")[2]
+            said = self.effective(thing_name)
+            return [one["coreDeviceExecutionStatus"] for one in said if one["deploymentId"] == details["deploymentId"]]
+        try:
+            with translated(f"reading the job of deployment {details['deploymentId']}"):
+                job = self._iot.describe_job(jobId=details["iotJobId"])["job"]
+        except NotFoundError:
+            return ()
+        counts = job.get("jobProcessDetails") or {}
+        return [status for status, field in JOB_COUNTS.items() for _ in range(counts.get(field) or 0)]
 
     def create(self, request: Mapping[str, Any]) -> str:
         """Make a deployment from CreateDeployment's own request; returns its id."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from cloud.aws.greengrass import Components, Deployments
 from cloud.aws.iot import ThingRegistry
@@ -52,7 +53,9 @@ def deploy(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the deployment and change nothing.")] = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Deploy a published model version, the runtime's version pinned beside it.
+    """Deploy a published model version, the runtime's version pinned beside it; the target's other components stay.
+
+    A model version that every device of the target refused is left behind: what they run is carried in its place.
 
     A device's SUCCEEDED is Greengrass's word; `edgewright get devices` shows what really serves.
 
@@ -85,6 +88,7 @@ def deploy(
             statuses = wait_for_devices(deployed, ports, timeout_s) if wait else ()
     if dry_run:
         _print_plans(targets, plans, output)
+        print_left_behind(list(zip(targets, plans, strict=True)))
         return
     print_deployed(deployed, statuses, output)
     if runtime_config:
@@ -94,6 +98,15 @@ def deploy(
             highlight=False,
         )
     check_outcome(statuses)
+
+
+def print_left_behind(plans: Sequence[tuple[Target, DeploymentPlan]]) -> None:
+    """What a deployment does not carry on, and what may fail again, on standard error."""
+    for target, planned in plans:
+        sentences = [one.sentence for one in planned.refused] + ([planned.doubt] if planned.doubt else [])
+        for sentence in sentences:
+            line = f"[yellow]{escape(target.name)}:[/] {escape(sentence)}"
+            progress_console.print(line, highlight=False, soft_wrap=True)
 
 
 def _wish(model: str, version: str, settings: Settings, session: AwsSession) -> Wish:
@@ -138,6 +151,7 @@ def print_deployed(deployed: Sequence[Deployed], statuses: Sequence[DeviceStatus
     """What was deployed where, and what devices said."""
     documents = [each.to_document() for each in deployed]
     rows = [status.to_document() for status in statuses]
+    print_left_behind([(each.target, each.plan) for each in deployed])
     if output is OutputFormat.JSON:
         print_json({"deployments": documents, "devices": rows})
         return

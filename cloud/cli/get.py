@@ -161,4 +161,7 @@ def _device_row(device: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _wanted_version(wanted: Mapping[str, Any]) -> str:
-    return "(retired)" if is_retirement(wanted["component_name"], wanted["version"]) else str(wanted["version"])
+    if is_retirement(wanted["component_name"], wanted["version"]):
+        return "(retired)"
+    refused = wanted["refused_version"]
+    return f"{wanted['version']} ({refused} was refused)" if refused else str(wanted["version"])

@@ -24,6 +24,7 @@ class DeploymentRecord:
     """One Greengrass deployment; ``components`` is name to version; ``target_arn`` a thing or a thing group.
 
     ``configured``: digest by JSON pointer of what it and its predecessors have set of the runtime's configuration.
+    ``refused``: by component name, the version that it left behind because every device of the target refused it.
     """
 
     deployment_id: str
@@ -34,6 +35,7 @@ class DeploymentRecord:
     created_at: datetime
     is_latest: bool = True
     configured: Mapping[str, str] = NOTHING
+    refused: Mapping[str, str] = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Wanted:
     """One component that a device should have; ``model_name`` and ``digest`` are empty where not known.
 
     ``configured``: for the runtime, digest by JSON pointer of what was set of its configuration.
+    ``refused_version``: the newer one in whose place this one is wanted; empty where none was refused.
     """
 
     component_name: str
@@ -49,6 +52,7 @@ class Wanted:
     model_name: str = ""
     digest: str = ""
     configured: Mapping[str, str] = NOTHING
+    refused_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,10 @@ def wanted_by_thing(
         for thing_name in members.get(record.target_arn, ()):
             known = wanted.setdefault(thing_name, {})
             for name, version in record.components.items():
-                known[name] = Wanted(name, version, record.deployment_id, configured=_configured(known, name, record))
+                configured, refused = _configured(known, name, record), record.refused.get(name, "")
+                known[name] = Wanted(
+                    name, version, record.deployment_id, configured=configured, refused_version=refused
+                )
     return wanted
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Set as AbstractSet
 from datetime import datetime
 
 from cloud.fleet.database import Database, from_ms
-from cloud.fleet.desired import DeploymentRecord, Wanted
+from cloud.fleet.desired import DeploymentRecord, Wanted, parse_target
 from cloud.fleet.health import Claim, DeviceView, Serving, Verdict
 from cloud.fleet.order import to_ms
 from cloud.fleet.repair import GiveUp, Repair, RepairKey, Tried
@@ -25,7 +25,8 @@ class Ledger:
         self._database = database
 
     def record_deployments(self, records: Iterable[DeploymentRecord]) -> None:
-        """Replace what is known of the latest deployments; earlier ones stay as history."""
+        """Replace what is known of the latest deployments; earlier ones stay as history. What one leaves behind is told."""
+        records = tuple(records)
         rows = [
             (
                 one.deployment_id, one.target_arn, one.name, json.dumps(dict(one.components), sort_keys=True),
@@ -45,6 +46,8 @@ class Ledger:
                 " (SELECT value FROM json_each(?))",
                 (latest,),
             )
+            for one in records:
+                _tell_refused(connection, one)
 
     def record_groups(self, groups: Mapping[str, Iterable[str]], now: datetime) -> None:
         """Group name to thing names; things never heard of become devices with status ``unheard``."""
@@ -58,7 +61,7 @@ class Ledger:
         rows = {
             (
                 thing, one.component_name, one.version, one.deployment_id, one.model_name, one.digest,
-                json.dumps(dict(one.configured), sort_keys=True),
+                json.dumps(dict(one.configured), sort_keys=True), one.refused_version,
             )
             for thing, components in wanted.items()
             for one in components.values()
@@ -161,6 +164,19 @@ class Ledger:
             _repair_events(connection, given_up, name, "given-up", now)
 
 
+def _tell_refused(connection: sqlite3.Connection, record: DeploymentRecord) -> None:
+    """Once for each target and version, however many deployments go on without it."""
+    _, target = parse_target(record.target_arn)
+    for name, version in record.refused.items():
+        carried = record.components.get(name)
+        sentence = (
+            f"{name} {version} failed on every device of {target} that tried it; deployments carry {carried or 'nothing'} "
+            "in its place."
+        )
+        columns = (to_ms(record.created_at), "deployment", "", "", version, "refused", sentence)
+        add_event(connection, f"refused/{record.target_arn}/{name}/{version}/{carried}", columns)
+
+
 def _repair_events(
     connection: sqlite3.Connection, step: Repair | GiveUp, key: str, outcome: str, now: datetime
 ) -> None:
@@ -195,7 +211,7 @@ def _views(connection: sqlite3.Connection) -> Iterable[DeviceView]:
     for row in connection.execute("SELECT * FROM wanted"):
         wanted.setdefault(row["thing_name"], {})[row["component_name"]] = Wanted(
             row["component_name"], row["version"], row["deployment_id"], row["model_name"], row["digest"],
-            json.loads(row["configured"]),
+            json.loads(row["configured"]), row["refused_version"],
         )  # fmt: skip
     claims: dict[str, dict[str, Claim]] = {}
     for row in connection.execute(

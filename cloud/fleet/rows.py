@@ -65,7 +65,8 @@ def _model(row: sqlite3.Row) -> Json:
 
 
 def _wanted(row: sqlite3.Row) -> Json:
-    return {key: row[key] for key in ("component_name", "version", "deployment_id", "model_name", "digest")}
+    keys = ("component_name", "version", "deployment_id", "model_name", "digest", "refused_version")
+    return {key: row[key] for key in keys}
 
 
 def _latest_drift(connection: sqlite3.Connection, names: str) -> dict[str, Json]:

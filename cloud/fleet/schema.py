@@ -12,7 +12,7 @@ import sqlite3
 
 from cloud.errors import ConflictError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 TABLES = """
 CREATE TABLE heartbeat (          -- hot: one row a device, rewritten by each heartbeat
@@ -139,7 +139,12 @@ ALTER TABLE device ADD COLUMN configuration TEXT;
 """
 """Digests by JSON pointer: what was set of a runtime's configuration, and what it reports (NULL where it does not)."""
 
-MIGRATIONS: tuple[str, ...] = (TABLES, ATTEMPTS, CONFIGURED)
+REFUSED = """
+ALTER TABLE wanted ADD COLUMN refused_version TEXT NOT NULL DEFAULT '';
+"""
+"""The newer version in whose place this one is wanted."""
+
+MIGRATIONS: tuple[str, ...] = (TABLES, ATTEMPTS, CONFIGURED, REFUSED)
 """Step i takes a file from version i to i + 1; released steps never change."""
 
 

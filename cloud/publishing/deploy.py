@@ -12,6 +12,7 @@ import difflib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Protocol
 
 from cloud.errors import NotFoundError
@@ -24,6 +25,7 @@ from cloud.publishing.errors import (
     TargetUnsupportedError,
 )
 from cloud.publishing.ports import ComponentCatalog, Report, silent
+from cloud.publishing.refused import HISTORY_COUNT_MAX, Past, doubt_about, refused_versions
 from cloud.publishing.versions import highest_version
 from edge_component.contracts.codec import Document
 
@@ -56,6 +58,9 @@ class DeploymentService(Protocol):
 
     def latest(self, target_arn: str) -> Mapping[str, Any] | None:
         """The target's current deployment as GetDeployment answers it, or ``None``."""
+
+    def history(self, target_arn: str) -> Iterator[Past]:
+        """The target's deployments and what devices said of them, newest first; each is read when it is asked for."""
 
     def create(self, request: Mapping[str, Any]) -> str:
         """Make one; returns its id."""
@@ -106,6 +111,7 @@ class Deployed:
             "is_new": self.is_new,
             "components": self.plan.components,
             "job_document_bytes": self.plan.job_document_bytes,
+            "refused": [one.to_document() for one in self.plan.refused],
             "device_count": len(self.target.thing_names),
         }
 
@@ -162,7 +168,9 @@ def plan(target: Target, wish: Wish, ports: DeployPorts) -> DeploymentPlan:
     wish = _with_runtime(wish, current, ports.catalog)
     _check_published(wish.component_name, wish.version, ports.catalog)
     _check_published(RUNTIME_COMPONENT, wish.runtime_version, ports.catalog)
-    return plan_deployment(target.arn, current, wish, (latest or {}).get("tags") or {})
+    history = _recent(target, ports) if latest else ()
+    planned = plan_deployment(target.arn, current, wish, (latest or {}).get("tags") or {}, refused_versions(history))
+    return replace(planned, doubt=doubt_about(history))
 
 
 def deploy(target: Target, wish: Wish, ports: DeployPorts, *, again: bool = False) -> Deployed:
@@ -208,7 +216,7 @@ def check_outcome(statuses: Iterable[DeviceStatus]) -> None:
         raise DeploymentFailedError(
             f"{len(failed)} of {len(known)} devices failed: {details}",
             "Each goes on serving what it served before. `edgewright get events` has the runtime's own reason; correct it, "
-            "then deploy with --again.",
+            "then deploy with --again. Later deployments leave behind a model's version that every device refused.",
         )
     if pending:
         names = ", ".join(f"{status.thing_name} ({status.status})" for status in pending)
@@ -216,6 +224,16 @@ def check_outcome(statuses: Iterable[DeviceStatus]) -> None:
             f"{len(pending)} of {len(known)} devices have not finished: {names}",
             "The deployment goes on; run the same command again to go on waiting.",
         )
+
+
+def _recent(target: Target, ports: DeployPorts) -> tuple[Past, ...]:
+    """Back to the last deployment that succeeded somewhere: usually the latest alone."""
+    recent: list[Past] = []
+    for past in islice(ports.deployments.history(target.arn), HISTORY_COUNT_MAX):
+        recent.append(past)
+        if past.succeeded_count:
+            break
+    return tuple(recent)
 
 
 def _name_of(wish: Wish) -> str:

@@ -4,12 +4,12 @@ The failures this exists for: a model rollout that upgrades the runtime by depen
 always pinned beside the model's); one that drops the other components of the target (a deployment replaces the whole
 list); one that restarts the runtime by the way (Greengrass Lite reinstalls a component whenever the document carries a
 configurationUpdate for it, changed or not, so ours are never carried over: the devices keep what they merged, and
-configured.py keeps track of it in tags); and a
-document that a Lite device never receives, because it is larger than its buffer.
+configured.py keeps track of it in tags); one that a
+model's refused version fails again and again (refused.py says which); and a that a Lite device never receives, because it is larger than its buffer.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from cloud.errors import InvalidInputError
 from cloud.names import MODEL_PREFIX, RUNTIME_COMPONENT
 from cloud.publishing.configured import configured_tags
 from cloud.publishing.errors import DeploymentTooLargeError
+from cloud.publishing.refused import Refused, refused_tags
 from edge_component.contracts.codec import NOTHING
 from edge_component.contracts.limits import LIMITS
 
@@ -59,6 +60,8 @@ class DeploymentPlan:
         is_change: whether it differs from what the target has.
         job_document_bytes: what a device will have to receive.
         tags: the deployment's, which no device receives.
+        refused: what the target's latest deployment has, and this one leaves behind.
+        doubt: what may fail again; empty if nothing is known to.
     """
 
     target_arn: str
@@ -66,6 +69,8 @@ class DeploymentPlan:
     is_change: bool
     job_document_bytes: int
     tags: Mapping[str, str] = NOTHING
+    refused: tuple[Refused, ...] = ()
+    doubt: str = ""
 
     def request(self, name: str) -> dict[str, Any]:
         """CreateDeployment's parameters."""
@@ -86,11 +91,20 @@ POLICIES = {
 
 
 def plan_deployment(
-    target_arn: str, current: Components | None, wish: Wish, tags: Mapping[str, str] = NOTHING
+    target_arn: str,
+    current: Components | None,
+    wish: Wish,
+    tags: Mapping[str, str] = NOTHING,
+    refused: Iterable[Refused] = (),
 ) -> DeploymentPlan:
     """The target's next deployment.
 
-    ``current`` is its latest one's components, ``None`` if it never had one; ``tags`` are the latest one's.
+    Args:
+        target_arn: whose.
+        current: its latest one's components, ``None`` if it never had one.
+        wish: what is to change.
+        tags: the latest one's.
+        refused: what of the latest is not to be carried on, unless it is wished for.
 
     Raises:
         InvalidInputError: no runtime version is known, or nothing is wished for.
@@ -104,7 +118,12 @@ def plan_deployment(
         )
     if bool(wish.component_name) != bool(wish.version):
         raise InvalidInputError("a model and its version go together", "Give both.")
+    left_behind = tuple(one for one in refused if one.component_name != wish.component_name)
     components = {name: _carried(name, entry) for name, entry in sorted((current or {}).items())}
+    for one in left_behind:
+        entry = components.pop(one.component_name)
+        if one.carried_version:
+            components[one.component_name] = {**entry, "componentVersion": one.carried_version}
     components[RUNTIME_COMPONENT] = _pinned(runtime_version, wish.runtime_configuration, wish.runtime_reset)
     if wish.component_name:
         components[wish.component_name] = _pinned(wish.version, {NONCE_KEY: wish.nonce} if wish.nonce else None)
@@ -116,8 +135,11 @@ def plan_deployment(
             f"{LIMITS.job_document_bytes_max}",
             "Shorten the runtime configuration, or split the target's components over several thing groups.",
         )
-    tags = configured_tags(tags, wish.runtime_configuration, wish.runtime_reset)
-    return DeploymentPlan(target_arn, components, is_change, size_bytes, tags)
+    tags = {
+        **configured_tags(tags, wish.runtime_configuration, wish.runtime_reset),
+        **refused_tags(tags, left_behind, wish.component_name),
+    }
+    return DeploymentPlan(target_arn, components, is_change, size_bytes, tags, left_behind)
 
 
 def job_document_bytes(target_arn: str, components: Components) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cloud.publishing.refused import Past, past_of
+
 IOT = "arn:aws:iot:us-east-1:123456789012:"
 
 
@@ -51,6 +53,14 @@ class MemoryDeployments:
             if self.created[index]["targetArn"] == target_arn:
                 return {**self.created[index], "deploymentId": str(index)}
         return None
+
+    def history(self, target_arn: str) -> Iterator[Past]:
+        """See the port."""
+        for index in range(len(self.created) - 1, -1, -1):
+            request = self.created[index]
+            if request["targetArn"] == target_arn:
+                statuses = [said[str(index)][0] for said in self.said.values() if str(index) in said]
+                yield past_of(str(index), request["components"], statuses)
 
     def create(self, request: Mapping[str, Any]) -> str:
         """See the port."""

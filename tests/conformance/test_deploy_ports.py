@@ -13,7 +13,7 @@ from cloud.publishing.deployment import Wish, plan_deployment
 from cloud.publishing.memory_fleet import MemoryDeployments, MemoryThings
 from simulator.aws.server import CloudOptions, LocalCloud
 
-GROUPS = {"stations": ("ewr", "jfk"), "empty": ()}
+GROUPS = {"stations": ("ewr", "jfk"), "pair": ("lga", "swf"), "empty": ()}
 RUNTIME, WEATHER = "com.edgewright.Runtime", "com.edgewright.model.Weather"
 
 
@@ -77,6 +77,33 @@ def test_the_latest_deployment_is_what_was_made_last(fleet: Fleet) -> None:
         assert latest is not None
         assert latest["deploymentId"] == deployment_id
         assert dict(latest["components"]) == plan.components
+
+
+def test_the_history_is_newest_first_with_what_devices_said(fleet: Fleet, request: pytest.FixtureRequest) -> None:
+    things, deployments = fleet
+    arn = things.group_arn("pair") or ""
+    assert list(deployments.history(arn)) == []
+    said = [("1.0.0", {"lga": "SUCCEEDED", "swf": "SUCCEEDED"}), ("1.1.0", {"lga": "FAILED"})]
+    for version, statuses in said:
+        deployment_id = deployments.create(plan_deployment(arn, None, Wish(WEATHER, version, "0.1.0")).request(version))
+        for thing, status in statuses.items():
+            if isinstance(deployments, MemoryDeployments):
+                deployments.said.setdefault(thing, {})[deployment_id] = (status, "")
+            else:
+                finish(request.getfixturevalue("aws"), deployment_id, thing, status)
+    newest, oldest = deployments.history(arn)
+    assert (newest.components, oldest.components) == (
+        {RUNTIME: "0.1.0", WEATHER: "1.1.0"}, {RUNTIME: "0.1.0", WEATHER: "1.0.0"}
+    )  # fmt: skip
+    assert [(one.succeeded_count, one.failed_count, one.active_count) for one in (newest, oldest)] == [
+        (0, 1, 0), (2, 0, 0)
+    ]  # fmt: skip
+
+
+def finish(session: AwsSession, deployment_id: str, thing: str, status: str) -> None:
+    """Take the thing's deployment job to its end, as its nucleus would."""
+    job_id = session.client("greengrassv2").get_deployment(deploymentId=deployment_id)["iotJobId"]
+    session.client("iot-jobs-data").update_job_execution(jobId=job_id, thingName=thing, status=status)
 
 
 def test_a_thing_that_never_reported_says_nothing(fleet: Fleet) -> None:

@@ -34,7 +34,11 @@ def fill(database: Database) -> None:
                  (("EWR", "1.0.0"), ("JFK", "1.1.0"), ("LGA", "1.0.0"))])  # fmt: skip
     sink.commit([claim("EWR", "FAILED"), claim("JFK", "SUCCEEDED"), claim("LGA", "SUCCEEDED")])
     control_plane = MemoryControlPlane(
-        {"d1": DeploymentRecord("d1", TARGET, "weather-1.1.0", {COMPONENT: "1.1.0"}, "ACTIVE", T0)},
+        {
+            "d1": DeploymentRecord(
+                "d1", TARGET, "weather-1.1.0", {COMPONENT: "1.1.0"}, "ACTIVE", T0, refused={COMPONENT: "1.2.0"}
+            )
+        },
         {"stations": ("EWR", "JFK", "LGA", "SWF")},
         {"LGA": {COMPONENT: "1.1.0"}},
     )

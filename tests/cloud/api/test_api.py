@@ -47,7 +47,7 @@ def test_a_device_says_what_it_truly_serves_and_what_is_wanted(client: httpx.Cli
     assert device["status"] == "diverged"
     assert device["status_sentence"] == "Greengrass reports weather 1.1.0 as SUCCEEDED, but 1.0.0 serves."
     assert [model["version"] for model in device["models"]] == ["1.0.0"]
-    assert [one["version"] for one in device["wanted"]] == ["1.1.0"]
+    assert [(one["version"], one["refused_version"]) for one in device["wanted"]] == [("1.1.0", "1.2.0")]
     assert device["installed"] == {"com.edgewright.model.Weather": "1.1.0"}
     assert device["deployments"][0]["status"] == "SUCCEEDED"
 
@@ -217,7 +217,17 @@ def test_the_page_shows_the_truth_and_asks_nobody_else(client: httpx.Client) -> 
     answer = client.get("/")
     assert answer.status_code == 200
     text = answer.text
-    for word in ("EWR", "JFK", "diverged", "1.1.0", "Retrain.", "golden-mismatch", "20 s ago"):
+    for word in (
+        "EWR",
+        "JFK",
+        "diverged",
+        "1.1.0",
+        "Retrain.",
+        "golden-mismatch",
+        "20 s ago",
+        "1.2.0 was refused",
+        "stations that tried it",
+    ):
         assert word in text, word
     assert "<script" not in text
     assert "http://" not in text

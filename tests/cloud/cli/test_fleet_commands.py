@@ -47,6 +47,7 @@ def test_lists_are_json_for_scripts_and_tables_for_people(server: ApiServer) -> 
     table = run(server.url, "get", "devices", "--status", "diverged").stdout
     assert "LGA" in table
     assert "weather 1.0.0" in table
+    assert "weather 1.1.0 (1.2.0 was refused)" in table
     assert "EWR" not in table
     assert not any(line.endswith(" ") for line in table.splitlines())
 

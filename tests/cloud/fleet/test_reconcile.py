@@ -191,3 +191,21 @@ def test_run_goes_on_after_a_failure_and_reports_it_once(world: World, monkeypat
     )
     reconciler.run(stop, reports.append)
     assert [str(error) for error in reports] == ["away", "None"]
+
+
+def test_what_a_deployment_leaves_behind_is_known_of_its_devices_and_told_once(world: World) -> None:
+    for number in (2, 3):
+        record = DeploymentRecord(
+            f"d{number}", TARGET, "other", {COMPONENT: "1.0.0"}, "ACTIVE", T0, refused={COMPONENT: "1.1.0"}
+        )
+        world.control_plane.deployments = {record.deployment_id: record}
+        world.beat(number, "EWR", "1.0.0")
+        world.at(number + 1)
+        world.reconciler.pass_once()
+    assert world.pairs("SELECT thing_name, version || ' for ' || refused_version FROM wanted") == {
+        "EWR": "1.0.0 for 1.1.0", "JFK": "1.0.0 for 1.1.0"
+    }  # fmt: skip
+    assert world.statuses()["EWR"] == "ok", "it serves what is wanted now"
+    assert world.pairs("SELECT sentence, outcome FROM event WHERE kind = 'deployment'") == {
+        f"{COMPONENT} 1.1.0 failed on every device of stations that tried it; deployments carry 1.0.0 in its place.": "refused"
+    }

@@ -52,7 +52,11 @@ def test_deployments_members_and_a_repair(session: AwsSession, target_arn: str) 
         targetArn=target_arn,
         deploymentName="weather",
         components={COMPONENT: {"componentVersion": "1.0.0", "configurationUpdate": {"merge": '{"old": 1}'}}},
-        tags={"edgewright:configured:/heartbeat_s": "0f39bb26", "owner": "somebody"},
+        tags={
+            "edgewright:configured:/heartbeat_s": "0f39bb26",
+            f"edgewright:refused:{COMPONENT}": "1.1.0",
+            "owner": "somebody",
+        },
     )
     plane = GreengrassControlPlane(session)
     (record,) = plane.latest_deployments()
@@ -60,6 +64,7 @@ def test_deployments_members_and_a_repair(session: AwsSession, target_arn: str) 
         created["deploymentId"], "weather", {COMPONENT: "1.0.0"},
     )  # fmt: skip
     assert record.configured == {"/heartbeat_s": "0f39bb26"}
+    assert record.refused == {COMPONENT: "1.1.0"}
     assert sorted(plane.members(target_arn)) == ["EWR", "JFK"]
     assert tuple(plane.members("arn:aws:iot:us-east-1:123456789012:thing/EWR")) == ("EWR",)
     assert tuple(plane.members("arn:aws:iot:us-east-1:123456789012:thinggroup/nowhere")) == ()

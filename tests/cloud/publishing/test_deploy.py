@@ -29,10 +29,12 @@ from cloud.publishing.errors import (
 )
 from cloud.publishing.memory import MemoryComponents
 from cloud.publishing.memory_fleet import MemoryDeployments, MemoryThings
+from cloud.publishing.refused import refused_in
 from edge_component.contracts.configuration import value_digest
 
 RUNTIME = "com.edgewright.Runtime"
 WEATHER = "com.edgewright.model.Weather"
+OTHER = "com.edgewright.model.Other"
 GROUP_ARN = "arn:aws:iot:us-east-1:123456789012:thinggroup/stations"
 
 
@@ -46,7 +48,8 @@ def published(*versions: tuple[str, str]) -> MemoryComponents:
 @pytest.fixture
 def ports() -> DeployPorts:
     things = MemoryThings({"stations": ("ewr", "jfk"), "canary": ("lga",)})
-    catalog = published((RUNTIME, "0.1.0"), (RUNTIME, "0.2.0"), (WEATHER, "1.0.0"), (WEATHER, "1.1.0"))
+    models = [(name, version) for name in (WEATHER, OTHER) for version in ("1.0.0", "1.1.0")]
+    catalog = published((RUNTIME, "0.1.0"), (RUNTIME, "0.2.0"), *models)
     return DeployPorts(things, MemoryDeployments(), catalog, monotonic=FakeClock(), sleep=lambda seconds: None)
 
 
@@ -68,7 +71,7 @@ def requests(ports: DeployPorts) -> list[Mapping[str, Any]]:
 
 def say(ports: DeployPorts, thing: str, deployment_id: str, status: str, reason: str = "") -> None:
     assert isinstance(ports.deployments, MemoryDeployments)
-    ports.deployments.said[thing] = {deployment_id: (status, reason)}
+    ports.deployments.said.setdefault(thing, {})[deployment_id] = (status, reason)
 
 
 def test_a_first_deployment_pins_the_highest_runtime_beside_the_model(ports: DeployPorts) -> None:
@@ -166,6 +169,58 @@ def test_the_same_wish_again_is_the_same_deployment_unless_asked_for_anew(ports:
     assert (second.deployment_id, second.is_new) == (first.deployment_id, False)
     assert deploy(target, wish, ports, again=True).is_new
     assert len(requests(ports)) == 2
+
+
+def test_a_version_that_every_device_refused_is_not_carried_beside_the_next_model(ports: DeployPorts) -> None:
+    target = find_target("stations", ports)
+    for wish in (Wish(WEATHER, "1.0.0"), Wish(OTHER, "1.0.0"), Wish(WEATHER, "1.1.0")):
+        good = deploy(target, wish, ports)
+        say(ports, "ewr", good.deployment_id, "SUCCEEDED" if wish.version == "1.0.0" else "FAILED")
+    deployed = deploy(target, Wish(OTHER, "1.1.0"), ports)
+    assert versions_of(requests(ports)[-1]) == {RUNTIME: "0.2.0", WEATHER: "1.0.0", OTHER: "1.1.0"}
+    (left,) = deployed.plan.refused
+    assert (left.component_name, left.version, left.carried_version) == (WEATHER, "1.1.0", "1.0.0")
+    assert deployed.to_document()["refused"] == [
+        {"component_name": WEATHER, "refused_version": "1.1.0", "carried_version": "1.0.0"}
+    ]
+    assert refused_in(requests(ports)[-1]["tags"]) == {WEATHER: "1.1.0"}
+    again = deploy(target, Wish(OTHER, "1.1.0"), ports)
+    assert (again.is_new, again.plan.refused) == (False, ())
+    deploy(target, Wish(runtime_version="0.1.0"), ports)
+    assert refused_in(requests(ports)[-1]["tags"]) == {WEATHER: "1.1.0"}, "still known"
+    deploy(target, Wish(WEATHER, "1.1.0"), ports)
+    assert versions_of(requests(ports)[-1])[WEATHER] == "1.1.0", "what is asked for is tried"
+    assert refused_in(requests(ports)[-1].get("tags", {})) == {}
+
+
+def test_a_model_that_was_refused_as_the_first_of_its_kind_is_left_out(ports: DeployPorts) -> None:
+    target = find_target("stations", ports)
+    say(ports, "ewr", deploy(target, Wish(OTHER, "1.0.0"), ports).deployment_id, "SUCCEEDED")
+    say(ports, "ewr", deploy(target, Wish(WEATHER, "1.0.0"), ports).deployment_id, "FAILED")
+    planned = plan(target, Wish(runtime_version="0.1.0"), ports)
+    assert set(planned.components) == {RUNTIME, OTHER}
+
+
+def test_the_same_wish_again_heals_what_another_model_broke(ports: DeployPorts) -> None:
+    target = find_target("stations", ports)
+    for wish, status in ((Wish(OTHER, "1.0.0"), "SUCCEEDED"), (Wish(WEATHER, "1.0.0"), "FAILED")):
+        say(ports, "ewr", deploy(target, wish, ports).deployment_id, status)
+    assert deploy(target, Wish(OTHER, "1.0.0"), ports).is_new
+
+
+def test_what_only_some_refused_is_carried_on_and_said(ports: DeployPorts) -> None:
+    target = find_target("stations", ports)
+    say(ports, "ewr", deploy(target, Wish(WEATHER, "1.0.0"), ports).deployment_id, "SUCCEEDED")
+    second = deploy(target, Wish(WEATHER, "1.1.0"), ports).deployment_id
+    say(ports, "ewr", second, "SUCCEEDED")
+    say(ports, "jfk", second, "FAILED")
+    planned = plan(target, Wish(OTHER, "1.0.0"), ports)
+    assert planned.components[WEATHER] == {"componentVersion": "1.1.0"}
+    assert "1 of 2 devices" in planned.doubt
+
+
+def versions_of(request: Mapping[str, Any]) -> dict[str, str]:
+    return {name: entry["componentVersion"] for name, entry in request["components"].items()}
 
 
 def test_a_nonce_is_a_change_on_the_model_component_alone(ports: DeployPorts) -> None:
