@@ -1,5 +1,6 @@
 """Every answer has the documented shape, every error is a problem document, every page comes once and in order."""
 
+import re
 from typing import Any
 
 import httpx
@@ -229,10 +230,22 @@ def test_the_page_shows_the_truth_and_asks_nobody_else(client: httpx.Client) -> 
         "stations that tried it",
     ):
         assert word in text, word
+    assert "FAILED_<wbr>ROLLBACK_<wbr>NOT_<wbr>REQUESTED" in text, "a long word may be folded"
     assert "<script" not in text
     assert "http://" not in text
     assert "https://" not in text
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_every_column_has_a_heading_also_where_a_phone_stacks_them(client: httpx.Client) -> None:
+    text = client.get("/").text
+    for table in re.findall(r"<table.*?</table>", text, re.DOTALL):
+        headings = re.findall(r"<th>(.*?)</th>", table)
+        assert len(headings) >= 5
+        assert all(headings)
+        labels = set(re.findall(r'data-label="(.*?)"', table))
+        assert labels
+        assert labels <= set(headings)
 
 
 def test_the_page_escapes_what_devices_say(tmp_path: Any) -> None:
