@@ -59,6 +59,12 @@ class NotFoundError(EdgewrightError):
     exit_code: ClassVar[int] = 4
 
 
+class DeniedError(EdgewrightError):
+    """AWS does not know these credentials, or does not let them do this."""
+
+    code: ClassVar[str] = "denied"
+
+
 class UnavailableError(EdgewrightError):
     """A service did not answer; running the same command again completes it."""
 

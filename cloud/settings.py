@@ -19,7 +19,7 @@ class Settings:
     """Every name and limit that an installation chooses.
 
     Attributes:
-        region: AWS region.
+        region: AWS region; empty: as AWS's own configuration (the profile) says.
         bucket: S3 bucket for training data, artifacts and reports.
         role_arn: role that SageMaker jobs and the state machine assume.
         signing_key: ``kms:<key id or alias>`` or the path of a P-256 private key in PEM.
@@ -34,7 +34,7 @@ class Settings:
         job_image: container image of training and processing jobs (on the local cloud: a label only).
     """
 
-    region: str = "us-east-1"
+    region: str = ""
     bucket: str = "edgewright"
     role_arn: str = "arn:aws:iam::123456789012:role/edgewright"
     signing_key: str = "kms:alias/edgewright"

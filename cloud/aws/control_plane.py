@@ -14,7 +14,9 @@ from cloud.publishing.configured import digests_in
 from cloud.publishing.deployment import NONCE_KEY
 from cloud.publishing.refused import refused_in
 
-CARRIED = ("targetArn", "deploymentName", "deploymentPolicies", "iotJobConfiguration", "tags")
+CARRIED = ("targetArn", "deploymentName", "deploymentPolicies", "iotJobConfiguration")
+RESERVED_TAGS = "aws:"
+"""AWS's own, such as CloudFormation's: a request that repeats one is refused."""
 
 
 class GreengrassControlPlane:
@@ -116,5 +118,6 @@ def redeployment(details: Mapping[str, Any], component_name: str, nonce: str) ->
         for name, one in components.items()
     }
     kept[component_name]["configurationUpdate"] = {"merge": json.dumps({NONCE_KEY: nonce})}
+    tags = {key: value for key, value in (details.get("tags") or {}).items() if not key.startswith(RESERVED_TAGS)}
     carried = {key: details[key] for key in CARRIED if details.get(key)}
-    return {**carried, "components": kept}
+    return {**carried, "components": kept, **({"tags": tags} if tags else {})}

@@ -137,19 +137,15 @@ class Deployments:
 
 
 class Arns:
-    """Component ARNs of this account; asks AWS once who we are."""
+    """Component ARNs of this account and region."""
 
     def __init__(self, session: AwsSession) -> None:
         """Nothing is contacted until a method is called."""
-        self._sts = session.client("sts")
-        self._region: str = self._sts.meta.region_name
-        self._account = ""
+        self._session = session
+        self._partition: str = session.client("greengrassv2").meta.partition
 
     def component(self, name: str, version: str | None = None) -> str:
         """The ARN of a component, or of one of its versions."""
-        if not self._account:
-            with translated("asking AWS which account this is"):
-                self._account = self._sts.get_caller_identity()["Account"]
-        partition = "aws-cn" if self._region.startswith("cn-") else "aws"
-        arn = f"arn:{partition}:greengrass:{self._region}:{self._account}:components:{name}"
+        place = f"arn:{self._partition}:greengrass:{self._session.region}:{self._session.account()}"
+        arn = f"{place}:components:{name}"
         return f"{arn}:versions:{version}" if version else arn

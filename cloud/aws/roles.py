@@ -20,13 +20,16 @@ class Roles:
         """Nothing is contacted until a method is called."""
         self._client = session.client("iam")
 
-    def ensure(self, name: str, trust: Mapping[str, Any], policy: Mapping[str, Any]) -> None:
-        """The role exists afterwards, trusts exactly these services and may do exactly this."""
+    def ensure(self, name: str, trust: Mapping[str, Any], policy: Mapping[str, Any]) -> bool:
+        """The role exists afterwards, trusts exactly these services and may do exactly this; ``True`` if it is new."""
+        is_new = True
         try:
             with translated(f"creating role {name}"):
                 self._client.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
         except ConflictError:
+            is_new = False
             with translated(f"updating the trust of role {name}"):
                 self._client.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
         with translated(f"writing the policy of role {name}"):
             self._client.put_role_policy(RoleName=name, PolicyName=POLICY_NAME, PolicyDocument=json.dumps(policy))
+        return is_new

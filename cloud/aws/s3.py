@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cloud.aws.session import AwsSession, translated
 from cloud.digests import file_sha256
-from cloud.errors import ConflictError, InvalidInputError, NotFoundError
+from cloud.errors import ConflictError, DeniedError, InvalidInputError, NotFoundError
 from cloud.s3_uri import S3Uri
 
 
@@ -82,11 +82,21 @@ class ObjectStore:
                 for entry in page.get("Contents", ()):
                     yield S3Uri(prefix.bucket, entry["Key"])
 
-    def ensure_bucket(self, bucket: str, region: str) -> None:
-        """Make the bucket unless it is ours already."""
+    def ensure_bucket(self, bucket: str, region: str, account: str = "") -> None:
+        """Make the bucket unless it is there already; with an ``account``, unless it is that account's.
+
+        Raises:
+            ConflictError: it is another's, who could read what we write.
+        """
+        owner = {"ExpectedBucketOwner": account} if account else {}
         try:
             with translated(f"looking for bucket {bucket}"):
-                self._client.head_bucket(Bucket=bucket)
+                self._client.head_bucket(Bucket=bucket, **owner)
+        except DeniedError as error:
+            raise ConflictError(
+                f"bucket {bucket} is another account's, or these credentials may not look at it",
+                "Bucket names are the whole world's: choose one of your own with EDGEWRIGHT_BUCKET.",
+            ) from error
         except NotFoundError:
             placement = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
             with translated(f"creating bucket {bucket}"):

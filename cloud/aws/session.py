@@ -14,13 +14,19 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectionError as BotoConnectionError,
+    CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
+    InvalidRegionError,
     NoCredentialsError,
     ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
 )
 
-from cloud.errors import ConflictError, EdgewrightError, InvalidInputError, NotFoundError, UnavailableError
+from cloud.errors import ConflictError, DeniedError, EdgewrightError, InvalidInputError, NotFoundError, UnavailableError
 
 NOT_FOUND_CODES = frozenset(
     {"404", "NoSuchKey", "NoSuchBucket", "NotFound", "NotFoundException", "ResourceNotFoundException",
@@ -29,7 +35,7 @@ NOT_FOUND_CODES = frozenset(
 SETUP_CODES = frozenset({"NoSuchBucket", "QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
 CONFLICT_CODES = frozenset(
     {"ConflictException", "EntityAlreadyExists", "ResourceAlreadyExistsException", "ResourceInUse",
-     "ResourceInUseException", "AlreadyExistsException", "PreconditionFailed", "ConditionalRequestConflict"}
+     "ResourceInUseException", "AlreadyExistsException", "PreconditionFailed"}
 )  # fmt: skip
 INVALID_CODES = frozenset(
     {"ValidationException", "InvalidRequestException", "InvalidParameterException",
@@ -37,14 +43,23 @@ INVALID_CODES = frozenset(
 )  # fmt: skip
 DENIED_CODES = frozenset(
     {"AccessDenied", "AccessDeniedException", "403", "ExpiredToken", "ExpiredTokenException",
-     "InvalidClientTokenId", "InvalidAccessKeyId", "UnrecognizedClientException", "SignatureDoesNotMatch"}
+     "InvalidClientTokenId", "InvalidAccessKeyId", "UnrecognizedClientException", "SignatureDoesNotMatch",
+     "UnauthorizedException", "UnauthorizedOperation", "AuthFailure", "MissingAuthenticationToken",
+     "MissingAuthenticationTokenException", "InvalidSignatureException", "RequestTimeTooSkewed", "RequestExpired"}
 )  # fmt: skip
 THROTTLED_CODES = frozenset(
-    {"ThrottlingException", "Throttling", "TooManyRequestsException", "SlowDown", "RequestTimeout"}
-)
-UNAVAILABLE_STATUSES = frozenset({500, 502, 503, 504})
+    {"ThrottlingException", "Throttling", "ThrottledException", "TooManyRequestsException", "SlowDown", "RequestTimeout",
+     "RequestThrottled", "RequestThrottledException", "RequestLimitExceeded", "BandwidthLimitExceeded",
+     "ProvisionedThroughputExceededException", "PriorRequestNotComplete", "TransactionInProgressException",
+     "ConditionalRequestConflict", "OperationAborted"}
+)  # fmt: skip
+"""botocore has tried these again itself, where it knows them. The last two are S3's for two writers at once."""
+
+UNAVAILABLE_STATUSES = frozenset({429, 500, 502, 503, 504})
 """Not 501: a service that does not know an operation will not know it the next time either."""
 
+FALLBACK_REGION = "us-east-1"
+DENIED_REMEDY = "Check the credentials, what their role may do, and this machine's clock."
 SETUP_REMEDY = "Run `edgewright setup`, or check the name in the EDGEWRIGHT_* variables."
 AGAIN_REMEDY = "Run the same command again; it goes on where it stopped."
 
@@ -53,15 +68,37 @@ class AwsSession:
     """Makes one client per service and keeps it. Thread-safe for the clients it returns, as boto3's clients are."""
 
     def __init__(self, region: str) -> None:
-        """Nothing is contacted until a client is used."""
-        self._session = boto3.session.Session(region_name=region)
+        """Nothing is contacted until a client is used; an empty ``region`` is the one of AWS's own configuration.
+
+        Raises:
+            InvalidInputError: AWS_PROFILE names none that is configured.
+        """
+        with translated("reading AWS's configuration"):
+            self._session = boto3.session.Session(region_name=region or None)
+        self.region: str = self._session.region_name or FALLBACK_REGION
         self._clients: dict[str, Any] = {}
+        self._account = ""
         self._config = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
 
+    def account(self) -> str:
+        """The account that these credentials are of; AWS is asked once."""
+        if not self._account:
+            with translated("asking AWS which account this is"):
+                self._account = str(self.client("sts").get_caller_identity()["Account"])
+        return self._account
+
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 builds client classes at run time
-        """The client of a service, by boto3's name for it."""
+        """The client of a service, by boto3's name for it.
+
+        Raises:
+            InvalidInputError: AWS_ENDPOINT_URL or the region is none.
+        """
         if service not in self._clients:
-            self._clients[service] = self._session.client(service, config=self._config)
+            try:
+                with translated(f"making a client of {service}"):
+                    self._clients[service] = self._session.client(service, region_name=self.region, config=self._config)
+            except ValueError as error:
+                raise InvalidInputError(f"AWS's configuration: {error}", "Check AWS_ENDPOINT_URL.") from error
         return self._clients[service]
 
 
@@ -70,7 +107,8 @@ def translated(what: str) -> Iterator[None]:
     """Turn botocore's errors into ours; ``what`` says what was being done, such as ``"uploading the bundle"``.
 
     Raises:
-        NotFoundError, ConflictError, InvalidInputError, UnavailableError, EdgewrightError: by the service's error code.
+        NotFoundError, ConflictError, InvalidInputError, DeniedError, UnavailableError, EdgewrightError: by the service's
+            error code.
     """
     try:
         yield
@@ -82,6 +120,10 @@ def translated(what: str) -> Iterator[None]:
         raise _unanswered(what, error) from error
     except NoCredentialsError as error:
         raise UnavailableError(f"{what}: no AWS credentials", "Set AWS_PROFILE or AWS_ACCESS_KEY_ID.") from error
+    except (CredentialRetrievalError, TokenRetrievalError, SSOError) as error:
+        raise UnavailableError(f"{what}: {error}", "Sign in again, for example with `aws sso login`.") from error
+    except (ProfileNotFound, PartialCredentialsError, InvalidRegionError) as error:
+        raise InvalidInputError(f"{what}: {error}", "Check AWS_PROFILE and what ~/.aws/config says.") from error
     except ParamValidationError as error:
         raise InvalidInputError(f"{what}: {error}", "Correct the named field.") from error
     except BotoCoreError as error:
@@ -104,7 +146,7 @@ def _from_code(what: str, error: ClientError) -> EdgewrightError:
     if code in INVALID_CODES:
         return InvalidInputError(sentence)
     if code in DENIED_CODES:
-        return EdgewrightError(sentence, "Check the credentials, and what their role may do.")
+        return DeniedError(sentence, DENIED_REMEDY)
     if code in THROTTLED_CODES or _http_status(error) in UNAVAILABLE_STATUSES:
         return UnavailableError(sentence, AGAIN_REMEDY)
     return EdgewrightError(sentence)

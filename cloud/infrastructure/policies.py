@@ -4,6 +4,7 @@ Source of the actions behind ``.sync``: Step Functions Developer Guide, "IAM pol
 SageMaker: a machine that waits for a job keeps an EventBridge rule of its own.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ from cloud.settings import Settings
 
 Policy = dict[str, Any]
 VERSION = "2012-10-17"
+ECR_IMAGE = re.compile(
+    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?P<suffix>\.cn)?/(?P<repository>[^:@]+)([:@].*)?"
+)
 TRUSTED_SERVICES = ("sagemaker", "states", "events", "iot")
 
 
@@ -28,8 +32,10 @@ class Place:
         """Read partition and account out of the role's ARN.
 
         Raises:
-            InvalidInputError: it is not an IAM role's ARN.
+            InvalidInputError: it is not an IAM role's ARN, or there is no region.
         """
+        if not settings.region:
+            raise InvalidInputError("no AWS region is known", "Set AWS_REGION, or a region in the profile.")
         parts = settings.role_arn.split(":")
         if len(parts) != 6 or parts[2] != "iam" or not parts[5].startswith("role/"):
             raise InvalidInputError(
@@ -67,6 +73,7 @@ def role_policy(place: Place) -> Policy:
         _allow(["sqs:SendMessage"], [place.arn("sqs", settings.ingest_queue)]),
         _allow(["states:StartExecution"], [place.arn("states", f"stateMachine:{settings.state_machine}*")]),
         *_job_statements(place),
+        *_image_statements(settings.job_image),
         *_publishing_statements(place),
     )
 
@@ -96,12 +103,29 @@ def _job_statements(place: Place) -> list[Policy]:
     return [
         _allow([*actions, "sagemaker:AddTags"], jobs),
         _allow(["events:PutTargets", "events:PutRule", "events:DescribeRule"], watched),
-        _allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], [logs]),
+        _allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], [logs]),
+        {
+            **_allow(
+                ["cloudwatch:PutMetricData"], ["*"]
+            ),  # which knows no resources: its metrics are under a namespace
+            "Condition": {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}},
+        },
         {
             **_allow(["iam:PassRole"], [place.settings.role_arn]),
             "Condition": {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
         },
     ]
+
+
+def _image_statements(image: str) -> list[Policy]:
+    """Jobs pull their image as the role, where it is in a private ECR repository; a public one needs nothing."""
+    found = ECR_IMAGE.fullmatch(image)
+    if found is None:
+        return []
+    partition = "aws-cn" if found["suffix"] else "aws-us-gov" if found["region"].startswith("us-gov-") else "aws"
+    repository = f"arn:{partition}:ecr:{found['region']}:{found['account']}:repository/{found['repository']}"
+    pull = ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]
+    return [_allow(pull, [repository]), _allow(["ecr:GetAuthorizationToken"], ["*"])]  # the latter knows no resources
 
 
 def _publishing_statements(place: Place) -> list[Policy]:

@@ -6,9 +6,10 @@ running the same again completes it.
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from cloud.aws.events import DRIFT_DETAIL_TYPE, DRIFT_SOURCE, EventBus
 from cloud.aws.roles import Roles
@@ -17,7 +18,7 @@ from cloud.aws.session import AwsSession
 from cloud.aws.sqs import SqsQueue
 from cloud.aws.state_machines import StateMachines
 from cloud.aws.topic_rules import TopicRules
-from cloud.errors import InvalidInputError
+from cloud.errors import DeniedError, InvalidInputError
 from cloud.fleet.ingest import DEPLOYMENT_DETAIL_TYPE, DEPLOYMENT_SOURCE
 from cloud.infrastructure.policies import Place, queue_policy, role_policy, trust_policy
 from cloud.infrastructure.retrain import Retraining, definition
@@ -33,6 +34,8 @@ AWS_BUS = "default"
 STATUS_RULE = "edgewright-deployment-status"
 DRIFT_RULE = "edgewright-drift-{}"
 Report = Callable[[str], None]
+Made = TypeVar("Made")
+ROLE_PAUSES_S = (2.0, 4.0, 8.0, 16.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +56,38 @@ class ModelWish:
 class Setup:
     """One installation, as its settings name it."""
 
-    def __init__(self, settings: Settings, session: AwsSession, report: Report = lambda _: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        session: AwsSession,
+        report: Report = lambda _: None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         """Nothing is contacted yet; ``report`` hears each step.
 
         Raises:
             InvalidInputError: settings that cannot be.
         """
-        self._settings = settings
+        self._settings = settings = replace(settings, region=session.region)
         self._place = Place.of(settings)
         self._session = session
         self._report = report
+        self._sleep = sleep
+        self._is_role_new = False
 
     def run(self) -> dict[str, str]:
-        """The part that every installation has; returns what exists now."""
+        """The part that every installation has; returns what exists now.
+
+        Raises:
+            InvalidInputError: the role is to be in another account than these credentials are of.
+        """
         settings = self._settings
+        self._check_account()
         self._report(f"bucket {settings.bucket}")
-        ObjectStore(self._session).ensure_bucket(settings.bucket, settings.region)
+        ObjectStore(self._session).ensure_bucket(settings.bucket, settings.region, self._place.account)
         self._report(f"role {self._place.role_name}")
-        Roles(self._session).ensure(self._place.role_name, trust_policy(), role_policy(self._place))
+        roles = Roles(self._session)
+        self._is_role_new = roles.ensure(self._place.role_name, trust_policy(), role_policy(self._place))
         made = {"bucket": settings.bucket, "role": settings.role_arn, "signing_key": self._ensure_key()}
         return made | self._ensure_ingest()
 
@@ -96,10 +113,14 @@ class Setup:
         )
         name = retraining_machine(settings.state_machine, model)
         self._report(f"state machine {name}")
-        machine_arn = StateMachines(self._session).ensure(name, definition(retraining, settings), settings.role_arn)
+        machines = StateMachines(self._session)
+        machine_arn = self._once_role_is_known(
+            lambda: machines.ensure(name, definition(retraining, settings), settings.role_arn)
+        )
         pattern = {"source": [DRIFT_SOURCE], "detail-type": [DRIFT_DETAIL_TYPE], "detail": {"model_name": [model]}}
         target = {"Id": "retrain", "Arn": machine_arn, "RoleArn": settings.role_arn}
-        EventBus(self._session, settings.event_bus).ensure_rule(DRIFT_RULE.format(model), pattern, target)
+        bus = EventBus(self._session, settings.event_bus)
+        self._once_role_is_known(lambda: bus.ensure_rule(DRIFT_RULE.format(model), pattern, target))
         return {
             "model": model,
             "state_machine_arn": machine_arn,
@@ -107,6 +128,24 @@ class Setup:
             "code_uri": retraining.code_uri,
             "data_uri": retraining.data_uri,
         }
+
+    def _check_account(self) -> None:
+        account = self._session.account()
+        if account != self._place.account:
+            raise InvalidInputError(
+                f"EDGEWRIGHT_ROLE_ARN is {self._settings.role_arn}, and these credentials are of account {account}",
+                f"Set EDGEWRIGHT_ROLE_ARN=arn:{self._place.partition}:iam::{account}:role/{self._place.role_name}.",
+            )
+
+    def _once_role_is_known(self, make: Callable[[], Made]) -> Made:
+        """A role that was just made takes IAM some seconds to be known everywhere; until then services refuse it."""
+        for pause_s in ROLE_PAUSES_S if self._is_role_new else ():
+            try:
+                return make()
+            except (DeniedError, InvalidInputError):
+                self._report("waiting until the new role is known everywhere")
+                self._sleep(pause_s)
+        return make()
 
     def _ensure_key(self) -> str:
         key = self._settings.signing_key

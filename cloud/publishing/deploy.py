@@ -189,11 +189,18 @@ def deploy(target: Target, wish: Wish, ports: DeployPorts, *, again: bool = Fals
 def wait_for_devices(
     deployed: Iterable[Deployed], ports: DeployPorts, deadline_s: float, pause_s: float = 1.0
 ) -> tuple[DeviceStatus, ...]:
-    """Ask until every device of every target has a final status or the deadline passes; the last answers, by name."""
+    """Ask until every device of every target has a final status or the deadline passes; the last answers, by name.
+
+    Who is done is not asked again: a thousand devices are a thousand calls a round, and AWS throttles.
+    """
     expected = sorted({(thing, each.deployment_id) for each in deployed for thing in each.target.thing_names})
     deadline = ports.monotonic() + deadline_s
+    known: dict[tuple[str, str], DeviceStatus] = {}
     while True:
-        statuses = tuple(_status(thing, deployment_id, ports.deployments) for thing, deployment_id in expected)
+        for thing, deployment_id in expected:
+            if (thing, deployment_id) not in known or not known[thing, deployment_id].is_final:
+                known[thing, deployment_id] = _status(thing, deployment_id, ports.deployments)
+        statuses = tuple(known[each] for each in expected)
         final_count = sum(status.is_final for status in statuses)
         ports.report("waiting for devices", final_count, len(statuses))
         if final_count == len(statuses) or ports.monotonic() >= deadline:

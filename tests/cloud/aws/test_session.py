@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError, IncompleteReadError, NoCredentialsE
 
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession, translated
-from cloud.errors import ConflictError, EdgewrightError, InvalidInputError, NotFoundError, UnavailableError
+from cloud.errors import ConflictError, DeniedError, EdgewrightError, InvalidInputError, NotFoundError, UnavailableError
 from cloud.s3_uri import S3Uri
 
 
@@ -27,7 +27,7 @@ def answer(code: str, status: int = 400) -> ClientError:
         (answer("ThrottlingException"), UnavailableError),
         (answer("SomethingNobodyNamed", 503), UnavailableError),
         (answer("SomethingNobodyNamed", 418), EdgewrightError),
-        (answer("AccessDenied", 403), EdgewrightError),
+        (answer("AccessDenied", 403), DeniedError),
         (answer("NotImplemented", 501), EdgewrightError),
         (ReadTimeoutError(endpoint_url="http://here"), UnavailableError),
         (IncompleteReadError(actual_bytes=1, expected_bytes=2), UnavailableError),

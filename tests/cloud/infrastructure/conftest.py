@@ -7,4 +7,4 @@ from cloud.settings import Settings
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings()
+    return Settings(region="us-east-1")

@@ -12,7 +12,8 @@ from cloud.aws.events import EventBus
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
 from cloud.aws.sqs import SqsQueue
-from cloud.errors import InvalidInputError, NotFoundError, UnavailableError
+from cloud.aws.state_machines import StateMachines
+from cloud.errors import DeniedError, InvalidInputError, NotFoundError, UnavailableError
 from cloud.fleet.consumer import Consumer
 from cloud.fleet.facts import ActivationFact, DeploymentStatusFact, HeartbeatFact, WindowFact
 from cloud.fleet.store import MemoryFactSink
@@ -155,13 +156,74 @@ def test_a_queue_that_is_not_there_is_named(session: AwsSession) -> None:
         SqsQueue(session, "nowhere").receive(0)
 
 
+HERE = Settings(region="us-east-1")
+WITHOUT_RESOURCES = {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"}
+"""Actions that IAM lets nobody tie to a resource."""
+
+
 def test_the_role_may_do_nothing_to_everything() -> None:
-    policy = role_policy(Place.of(Settings()))
+    image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/edgewright/jobs:latest"
+    policy = role_policy(Place.of(replace(HERE, job_image=image)))
     for statement in policy["Statement"]:
-        assert "*" not in statement["Resource"]
+        assert "*" not in statement["Resource"] or set(statement["Action"]) <= WITHOUT_RESOURCES
         assert not any(action.endswith("*") for action in statement["Action"])
     assert set(trust_policy()["Statement"][0]["Principal"]["Service"]) == {
         "sagemaker.amazonaws.com", "states.amazonaws.com", "events.amazonaws.com", "iot.amazonaws.com",
     }  # fmt: skip
-    by_id = role_policy(Place.of(replace(Settings(), signing_key="kms:1234")))
+    by_id = role_policy(Place.of(replace(HERE, signing_key="kms:1234")))
     assert "arn:aws:kms:us-east-1:123456789012:key/1234" in json.dumps(by_id)
+
+
+@pytest.mark.parametrize(
+    ("image", "repository"),
+    [
+        ("edgewright-jobs:latest", None),
+        ("public.ecr.aws/edgewright/jobs:1", None),
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com/jobs", "arn:aws:ecr:eu-west-1:123456789012:repository/jobs"),
+        (
+            "1" * 12 + ".dkr.ecr.eu-west-1.amazonaws.com/a/b@sha256:0",
+            f"arn:aws:ecr:eu-west-1:{'1' * 12}:repository/a/b",
+        ),
+        ("1" * 12 + ".dkr.ecr.cn-north-1.amazonaws.com.cn/a:1", f"arn:aws-cn:ecr:cn-north-1:{'1' * 12}:repository/a"),
+    ],
+)
+def test_jobs_may_pull_their_image_and_no_other(image: str, repository: str | None) -> None:
+    statements = role_policy(Place.of(replace(HERE, job_image=image)))["Statement"]
+    pulled = [one["Resource"] for one in statements if "ecr:BatchGetImage" in one["Action"]]
+    assert pulled == ([[repository]] if repository else [])
+    assert any("ecr:GetAuthorizationToken" in one["Action"] for one in statements) == bool(repository)
+
+
+def test_a_role_in_another_account_is_refused_before_anything_is_made(session: AwsSession, settings: Settings) -> None:
+    steps: list[str] = []
+    foreign = replace(settings, role_arn="arn:aws:iam::999999999999:role/edgewright", bucket="never-made")
+    with pytest.raises(InvalidInputError, match="account 123456789012") as caught:
+        Setup(foreign, session, steps.append).run()
+    assert "EDGEWRIGHT_ROLE_ARN=arn:aws:iam::123456789012:role/edgewright" in caught.value.remedy
+    assert steps == []
+
+
+def test_a_role_that_was_just_made_is_waited_for(
+    session: AwsSession, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals, paused = [DeniedError("not authorized to assume"), InvalidInputError("cannot be assumed")], list[float]()
+    truly = StateMachines.ensure
+
+    def ensure(self: StateMachines, *arguments: Any) -> str:
+        if refusals:
+            raise refusals.pop()
+        return truly(self, *arguments)
+
+    monkeypatch.setattr(StateMachines, "ensure", ensure)
+    fresh = replace(settings, role_arn="arn:aws:iam::123456789012:role/just-made")
+    wish = ModelWish(Specification.load(WEATHER))
+    made = Setup(fresh, session, sleep=paused.append)
+    made.run()
+    assert made.run_model(wish)["model"] == "weather"
+    assert paused == [2.0, 4.0]
+    again = Setup(fresh, session, sleep=paused.append)
+    again.run()
+    refusals.append(DeniedError("truly"))
+    with pytest.raises(DeniedError, match="truly"):
+        again.run_model(wish)
+    assert len(paused) == 2, "an old role is refused for another reason"

@@ -291,6 +291,23 @@ def test_waiting_ends_when_every_device_has_finished(ports: DeployPorts) -> None
         check_outcome(statuses)
 
 
+def test_who_is_done_is_not_asked_again(ports: DeployPorts, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed = deploy(find_target("stations", ports), Wish(WEATHER, "1.0.0"), ports)
+    say(ports, "ewr", deployed.deployment_id, "SUCCEEDED")
+    asked, truly = list[str](), MemoryDeployments.effective
+
+    def effective(self: MemoryDeployments, thing_name: str) -> Any:
+        asked.append(thing_name)
+        if asked.count("jfk") == 3:
+            say(ports, "jfk", deployed.deployment_id, "FAILED")
+        return truly(self, thing_name)
+
+    monkeypatch.setattr(MemoryDeployments, "effective", effective)
+    statuses = wait_for_devices([deployed], ports, deadline_s=1e9)
+    assert [each.status for each in statuses] == ["SUCCEEDED", "FAILED"]
+    assert asked == ["ewr", "jfk", "jfk", "jfk"]
+
+
 def test_waiting_ends_at_the_deadline_and_says_who_is_missing(ports: DeployPorts) -> None:
     deployed = deploy(find_target("stations", ports), Wish(WEATHER, "1.0.0"), ports)
     say(ports, "ewr", deployed.deployment_id, "SUCCEEDED")
