@@ -58,7 +58,6 @@ def definition(retraining: Retraining, settings: Settings) -> dict[str, Any]:
                 "ResultSelector": {
                     "artifact_uri.$": "$.ModelArtifacts.S3ModelArtifacts",
                     "job_arn.$": "$.TrainingJobArn",
-                    "metrics.$": "$.FinalMetricDataList",
                 },
                 "ResultPath": "$.train",
             },

@@ -151,6 +151,15 @@ def test_an_announcement_that_eventbridge_refuses_is_a_failure(
         bus.announce(Incident("drift-1", "weather", "1.0.0", {}))
 
 
+def test_the_machine_asks_no_job_for_what_it_may_lack() -> None:
+    """A training script that prints no metric leaves no FinalMetricDataList, and a path that leads nowhere ends a machine."""
+    machine = definition(Retraining(Specification.load(WEATHER), "s3://b/code/", "s3://b/data/", {}), HERE)
+    asked = [path for state in machine["States"].values() for path in state["ResultSelector"].values()]
+    assert set(asked) == {
+        "$.ModelArtifacts.S3ModelArtifacts", "$.TrainingJobArn", "$.ProcessingOutputConfig.Outputs[0].S3Output.S3Uri"
+    }  # fmt: skip
+
+
 def test_a_queue_that_is_not_there_is_named(session: AwsSession) -> None:
     with pytest.raises(NotFoundError, match="nowhere"):
         SqsQueue(session, "nowhere").receive(0)
