@@ -22,6 +22,11 @@ MODEL_COMPONENT_PATTERN = re.compile(r"com\.edgewright\.model\.[A-Za-z][A-Za-z0-
 """The component that carries a model. SageMaker's names of package groups end at 63 characters, this prefix included."""
 
 
+def is_ours(component_name: str) -> bool:
+    """Whether a component is the runtime or carries a model."""
+    return component_name == RUNTIME_COMPONENT or component_name.startswith(MODEL_PREFIX)
+
+
 def is_retirement(component_name: str, version: str) -> bool:
     """Whether a component version stands for a model's removal."""
     return component_name.startswith(MODEL_PREFIX) and version.startswith(RETIRED_PREFIX)

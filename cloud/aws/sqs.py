@@ -5,6 +5,7 @@ its readers; what :meth:`SqsQueue.park` puts there is malformed and carries its 
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ ENTRIES_MAX = 10
 """Messages in one receive or one batch of deletions (AWS SQS quotas)."""
 
 ATTRIBUTE_CHARS_MAX = 1_000
+REFUSED_CHARS = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What SQS takes in no message: a sentence that repeats a device's word must not keep its message in the queue."""
+
 RECEIVE_COUNT_MAX = 20
 VISIBILITY_S = 60
 RETENTION_S = 14 * 86_400
@@ -59,7 +63,7 @@ class SqsQueue:
         """See :class:`cloud.fleet.consumer.IngestQueue`."""
         texts = {"code": rejection.code, "reason": rejection.sentence, "thing_name": rejection.thing_name}
         attributes = {
-            name: {"DataType": "String", "StringValue": text[:ATTRIBUTE_CHARS_MAX]}
+            name: {"DataType": "String", "StringValue": REFUSED_CHARS.sub("\ufffd", text[:ATTRIBUTE_CHARS_MAX])}
             for name, text in texts.items()
             if text
         }

@@ -15,7 +15,6 @@ from cloud.fleet.desired import (
     ControlPlane,
     Publication,
     PublicationSource,
-    Wanted,
     identified,
     parse_target,
     wanted_by_thing,
@@ -23,6 +22,7 @@ from cloud.fleet.desired import (
 from cloud.fleet.health import HealthLimits, Verdict, judge
 from cloud.fleet.ledger import Ledger
 from cloud.fleet.repair import GiveUp, RepairLimits, decide_repairs, forgettable, repairable
+from cloud.names import is_ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,22 +104,27 @@ class Reconciler:
         deployments = tuple(self._control_plane.latest_deployments())
         members = {one.target_arn: tuple(self._control_plane.members(one.target_arn)) for one in deployments}
         platforms = self._ledger.platforms()
+        named = {key for one in deployments for key in one.components.items()}
+        published = {key: self._publication(*key) for key in named}
         wanted = {
-            thing: {name: self._identified(one, platforms.get(thing, "")) for name, one in components.items()}
+            thing: {
+                name: identified(one, published[name, one.version], platforms.get(thing, ""))
+                for name, one in components.items()
+            }
             for thing, components in wanted_by_thing(deployments, members).items()
         }
         self._ledger.record_deployments(deployments)
         self._ledger.record_groups(_groups(members), now)
         self._ledger.record_wanted(wanted, now)
 
-    def _identified(self, wanted: Wanted, platform: str) -> Wanted:
-        key = (wanted.component_name, wanted.version)
-        if key not in self._published:
+    def _publication(self, component_name: str, version: str) -> Publication | None:
+        """What was published of a component of ours; what is found is kept, what is not is looked for in each pass."""
+        key = component_name, version
+        if key not in self._published and is_ours(component_name):
             found = self._publications.find(*key)
-            if found is None:
-                return wanted
-            self._published[key] = found
-        return identified(wanted, self._published[key], platform)
+            if found is not None:
+                self._published[key] = found
+        return self._published.get(key)
 
     def _ask_installed(self, verdicts: Mapping[str, Verdict], changed: Iterable[str]) -> None:
         differing = (name for name, verdict in verdicts.items() if verdict.differences)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloud.errors import InvalidInputError
-from cloud.names import MODEL_PREFIX, RUNTIME_COMPONENT
+from cloud.names import RUNTIME_COMPONENT, is_ours
 from cloud.publishing.configured import configured_tags
 from cloud.publishing.errors import DeploymentTooLargeError
 from cloud.publishing.refused import Refused, refused_tags
@@ -182,5 +182,6 @@ def _pinned(version: str, merge: Mapping[str, Any] | None, reset: tuple[str, ...
 
 def _carried(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Another component as it is; one of ours without its configuration update, which its devices have merged."""
-    is_ours = name == RUNTIME_COMPONENT or name.startswith(MODEL_PREFIX)
-    return {key: value for key, value in entry.items() if value and not (is_ours and key == "configurationUpdate")}
+    return {
+        key: value for key, value in entry.items() if value and not (is_ours(name) and key == "configurationUpdate")
+    }

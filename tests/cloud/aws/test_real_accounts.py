@@ -10,7 +10,10 @@ from cloud.aws.control_plane import redeployment
 from cloud.aws.greengrass import Arns, Deployments
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession, translated
+from cloud.aws.sqs import SqsQueue
 from cloud.errors import ConflictError, DeniedError, InvalidInputError, UnavailableError
+from cloud.fleet.consumer import QueueMessage
+from cloud.fleet.facts import Rejection
 from cloud.s3_uri import S3Uri
 from cloud.settings import Settings
 
@@ -135,6 +138,22 @@ def test_a_bucket_of_somebody_else_is_never_written_to(session: AwsSession) -> N
         with pytest.raises(ConflictError, match="edgewright") as caught:
             ObjectStore(session).ensure_bucket("edgewright", "us-east-1", "123456789012")
     assert "EDGEWRIGHT_BUCKET" in caught.value.remedy
+
+
+def test_a_reason_that_sqs_would_refuse_is_parked_all_the_same(session: AwsSession) -> None:
+    asked = {
+        "QueueUrl": "https://sqs/q-dead", "MessageBody": "body",
+        "MessageAttributes": {
+            "code": {"DataType": "String", "StringValue": "malformed"},
+            "reason": {"DataType": "String", "StringValue": "is \ufffd, \ufffd and \u00fc\n"},
+        },
+    }  # fmt: skip
+    with Stubber(session.client("sqs")) as stub:
+        stub.add_response("get_queue_url", {"QueueUrl": "https://sqs/q-dead"}, {"QueueName": "q-dead"})
+        stub.add_response("send_message", {"MessageId": "m", "MD5OfMessageBody": "0"}, asked)
+        rejection = Rejection("malformed", "is \x01, \ud800 and \u00fc\n")
+        SqsQueue(session, "q").park(QueueMessage("body", "receipt"), rejection)
+        stub.assert_no_pending_responses()
 
 
 def test_a_claim_that_collided_is_not_taken_for_somebody_else_s(session: AwsSession) -> None:

@@ -209,3 +209,27 @@ def test_what_a_deployment_leaves_behind_is_known_of_its_devices_and_told_once(w
     assert world.pairs("SELECT sentence, outcome FROM event WHERE kind = 'deployment'") == {
         f"{COMPONENT} 1.1.0 failed on every device of stations that tried it; deployments carry 1.0.0 in its place.": "refused"
     }
+
+
+class Counting:
+    """A source that knows nothing, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    def find(self, component_name: str, version: str) -> Publication | None:
+        self.asked.append((component_name, version))
+        return None
+
+
+def test_what_nobody_published_is_looked_for_once_in_a_pass_and_others_components_never(database: Database) -> None:
+    components = {COMPONENT: "1.1.0", "aws.greengrass.Cli": "2.0.0", "com.acme.Camera": "1.0.0"}
+    control_plane = MemoryControlPlane(
+        {"d1": DeploymentRecord("d1", TARGET, "weather", components, "ACTIVE", T0)},
+        {"stations": tuple(f"T{n}" for n in range(50))},
+    )
+    source = Counting()
+    reconciler = Reconciler(control_plane, source, Ledger(database), lambda: T0)
+    for _ in range(2):
+        reconciler.pass_once()
+    assert source.asked == [(COMPONENT, "1.1.0")] * 2, "S3 is asked for each GET, and paid"
