@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cloud.cli.output import OutputFormat, print_fields, progress_console
+from cloud.errors import UnavailableError
 from cloud.jobs.follow import OnChange
 from cloud.jobs.job import JobState
 
@@ -19,6 +20,21 @@ def shown_job(what: str) -> Iterator[OnChange]:
         return
     with progress_console.status(what) as status:
         yield lambda state: status.update(_line(what, state))
+
+
+@contextmanager
+def submitting(name: str) -> Iterator[None]:
+    """Around a submission: where nobody knows whether the job was started, the name is what must not be lost.
+
+    Raises:
+        UnavailableError: with the name under which running the command again starts no second job.
+    """
+    try:
+        yield
+    except UnavailableError as error:
+        raise UnavailableError(
+            str(error), f"Perhaps it was started. Run the command again with --name {name}: that never starts it twice."
+        ) from error
 
 
 def print_submitted(state: JobState, output: OutputFormat) -> None:

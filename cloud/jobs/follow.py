@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cloud.errors import UnavailableError
 from cloud.jobs.job import JobFailedError, JobKind, Jobs, JobState, JobUnfinishedError
 
 OnChange = Callable[[JobState], None]
@@ -21,12 +22,14 @@ class FollowLimits:
     Attributes:
         poll_s, poll_s_max: between two looks, at first and at most; each is half as long again as the one before.
         patience_s: after so long it is given up, and the job goes on.
+        silence_s: how long AWS may not answer before it is given up.
         log_lines: of a failed job's log, in the error.
     """
 
     poll_s: float = 0.2
     poll_s_max: float = 3.0
     patience_s: float = 86_400.0
+    silence_s: float = 300.0
     log_lines: int = 20
 
 
@@ -42,25 +45,34 @@ def follow(
 
     Raises:
         JobFailedError: it failed or was stopped.
-        JobUnfinishedError: it has not ended within ``limits.patience_s``.
-        NotFoundError, UnavailableError: as the port's.
+        JobUnfinishedError: it has not ended within ``limits.patience_s``, or nothing was heard for ``limits.silence_s``.
+        NotFoundError: as the port's.
     """
-    waited_s, pause_s, stage = 0.0, limits.poll_s, ""
+    waited_s, heard_at_s, pause_s, stage = 0.0, 0.0, limits.poll_s, ""
     while True:
-        state = jobs.state(kind, name)
-        if state.stage != stage:
-            stage = state.stage
-            on_change(state)
-        if state.has_ended:
-            return _completed(jobs, kind, state, limits)
+        try:
+            state = jobs.state(kind, name)
+        except UnavailableError as error:
+            if waited_s - heard_at_s >= limits.silence_s:
+                raise JobUnfinishedError(str(error), _goes_on(name)) from error
+        else:
+            heard_at_s = waited_s
+            if state.stage != stage:
+                stage = state.stage
+                on_change(state)
+            if state.has_ended:
+                return _completed(jobs, kind, state, limits)
         if waited_s >= limits.patience_s:
-            raise JobUnfinishedError(
-                f"{kind} job {name} has not ended within {waited_s:.0f} s ({state.stage})",
-                "It goes on; give its name to follow it again.",
-            )
+            sentence = f"{kind} job {name} has not ended within {waited_s:.0f} s ({stage})"
+            raise JobUnfinishedError(sentence, _goes_on(name))
         sleep(pause_s)
         waited_s += pause_s
         pause_s = min(pause_s * 1.5, limits.poll_s_max)
+
+
+def _goes_on(name: str) -> str:
+    """Never "run it again": the same command without the name would start a second job."""
+    return f"The job goes on; --name {name} follows it again."
 
 
 def _completed(jobs: Jobs, kind: JobKind, state: JobState, limits: FollowLimits) -> JobState:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
 
-from cloud.errors import NotFoundError
+from cloud.errors import NotFoundError, UnavailableError
 from cloud.names import RUNTIME_COMPONENT, is_retirement
 from cloud.publishing.deployment import DeploymentPlan, Wish, plan_deployment
 from cloud.publishing.errors import (
@@ -191,7 +191,8 @@ def wait_for_devices(
 ) -> tuple[DeviceStatus, ...]:
     """Ask until every device of every target has a final status or the deadline passes; the last answers, by name.
 
-    Who is done is not asked again: a thousand devices are a thousand calls a round, and AWS throttles.
+    Who is done is not asked again: a thousand devices are a thousand calls a round, and AWS throttles. An answer that does
+    not come ends nothing; it is the reason of a device that is still ``WAITING``.
     """
     expected = sorted({(thing, each.deployment_id) for each in deployed for thing in each.target.thing_names})
     deadline = ports.monotonic() + deadline_s
@@ -264,9 +265,12 @@ def _check_published(component_name: str, version: str, catalog: ComponentCatalo
 
 
 def _status(thing_name: str, deployment_id: str, deployments: DeploymentService) -> DeviceStatus:
-    for entry in deployments.effective(thing_name):
-        if entry["deploymentId"] == deployment_id:
-            return DeviceStatus(thing_name, entry["coreDeviceExecutionStatus"], _reason(entry))
+    try:
+        for entry in deployments.effective(thing_name):
+            if entry["deploymentId"] == deployment_id:
+                return DeviceStatus(thing_name, entry["coreDeviceExecutionStatus"], _reason(entry))
+    except UnavailableError as error:  # throttled, or the network is gone for a while: the deadline is the caller's
+        return DeviceStatus(thing_name, UNSEEN, str(error))
     return DeviceStatus(thing_name, UNSEEN, "")
 
 

@@ -37,8 +37,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 def run(
     url: str, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
 ) -> subprocess.CompletedProcess[str]:
-    whole = {**os.environ, "EDGEWRIGHT_API_URL": url, "COLUMNS": "200", **environment}
-    return subprocess.run([*COMMAND, *arguments], env=whole, capture_output=True, text=True, timeout=60)
+    whole = {**os.environ, "EDGEWRIGHT_API_URL": url or "http://127.0.0.1:9", "COLUMNS": "200", **environment}
+    return subprocess.run([*COMMAND, *arguments], cwd=ROOT, env=whole, capture_output=True, text=True, timeout=60)
 
 
 def test_lists_are_json_for_scripts_and_tables_for_people(server: ApiServer) -> None:
@@ -165,6 +165,14 @@ def test_the_token_is_not_sent_over_a_network_in_plain_http() -> None:
     assert refused.returncode == 3
     assert "plain HTTP" in refused.stderr
     assert TOKEN not in refused.stderr
+
+
+def test_a_submission_that_nobody_answered_names_the_job_that_may_have_been_started(tmp_path: Path) -> None:
+    away = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+    for command in (("train", "models/weather", "--no-wait"), ("compile", "s3://b/model.tar.gz", "--no-wait")):
+        unanswered = run("", *command, environment=away)
+        assert unanswered.returncode == 5
+        assert "Run the command again with --name" in " ".join(unanswered.stderr.split())
 
 
 def test_an_address_that_is_taken_is_said_so(server: ApiServer, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from cloud.errors import ConflictError, NotFoundError
+from cloud.errors import ConflictError, NotFoundError, UnavailableError
 from cloud.jobs.follow import FollowLimits, follow
 from cloud.jobs.job import NAME_CHARS_MAX, JobFailedError, JobKind, JobState, JobUnfinishedError, job_name
 from cloud.jobs.memory import MemoryJobs
@@ -63,6 +63,37 @@ def test_patience_ends_and_the_job_goes_on() -> None:
     assert sum(pauses) >= 10
     assert pauses == sorted(pauses)
     assert max(pauses) <= FollowLimits().poll_s_max
+
+
+class Interrupted(MemoryJobs):
+    """Does not answer as often as ``outages`` says, before each look that it does answer."""
+
+    outages: list[int]
+
+    def state(self, kind: JobKind, name: str) -> JobState:
+        if self.outages and self.outages[0]:
+            self.outages[0] -= 1
+            raise UnavailableError("no answer from AWS (EndpointConnectionError)")
+        del self.outages[:1]
+        return super().state(kind, name)
+
+
+def interrupted(*outages: int) -> Interrupted:
+    jobs = Interrupted(states={NAME: [state("InProgress"), state("InProgress"), state("Completed")]})
+    jobs.outages = list(outages)
+    return jobs
+
+
+def test_a_network_that_is_gone_for_a_while_ends_no_following() -> None:
+    assert follow(interrupted(2, 30, 30), JobKind.TRAINING, NAME, sleep=lambda _: None).status == "Completed"
+
+
+def test_one_that_is_gone_for_long_does_and_the_job_is_named() -> None:
+    pauses: list[float] = []
+    with pytest.raises(JobUnfinishedError, match="EndpointConnectionError") as caught:
+        follow(interrupted(0, 100_000), JobKind.TRAINING, NAME, limits=FollowLimits(silence_s=60), sleep=pauses.append)
+    assert f"--name {NAME}" in caught.value.remedy
+    assert 60 <= sum(pauses) < 70
 
 
 def test_a_job_that_is_not_there_is_said() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from cloud.errors import InvalidInputError, NotFoundError
+from cloud.errors import InvalidInputError, NotFoundError, UnavailableError
 from cloud.publishing.component_names import match_component
 from cloud.publishing.configured import configured_tags, digests_in
 from cloud.publishing.deploy import (
@@ -306,6 +306,21 @@ def test_who_is_done_is_not_asked_again(ports: DeployPorts, monkeypatch: pytest.
     statuses = wait_for_devices([deployed], ports, deadline_s=1e9)
     assert [each.status for each in statuses] == ["SUCCEEDED", "FAILED"]
     assert asked == ["ewr", "jfk", "jfk", "jfk"]
+
+
+def test_a_call_that_is_throttled_ends_no_waiting(ports: DeployPorts, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed = deploy(find_target("canary", ports), Wish(WEATHER, "1.0.0"), ports)
+    say(ports, "lga", deployed.deployment_id, "SUCCEEDED")
+    throttled, truly = [UnavailableError("ThrottlingException")] * 3, MemoryDeployments.effective
+
+    def effective(self: MemoryDeployments, thing_name: str) -> Any:
+        if throttled:
+            raise throttled.pop()
+        return truly(self, thing_name)
+
+    monkeypatch.setattr(MemoryDeployments, "effective", effective)
+    assert [each.reason for each in wait_for_devices([deployed], ports, deadline_s=1)] == ["ThrottlingException"]
+    assert [each.status for each in wait_for_devices([deployed], ports, deadline_s=1e9)] == ["SUCCEEDED"]
 
 
 def test_waiting_ends_at_the_deadline_and_says_who_is_missing(ports: DeployPorts) -> None:
