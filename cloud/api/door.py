@@ -23,7 +23,7 @@ class Door:
     certificate: CertificateFiles | None
 
     @classmethod
-    def opened(
+    def settled(
         cls,
         settings: Settings,
         address: TcpAddress,

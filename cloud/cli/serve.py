@@ -67,5 +67,5 @@ def serve(
     settings = Settings.from_environment()
     attempts = replace(DEFAULT_ATTEMPTS, attempts_max=retrain_attempts, pause_s=retrain_pause_s)
     key_files = certificate_file, key_file
-    door = Door.opened(settings, TcpAddress(host, port), token_file, key_files, behind_tls_proxy=behind_tls_proxy)
+    door = Door.settled(settings, TcpAddress(host, port), token_file, key_files, behind_tls_proxy=behind_tls_proxy)
     serve_fleet(settings, attempts, door)

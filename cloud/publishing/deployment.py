@@ -118,7 +118,7 @@ def plan_deployment(
         )
     if bool(wish.component_name) != bool(wish.version):
         raise InvalidInputError("a model and its version go together", "Give both.")
-    left_behind = tuple(one for one in refused if one.component_name != wish.component_name)
+    left_behind = tuple(one for one in refused if _is_carried(one, current, wish))
     components = {name: _carried(name, entry) for name, entry in sorted((current or {}).items())}
     for one in left_behind:
         entry = components.pop(one.component_name)
@@ -178,6 +178,12 @@ def _pinned(version: str, merge: Mapping[str, Any] | None, reset: tuple[str, ...
     if reset:
         update["reset"] = list(reset)
     return {"componentVersion": version, **({"configurationUpdate": update} if update else {})}
+
+
+def _is_carried(refused: Refused, current: Components | None, wish: Wish) -> bool:
+    """Whether this very version would be carried on. Listings lag behind: what was refused may be gone by now."""
+    known = (current or {}).get(refused.component_name, {}).get("componentVersion")
+    return known == refused.version and refused.component_name != wish.component_name
 
 
 def _carried(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:

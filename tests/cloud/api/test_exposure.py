@@ -116,9 +116,9 @@ def test_a_door_is_settled_before_anything_is_opened(tmp_path: Path) -> None:
     certificate = write_certificate(tmp_path / "door")
     settings = Settings(api_token=TOKEN)
     with pytest.raises(DoorKeysError, match="go together"):
-        Door.opened(settings, TcpAddress("127.0.0.1", 0), key_files=(certificate, None))
+        Door.settled(settings, TcpAddress("127.0.0.1", 0), key_files=(certificate, None))
     with pytest.raises(ExposedDoorError):
-        Door.opened(settings, TcpAddress("0.0.0.0", 0))
-    door = Door.opened(settings, TcpAddress("0.0.0.0", 0), key_files=(certificate, tmp_path / "door.key"))
+        Door.settled(settings, TcpAddress("0.0.0.0", 0))
+    door = Door.settled(settings, TcpAddress("0.0.0.0", 0), key_files=(certificate, tmp_path / "door.key"))
     assert door.token == TOKEN
     assert TOKEN not in repr(door)

@@ -29,13 +29,22 @@ from cloud.publishing.errors import (
 )
 from cloud.publishing.memory import MemoryComponents
 from cloud.publishing.memory_fleet import MemoryDeployments, MemoryThings
-from cloud.publishing.refused import refused_in
+from cloud.publishing.refused import Refused, refused_in
 from edge_component.contracts.configuration import value_digest
 
 RUNTIME = "com.edgewright.Runtime"
 WEATHER = "com.edgewright.model.Weather"
 OTHER = "com.edgewright.model.Other"
 GROUP_ARN = "arn:aws:iot:us-east-1:123456789012:thinggroup/stations"
+
+
+OTHERS = st.dictionaries(
+    st.sampled_from(["aws.greengrass.Cli", "com.acme.Camera", "com.acme.Door"]),
+    st.fixed_dictionaries(
+        {"componentVersion": st.just("2.0.0")},
+        optional={"configurationUpdate": st.just({"merge": '{"a":1}'}), "runWith": st.just({"posixUser": "u"})},
+    ),
+)
 
 
 def published(*versions: tuple[str, str]) -> MemoryComponents:
@@ -138,15 +147,6 @@ def test_a_runtime_upgrade_leaves_the_models_and_may_take_back_what_devices_keep
     assert not plan(target, Wish(runtime_version="0.2.0"), ports).is_change
 
 
-OTHERS = st.dictionaries(
-    st.sampled_from(["aws.greengrass.Cli", "com.acme.Camera", "com.acme.Door"]),
-    st.fixed_dictionaries(
-        {"componentVersion": st.just("2.0.0")},
-        optional={"configurationUpdate": st.just({"merge": '{"a":1}'}), "runWith": st.just({"posixUser": "u"})},
-    ),
-)
-
-
 @given(others=OTHERS)
 def test_other_components_stay_exactly_as_they_are(others: dict[str, Any]) -> None:
     current = {**others, RUNTIME: {"componentVersion": "0.1.0"}}
@@ -191,6 +191,16 @@ def test_a_version_that_every_device_refused_is_not_carried_beside_the_next_mode
     deploy(target, Wish(WEATHER, "1.1.0"), ports)
     assert versions_of(requests(ports)[-1])[WEATHER] == "1.1.0", "what is asked for is tried"
     assert refused_in(requests(ports)[-1].get("tags", {})) == {}
+
+
+@given(others=OTHERS)
+def test_only_what_the_target_has_is_left_behind(others: dict[str, Any]) -> None:
+    """AWS lists a deployment that was just made a moment later than it answers for it."""
+    current = {**others, RUNTIME: {"componentVersion": "0.1.0"}, WEATHER: {"componentVersion": "1.2.0"}}
+    stale = (Refused(WEATHER, "1.1.0", "1.0.0"), Refused(OTHER, "1.0.0", ""))
+    planned = plan_deployment(GROUP_ARN, current, Wish(runtime_version="0.1.0"), refused=stale)
+    assert planned.components == current
+    assert (planned.refused, planned.tags) == ((), {})
 
 
 def test_a_model_that_was_refused_as_the_first_of_its_kind_is_left_out(ports: DeployPorts) -> None:
