@@ -3,6 +3,7 @@
 import datetime as dt
 import logging
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -72,6 +73,25 @@ def test_health_is_one_word_for_strangers_and_everything_for_those_who_may(stran
     assert known["loops"] == TROUBLE
     for document in (known, {"status": "degraded"}):
         Healthz.model_validate(document)
+
+
+@pytest.mark.parametrize("host", ["x/healthz?", "x/healthz#", "x/healthz", "healthz", "x\\healthz?", "@x/healthz?"])
+def test_no_host_makes_a_path_of_itself(stranger: httpx.Client, host: str) -> None:
+    """A URL that is put together of what a client sends is not what is asked for."""
+    answer = stranger.get("/v1/devices/JFK", headers={"Host": host})
+    assert answer.status_code in {400, 401}
+    assert "first_seen_at" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "target", ["/healthz/../v1/devices", "/healthz%2f..%2fv1%2fdevices", "/v1/devices?/healthz", "/%68ealthz"]
+)
+def test_no_path_makes_another_of_itself(guarded: ApiServer, target: str) -> None:
+    host, _, port = guarded.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
+    assert answer.startswith("HTTP/1.1 401 ") or answer.endswith('{"status":"degraded"}')
 
 
 def test_refusals_are_logged_as_a_number_and_never_the_token(
@@ -213,4 +233,4 @@ def test_a_browser_reaches_the_page_with_the_token_as_its_password(
         url,
     ]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
-    assert ("EWR" in shown) == has_token
+    assert ("JFK" in shown) == has_token
