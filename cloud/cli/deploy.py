@@ -14,6 +14,7 @@ from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
 from cloud.cli.output import OutputFormat, OutputOption, print_json, print_rows, progress_console
 from cloud.cli.progress import shown_progress
+from cloud.cli.reported import ReportedVersions
 from cloud.errors import InvalidInputError
 from cloud.names import RETIRED_PREFIX, RUNTIME_COMPONENT
 from cloud.publishing.component_names import find_component
@@ -80,7 +81,9 @@ def deploy(
     if runtime_version:
         wish = replace(wish, runtime_version=runtime_version)
     with shown_progress() as report:
-        ports = DeployPorts(ThingRegistry(session), Deployments(session), Components(session), report)
+        ports = DeployPorts(
+            ThingRegistry(session), Deployments(session), Components(session), report, ReportedVersions(settings)
+        )
         targets = [find_target(name, ports) for name in to]
         plans = [plan(target, wish, ports) for target in targets]
         if not dry_run:

@@ -11,6 +11,7 @@ from cloud.aws.session import AwsSession
 from cloud.cli.deploy import print_deployed
 from cloud.cli.output import OutputFormat, OutputOption
 from cloud.cli.progress import shown_progress
+from cloud.cli.reported import ReportedVersions
 from cloud.publishing.component_names import find_component
 from cloud.publishing.deploy import DeployPorts, check_outcome, deploy, find_target, wait_for_devices
 from cloud.publishing.deployment import Wish
@@ -47,7 +48,9 @@ def undeploy(
     store, components = ObjectStore(session), Components(session)
     component_name = find_component(model, chosen_bucket, store)
     with shown_progress() as report:
-        ports = DeployPorts(ThingRegistry(session), Deployments(session), components, report)
+        ports = DeployPorts(
+            ThingRegistry(session), Deployments(session), components, report, ReportedVersions(settings)
+        )
         targets = [find_target(name, ports) for name in source]
         for target in targets if not force else ():
             check_deployed(target, component_name, ports)

@@ -11,7 +11,7 @@ what the runtime reports (the fleet status API), never this.
 import difflib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
@@ -72,6 +72,22 @@ class DeploymentService(Protocol):
         """Which nucleus a core device runs; ``None`` if it has not reported yet."""
 
 
+class ServingSource(Protocol):
+    """What runtimes report; ``cloud.cli.reported`` asks the fleet status API."""
+
+    def serves(self, target: "Target", component_name: str, version: str) -> bool | None:
+        """Whether a device of the target serves that version; ``None`` where nobody can be asked."""
+
+
+class NobodyToAsk:
+    """A :class:`ServingSource` that knows nothing."""
+
+    def serves(self, target: "Target", component_name: str, version: str) -> bool | None:
+        """See the port."""
+        del target, component_name, version
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class DeployPorts:
     """What deploying touches; each field can be replaced by a fake."""
@@ -80,6 +96,7 @@ class DeployPorts:
     deployments: DeploymentService
     catalog: ComponentCatalog
     report: Report = silent
+    serving: ServingSource = field(default_factory=NobodyToAsk)
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -169,8 +186,11 @@ def plan(target: Target, wish: Wish, ports: DeployPorts) -> DeploymentPlan:
     _check_published(wish.component_name, wish.version, ports.catalog)
     _check_published(RUNTIME_COMPONENT, wish.runtime_version, ports.catalog)
     history = _recent(target, ports) if latest else ()
-    planned = plan_deployment(target.arn, current, wish, (latest or {}).get("tags") or {}, refused_versions(history))
-    return replace(planned, doubt=doubt_about(history))
+    failed = refused_versions(history)
+    taken = tuple(one for one in failed if ports.serving.serves(target, one.component_name, one.version))
+    refused = tuple(one for one in failed if one not in taken)
+    planned = plan_deployment(target.arn, current, wish, (latest or {}).get("tags") or {}, refused)
+    return replace(planned, doubt=" ".join(filter(None, (doubt_about(history), *(one.doubt for one in taken)))))
 
 
 def deploy(target: Target, wish: Wish, ports: DeployPorts, *, again: bool = False) -> Deployed:

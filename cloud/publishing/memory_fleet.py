@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cloud.publishing.deploy import Target
 from cloud.publishing.refused import Past, past_of
 
 IOT = "arn:aws:iot:us-east-1:123456789012:"
@@ -33,6 +34,17 @@ class MemoryThings:
     def group_names(self) -> tuple[str, ...]:
         """See the port."""
         return tuple(self.groups)
+
+
+@dataclass(slots=True)
+class MemoryServing:
+    """A :class:`~cloud.publishing.deploy.ServingSource`; ``known`` is (target, component, version)."""
+
+    known: set[tuple[str, str, str]] = field(default_factory=set)
+
+    def serves(self, target: Target, component_name: str, version: str) -> bool | None:
+        """See the port."""
+        return (target.name, component_name, version) in self.known
 
 
 @dataclass(slots=True)

@@ -16,8 +16,9 @@ What only some devices refused stays: those that took it would refuse the older 
 and left to a person. So is a first deployment (there is no base), the runtime (no nucleus falls back), a retirement (it
 is a wish, not a model), and what is not ours.
 
-The verdicts are Greengrass's. Where a version did become active and something else failed the deployment everywhere, its
-predecessor is asked for in vain; devices say ``older-release``, and serve on.
+The verdicts are Greengrass's, which gives a deployment up that a slow model ends well a minute later. So a version to blame
+that a runtime of the target reports as serving is carried on (deploy.py asks the fleet status API, where there is one).
+Where nobody can be asked and it serves all the same, its predecessor is asked for in vain: devices say ``older-release``.
 """
 
 import re
@@ -83,6 +84,14 @@ class Refused:
         return (
             f"{self.component_name} {self.version} failed on every device that tried it: {place} in its place. "
             "Deploying that version tries it again."
+        )
+
+    @property
+    def doubt(self) -> str:
+        """Where a runtime reports that it serves the version all the same, and it is carried on."""
+        return (
+            f"{self.component_name} {self.version} serves here, although its deployment failed on every device: it is "
+            "carried on. See edgewright get events."
         )
 
     def to_document(self) -> Document:

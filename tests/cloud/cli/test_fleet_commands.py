@@ -17,8 +17,11 @@ import pytest
 
 from cloud.api.app import create_app
 from cloud.api.server import AddressTakenError, ApiServer
+from cloud.cli.reported import ReportedVersions, is_served
 from cloud.fleet.database import Database
-from tests.cloud.api.sample_fleet import fill
+from cloud.publishing.deploy import Target
+from cloud.settings import Settings
+from tests.cloud.api.sample_fleet import COMPONENT, fill
 from tests.edge_component.serving.certificates import TOKEN, write_certificate, write_private
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -57,6 +60,43 @@ def test_one_device_is_described(server: ApiServer) -> None:
     assert device["status"] == "diverged"
     table = run(server.url, "describe", "device", "LGA").stdout.splitlines()
     assert sum('"event_id"' in line for line in table) == len(device["events"]) > 1, "one line for each"
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "served"),
+    [
+        ("stations", "1.1.0", True),
+        ("stations", "9.9.9", False),
+        ("elsewhere", "1.1.0", False),
+        ("thing:JFK", "1.1.0", True),
+        ("thing:LGA", "1.1.0", False),
+        ("thing:nobody", "1.1.0", None),
+    ],
+)
+def test_what_devices_report_is_known_to_who_deploys(
+    server: ApiServer, name: str, version: str, served: bool | None
+) -> None:
+    kind, _, short = name.rpartition(":")
+    arn = f"arn:aws:iot:us-east-1:123456789012:{kind or 'thinggroup'}/{short}"
+    target, reported = Target(short, arn, ()), ReportedVersions(Settings(api_url=server.url))
+    assert reported.serves(target, COMPONENT, version) is served
+    assert not reported.serves(target, f"{COMPONENT}2", version)
+
+
+def test_where_no_api_answers_nobody_knows() -> None:
+    target = Target("stations", "arn:aws:iot:us-east-1:123456789012:thinggroup/stations", ())
+    assert ReportedVersions(Settings(api_url="http://127.0.0.1:9")).serves(target, COMPONENT, "1.1.0") is None
+
+
+def test_a_model_s_component_is_the_one_that_is_wanted_or_its_usual_one() -> None:
+    wanted = [{"model_name": "vad", "component_name": "com.edgewright.model.Speech"}]
+    device = {
+        "wanted": wanted,
+        "models": [{"model_name": "vad", "version": "1"}, {"model_name": "f-64", "version": "2"}],
+    }
+    assert is_served(device, "com.edgewright.model.Speech", "1")
+    assert is_served(device, "com.edgewright.model.F64", "2")
+    assert not is_served(device, "com.edgewright.model.Vad", "1")
 
 
 def test_api_errors_keep_their_sentence_and_exit_code(server: ApiServer) -> None:

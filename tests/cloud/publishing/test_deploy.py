@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from cloud.publishing.errors import (
     TargetUnsupportedError,
 )
 from cloud.publishing.memory import MemoryComponents
-from cloud.publishing.memory_fleet import MemoryDeployments, MemoryThings
+from cloud.publishing.memory_fleet import MemoryDeployments, MemoryServing, MemoryThings
 from cloud.publishing.refused import Refused, refused_in
 from edge_component.contracts.configuration import value_digest
 
@@ -209,6 +210,17 @@ def test_a_model_that_was_refused_as_the_first_of_its_kind_is_left_out(ports: De
     say(ports, "ewr", deploy(target, Wish(WEATHER, "1.0.0"), ports).deployment_id, "FAILED")
     planned = plan(target, Wish(runtime_version="0.1.0"), ports)
     assert set(planned.components) == {RUNTIME, OTHER}
+
+
+def test_what_serves_although_its_deployment_failed_is_carried_on_and_said(ports: DeployPorts) -> None:
+    ports = replace(ports, serving=MemoryServing({("stations", WEATHER, "1.1.0")}))
+    target = find_target("stations", ports)
+    say(ports, "ewr", deploy(target, Wish(WEATHER, "1.0.0"), ports).deployment_id, "SUCCEEDED")
+    say(ports, "ewr", deploy(target, Wish(WEATHER, "1.1.0"), ports).deployment_id, "FAILED")
+    planned = plan(target, Wish(OTHER, "1.0.0"), ports)
+    assert planned.components[WEATHER] == {"componentVersion": "1.1.0"}
+    assert planned.refused == ()
+    assert "1.1.0 serves here" in planned.doubt
 
 
 def test_the_same_wish_again_heals_what_another_model_broke(ports: DeployPorts) -> None:
