@@ -56,15 +56,14 @@ class Channel:
         self._router = router
         self._forget = forget
         self.layout = layout
-        self.tally: Tally = router.open_tally(route, active.generation)
         self.named_generation = active.generation
         self._tensors = (active.inputs, active.outputs)
-        self.descriptor = sealed_memory(f"edgewright-{route.name}", layout.size_bytes)
-        self.memory = mmap.mmap(self.descriptor, layout.size_bytes)
+        self.descriptor, self.memory = mapped_memory(f"edgewright-{route.name}", layout.size_bytes)
         self._base: Array = np.frombuffer(self.memory, np.uint8)
         self.bindings: dict[int, Binding | Detoured] = {}
-        router.follow(route, self)
         self._dimensions = struct.Struct(f"<{sum(len(region.spec.shape) for region in layout.inputs)}I")
+        self.tally: Tally = router.open_tally(route, active.generation)  # last, since only close() gives these two back
+        router.follow(route, self)
 
     def describe(self, active: ActiveModel) -> Opened:
         """What the client must know."""
@@ -142,6 +141,16 @@ class Channel:
                 raise InputShapeError(problem)
             views[region.spec.name] = self.view(region, shape, slot)
         return views
+
+
+def mapped_memory(name: str, size_bytes: int) -> tuple[int, mmap.mmap]:
+    """:func:`sealed_memory`, and a mapping of all of it."""
+    descriptor = sealed_memory(name, size_bytes)
+    try:
+        return descriptor, mmap.mmap(descriptor, size_bytes)
+    except OSError:
+        os.close(descriptor)
+        raise
 
 
 def sealed_memory(name: str, size_bytes: int) -> int:

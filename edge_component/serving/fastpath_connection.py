@@ -349,12 +349,12 @@ class FastpathConnection:
         active = route.active or route.resolve(asked.key or "")
         layout = plan_layout(active.inputs, active.outputs, asked, config.channel_bytes_max)
         channel = self._new_channel(layout, active, route, asked)
+        self._channels[channel.number] = channel  # before it is told: whoever asked may be gone, and it must be let go of
         try:
             message = pack_control(Kind.OPENED, channel.describe(active).to_document())
             socket.send_fds(self._socket, [message], [channel.descriptor])
         finally:
             os.close(channel.descriptor)
-        self._channels[channel.number] = channel
 
     def _new_channel(self, layout: Layout, active: ActiveModel, route: Route, asked: Open) -> Channel:
         while (number := self._opened_count & 0xFFFF) in self._channels:

@@ -1,5 +1,6 @@
 """A hostile neighbour on the socket: it is answered or hung up on, and the good client beside it notices nothing."""
 
+import errno
 import fcntl
 import json
 import mmap
@@ -164,6 +165,34 @@ def test_clients_that_vanish_in_mid_request_leak_nothing(guarded: Door) -> None:
             os.close(descriptor)
             connection.send(REQUEST_HEAD.pack(Kind.REQUEST, 0, channel.channel, 1, 0) + b"\1\0\0\0\3\0\0\0")
     wait_until(lambda: open_descriptors() <= before + 1)
+
+
+def test_clients_that_vanish_before_their_channel_is_open_leak_nothing(guarded: Door) -> None:
+    followers_count = len(guarded.router.route("scale").followers)
+    before = open_descriptors()
+    for _ in range(40):
+        with guarded.greeted() as connection:
+            connection.send(pack_control(Kind.OPEN, Open("scale").to_document()))
+    wait_until(lambda: guarded.listener.connections_count() <= 1)
+    assert len(guarded.router.route("scale").followers) == followers_count
+    wait_until(lambda: open_descriptors() <= before + 1)
+
+
+def test_a_channel_that_there_is_no_memory_for_is_refused_and_leaks_nothing(
+    guarded: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tallies_count, before = guarded.router.open_tally_count(), open_descriptors()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    with guarded.greeted() as connection, monkeypatch.context() as out_of_memory:
+        out_of_memory.setattr("edge_component.serving.channel.mmap.mmap", refuse)
+        for _ in range(3):
+            connection.send(pack_control(Kind.OPEN, Open("scale").to_document()))
+            assert refusal(connection).code == "channel-limit"
+        assert guarded.router.open_tally_count() == tallies_count
+        assert open_descriptors() <= before + 2, "this connection's two ends, and nothing else"
 
 
 def test_a_flood_of_silent_connections_is_bounded(guarded: Door) -> None:
