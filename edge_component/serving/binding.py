@@ -91,17 +91,17 @@ class Binding:
         try:
             self.run_bound(leash.options)
         except Exception as error:  # noqa: BLE001 - onnxruntime raises a dozen unrelated classes from C++
-            return self.recover(error, leash, allowed_s)
+            return self.recover(error, leash, allowed_s, was_stopped=leash.end())
         leash.end()
         return settled
 
-    def recover(self, error: Exception, leash: Leash, allowed_s: float) -> Outputs:
-        """After a settled run that raised: ends the leash, and computes again where only the outputs' shapes were wrong.
+    def recover(self, error: Exception, leash: Leash, allowed_s: float, *, was_stopped: bool) -> Outputs:
+        """After a settled run that raised, and its leash's end: computes again where only the outputs' shapes were wrong.
 
         Raises:
             RequestError: as :meth:`run`.
         """
-        failure = _failure(error, leash, allowed_s)
+        failure = _failure(error, allowed_s, was_stopped=was_stopped)
         if self._shapes_are_fixed or isinstance(failure, RunDeadlineError):
             raise failure from error
         self._settled, self._may_settle = None, False
@@ -114,7 +114,7 @@ class Binding:
         try:
             self.run_bound(leash.options)
         except Exception as error:  # as in run
-            raise _failure(error, leash, allowed_s) from error
+            raise _failure(error, allowed_s, was_stopped=leash.end()) from error
         leash.end()
         outputs = {
             region.spec.name: copied_in(self._memory, region, value.numpy(), self._slot)
@@ -145,9 +145,9 @@ def _run_and_echo(run: Callable[[Any], None], echoes: tuple[tuple[Array, Array],
         output[...] = given
 
 
-def _failure(error: Exception, leash: Leash, allowed_s: float) -> RequestError:
-    """What a run that raised has ended in; ends the leash."""
-    if leash.end():
+def _failure(error: Exception, allowed_s: float, *, was_stopped: bool) -> RequestError:
+    """What a run that raised has ended in."""
+    if was_stopped:
         return RunDeadlineError(f"stopped after {allowed_s:g} s")
     return RunFailedError(f"ONNX Runtime failed in mid-run: {str(error)[:300]}")
 

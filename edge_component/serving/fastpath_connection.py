@@ -16,6 +16,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 from time import perf_counter_ns
+from typing import NamedTuple
 
 from edge_component.config import RuntimeConfig
 from edge_component.contracts.codec import Fields, to_bytes
@@ -74,6 +75,14 @@ class Serving:
     config: RuntimeConfig
     runtime_version: str
     long_runs: LongRuns = field(default_factory=LongRuns)
+
+
+class Trouble(NamedTuple):
+    """A binding that was run for a request, what it raised, and whether its deadline had stopped it."""
+
+    binding: Binding
+    error: Exception
+    was_stopped: bool
 
 
 class FastpathConnection:
@@ -209,9 +218,11 @@ class FastpathConnection:
             leash.start((deadline_us if 0 < deadline_us < self._longest_us else self._longest_us) * 1e-6)
             steady.run(leash.options)
         except Exception as error:  # noqa: BLE001 - onnxruntime raises a dozen unrelated classes from C++
+            was_stopped = leash.end()  # now: the general way may be refused before it looks at the leash
             steady.leave()
             self._steady.forget(steady.channel)
-            self._answer(size, started_ns, None if isinstance(error, DeviceError) else (steady.binding, error))
+            trouble = None if isinstance(error, DeviceError) else Trouble(steady.binding, error, was_stopped)
+            self._answer(size, started_ns, trouble)
             return True
         leash.end()
         steady.leave()
@@ -234,8 +245,8 @@ class FastpathConnection:
             self._look(run_us)
         return True
 
-    def _answer(self, size: int, started_ns: int, trouble: tuple[Binding, Exception] | None = None) -> None:
-        """The general way. ``trouble`` is a binding that was run for this request, and what it raised."""
+    def _answer(self, size: int, started_ns: int, trouble: Trouble | None = None) -> None:
+        """The general way. ``trouble`` is what the shortest one ended in."""
         buffer = self._buffer
         _, slot, number, sequence, deadline_us = REQUEST_HEAD.unpack_from(buffer)
         channel = self._channels.get(number)
@@ -287,13 +298,12 @@ class FastpathConnection:
         active: ActiveModel,
         binding: Binding | Detoured,
         allowed_s: float,
-        trouble: tuple[Binding, Exception] | None,
+        trouble: Trouble | None,
     ) -> Outputs:
         allowed_s = active.gate.enter(allowed_s)
         try:
-            if trouble is not None and trouble[0] is binding:
-                return trouble[0].recover(trouble[1], self._leash, allowed_s)
-            self._leash.end()  # of a run for a model that has been switched from meanwhile
+            if trouble is not None and trouble.binding is binding:
+                return trouble.binding.recover(trouble.error, self._leash, allowed_s, was_stopped=trouble.was_stopped)
             return binding.run(self._leash, allowed_s)
         finally:
             active.gate.leave()
@@ -349,7 +359,9 @@ class FastpathConnection:
         active = route.active or route.resolve(asked.key or "")
         layout = plan_layout(active.inputs, active.outputs, asked, config.channel_bytes_max)
         channel = self._new_channel(layout, active, route, asked)
-        self._channels[channel.number] = channel  # before it is told: whoever asked may be gone, and it must be let go of
+        self._channels[channel.number] = (
+            channel  # before it is told: whoever asked may be gone, and it must be let go of
+        )
         try:
             message = pack_control(Kind.OPENED, channel.describe(active).to_document())
             socket.send_fds(self._socket, [message], [channel.descriptor])

@@ -9,6 +9,8 @@ from onnx import TensorProto, helper
 from edge_component.client import Client, InputError, ModelFailedError
 from edge_component.client.errors import DeadlineExceededError, OverloadedError
 from edge_component.contracts.manifest import TensorSpec
+from edge_component.inference.admission import Gate
+from edge_component.inference.errors import OverloadedError as OverloadedHereError
 from edge_component.inference.router import Totals
 from edge_component.serving.fastpath_connection import FastpathConnection
 from tests.edge_component.bundle_factory import scale_model, serialized
@@ -132,6 +134,32 @@ def test_where_all_places_are_taken_it_waits_or_is_refused_as_ever(open_door: Ma
         client.infer("scale", {"x": ROW}, deadline_s=0.1)
     gate.places.extend(held)
     steady(client)
+
+
+def test_a_run_that_failed_and_was_then_refused_leaves_no_deadline_behind(
+    open_door: MakeDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its deadline would stop the next request's run, of whatever model."""
+    door = open_door(run_s_max=0.2)
+    door.scale("1.0.0", 2.0)
+    specs = (TensorSpec("x", "int64", (1,)),), (TensorSpec("y", "float32", (-1,)),)
+    door.put("1.0.0", growing(), *specs, name="grow")
+    client = door.client()
+    steady(client)
+    for _ in range(6):
+        client.infer("grow", {"x": np.array([3])})
+
+    def full(_gate: Gate, _allowed_s: float) -> float:
+        raise OverloadedHereError("others took the place", 1)
+
+    with monkeypatch.context() as busy, pytest.raises(OverloadedError):
+        busy.setattr(Gate, "enter", full)
+        client.infer("grow", {"x": np.array([4])})
+    later = door.serving.watch.leash()
+    later.start(0.3)
+    wait_until(lambda: later.options.terminate)
+    steady(client)
+    assert client.infer("grow", {"x": np.array([4])}).outputs["y"].shape == (4,)
 
 
 def test_who_listens_to_telemetry_may_change(door: Door, general: list[int]) -> None:
