@@ -133,8 +133,10 @@ class DeadlineWatch:
 
     def _watch(self) -> None:
         was_woken = False
-        while not self._stopping:
+        while True:
             self._woken.clear()
+            if self._stopping:  # asked after the clearing, so that a stop is never slept through
+                return
             self.wakes_before_s = NEVER_S  # whatever begins while we look has us look again
             was_woken = self._woken.wait(self._look(lingers=was_woken))
 

@@ -115,3 +115,27 @@ def test_it_ends_while_a_run_is_under_way() -> None:
     leash.start(3600)
     watch.stop()
     assert not watch._thread.is_alive()
+
+
+class RacedEvent(threading.Event):
+    """Its next clearing comes just after somebody has asked the watch to stop."""
+
+    def __init__(self, watch: DeadlineWatch) -> None:
+        super().__init__()
+        self._watch = watch
+        self.raced = False
+
+    def clear(self) -> None:
+        if not self.raced:
+            self.raced = True
+            self._watch._stopping = True
+            self.set()
+        super().clear()
+
+
+def test_a_stop_that_comes_between_two_looks_is_not_slept_through() -> None:
+    watch = DeadlineWatch(SystemClock())
+    watch._woken = RacedEvent(watch)
+    watch.start()
+    watch._thread.join(10)
+    assert not watch._thread.is_alive()
