@@ -46,7 +46,7 @@ class MetricsService:
             return self.refusal(403, "only requests to localhost are answered here; the Host header names another")
         if request.head.target.partition("?")[0] != "/metrics":
             return self.refusal(404, "there is /metrics here, and nothing else")
-        if request.head.method != "GET":
+        if request.head.method not in ("GET", "HEAD"):
             return self.refusal(405, "/metrics takes GET")
         try:
             body = exposition(families(self._read()))

@@ -148,8 +148,9 @@ class HttpConnection:
             self._at_ease()
         reply, afterwards = self._service.respond(HttpRequest(head, body, began_ns))
         ready_ns = time.perf_counter_ns()
+        parts = reply.parts(keep_alive=head.keep_alive)
         try:
-            self._send(reply.parts(keep_alive=head.keep_alive))
+            self._send(parts if head.method != "HEAD" else parts[:1])  # its client would take a body for the next answer
         finally:  # also when the client gave up waiting
             if afterwards is not None:
                 afterwards(ready_ns)

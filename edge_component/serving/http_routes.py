@@ -1,4 +1,4 @@
-"""Which call a method and a path are: patterns whose ``*`` stands for one segment. Pure."""
+"""Which call a method and a path are: patterns whose ``*`` stands for one segment; HEAD is GET here, too. Pure."""
 
 from collections.abc import Mapping
 from typing import Generic, TypeVar
@@ -41,7 +41,7 @@ class Routes(Generic[T]):
         """Compare with the patterns; see :meth:`find`."""
         path = target.partition("?")[0]
         segments = tuple(map(unquote, path.strip("/").split("/")))
-        found = self._match(method, segments)
+        found = self._match("GET" if method == "HEAD" else method, segments)
         if found is not None:
             return found
         others = [verb for verb in VERBS if self._match(verb, segments) is not None]

@@ -123,6 +123,7 @@ def test_what_is_no_scrape_is_refused(port) -> None:
 
     assert get(connection(), "/")[0] == 404
     assert get(connection(), method="POST")[0] == 405
+    assert get(connection(), method="HEAD")[::2] == (200, b"")
     assert get(connection(), Host="attacker.example")[0] == 403
     assert get(connection(), Host="localhost:9100")[0] == 200
     with socket.create_connection(("127.0.0.1", number), timeout=WAIT_S) as raw:

@@ -127,6 +127,19 @@ def test_a_client_that_waits_to_be_told_to_go_on(doors: Doors) -> None:
         assert connection.recv(15) == b"HTTP/1.1 200 OK"
 
 
+def test_head_is_answered_as_get_without_a_body_and_the_conversation_goes_on(doors: Doors) -> None:
+    """As health checks ask; a body would be read as the beginning of the next answer."""
+    connection = doors.http()
+    for path, status in (("/v2/health/ready", 200), ("/v2/models/nobody", 404), ("/v2/models/scale/infer", 405)):
+        connection.request("HEAD", path)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (status, b"")
+        assert int(answer.headers["Content-Length"]) > 0
+        connection.request("POST", "/v2/models/scale/infer", GOOD)
+        assert b"[2.0,4.0,6.0]" in connection.getresponse().read()
+    connection.close()
+
+
 def test_http_1_0_is_closed_unless_it_asks_otherwise(doors: Doors) -> None:
     with doors.raw_http() as connection:
         connection.sendall(b"GET /v2/health/live HTTP/1.0\r\nHost: localhost\r\n\r\n")
