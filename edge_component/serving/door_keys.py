@@ -84,15 +84,17 @@ class DoorKeyring:
     def _look(self) -> None:
         stamp = _stamp(self._files)
         if stamp == self._seen:
+            self._problem = ""  # those in use are what lies there, if only again
             return
-        self._seen = stamp
         try:
             self._loaded = load_door_keys(self._files)
-        except DoorKeysError as error:
-            self._problem = f"the doors' keys have changed, and those read before are still used: {error}"
-            log.error("%s", self._problem)  # noqa: TRY400 - a sentence
+        except DoorKeysError as error:  # looked at again next time: it may be this process that lacks something
+            problem = f"the doors' keys have changed, and those read before are still used: {error}"
+            if problem != self._problem:
+                log.error("%s", problem)  # noqa: TRY400 - a sentence
+            self._problem = problem
         else:
-            self._problem = ""
+            self._seen, self._problem = stamp, ""
             log.info("the doors' keys have changed and were read again: %s", self._files.certificate)
 
 
@@ -127,7 +129,10 @@ def _tls_context(keys: DoorKeys, named: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # a client could ask for it all day
     context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # a cut is an end: HTTP says itself what is whole
-    memory = os.memfd_create("door-keys", os.MFD_CLOEXEC)  # ssl reads files only, and these bytes are what was checked
+    try:
+        memory = os.memfd_create("door-keys", os.MFD_CLOEXEC)  # ssl reads files only; these bytes are what was checked
+    except OSError as error:
+        raise DoorKeysError(f"{named} cannot be loaded: {error.strerror}") from error
     try:
         os.write(memory, keys.certificate + b"\n" + keys.private_key)
         context.load_cert_chain(f"/proc/self/fd/{memory}", password="")  # none: never ask on a terminal

@@ -1,6 +1,7 @@
 """A door's key files: what is wrong with one is named; what is renewed is used; what is renewed badly is not, and said."""
 
 import datetime as dt
+import errno
 import os
 from pathlib import Path
 
@@ -92,6 +93,43 @@ def test_renewed_files_are_used_and_those_that_have_not_changed_are_not_read(
     clock.advance(LOOK_S)
     assert not keyring.current().keys.admits(f"Bearer {TOKEN}")
     assert keyring.current().keys.admits("Bearer another-token-of-mine")
+
+
+@pytest.mark.parametrize("call", ["os.memfd_create", "os.open"])
+def test_a_renewal_that_could_not_be_read_for_want_of_descriptors_is_read_when_there_are_some(
+    files: KeyFiles, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    keyring = DoorKeyring(files, clock)
+    first = keyring.current()
+    write_certificate(files.certificate.with_suffix(""))
+    clock.advance(LOOK_S)
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(call, refuse)
+        assert keyring.current() is first
+        (warning,) = keyring.warnings()
+        assert "Too many open files" in warning
+    clock.advance(LOOK_S)
+    assert keyring.current().keys.certificate == files.certificate.read_bytes() != first.keys.certificate
+    assert keyring.warnings() == ()
+
+
+def test_a_folder_that_could_not_be_looked_into_for_a_while_is_no_worry_afterwards(
+    files: KeyFiles, clock: ManualClock
+) -> None:
+    keyring = DoorKeyring(files, clock)
+    first = keyring.current()
+    folder = files.token.parent
+    folder.rename(folder.with_name("away"))
+    clock.advance(LOOK_S)
+    assert "No such file" in keyring.warnings()[0]
+    folder.with_name("away").rename(folder)
+    clock.advance(LOOK_S)
+    assert keyring.warnings() == ()
+    assert keyring.current() is first
 
 
 def test_a_renewal_that_is_half_done_or_wrong_leaves_the_keys_in_use_and_is_said(
