@@ -116,7 +116,11 @@ class OipRest:
         wanted = head.wanted(self._shared)
         answered = self._asker.ask(head.question((path[0], version), binary, self._shared, request.began_ns, header_id))
         ran_ns = time.perf_counter_ns()
-        document, tensors = write_answer(answered, chosen_outputs(answered, wanted, binary=head.binary), head.id)
+        try:
+            document, tensors = write_answer(answered, chosen_outputs(answered, wanted, binary=head.binary), head.id)
+        except DeviceError:  # the model has answered all the same: NaN that JSON cannot say is what telemetry is for
+            self._asker.settle(answered, time.perf_counter_ns() - ran_ns)
+            raise
         reply = Reply(200, [document])
         if tensors:
             length = b"Inference-Header-Content-Length: %d\r\n" % len(document)

@@ -145,6 +145,9 @@ def test_nan_goes_out_in_binary_only(doors: Doors) -> None:
     body = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,3],"data":[NaN,1,2]}]}'
     status, answer = infer(doors, body)
     assert (status, "holds NaN" in answer["error"], "binary_data" in answer["error"]) == (501, True, True)
+    (record,) = doors.fastpath.sink.records
+    assert (record.code, np.isnan(record.outputs["y"]).sum()) == (None, 1), "what the model answers is seen"
+    assert doors.behind.repository.statistics("scale", "")["model_stats"][0]["inference_count"] == 1
 
 
 @pytest.mark.parametrize(
