@@ -96,6 +96,10 @@ class Shadowing:
     def _work(self) -> None:
         with suppress(OSError):  # not to be had everywhere, and only a courtesy
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), WORKER_NICENESS)
+        with suppress(
+            OSError
+        ):  # whose sample came first may be served on its client's core alone, and this was inherited
+            os.sched_setaffinity(0, os.sched_getaffinity(os.getpid()))
         leash = self._watch.leash()
         while (sample := self._take()) is not None:
             leash.start(self._limits.run_s_max)

@@ -151,7 +151,8 @@ class FastpathConnection:
     def _follow(self, hello: Hello) -> ThreadOf | None:
         """Serve the client on its own core from now on, where that is worth it and the client says which thread it is."""
         config = self._serving.config
-        if hello.thread_id is None or not config.follow_run_us_max or config.intra_op_threads > 1:
+        threads_count = max(config.intra_op_threads, config.inter_op_threads)
+        if hello.thread_id is None or not config.follow_run_us_max or threads_count > 1:
             return None
         asking = ThreadOf(peer_process_id(self._socket), hello.thread_id)
         self._follower = CoreFollower(asking, config.follow_run_us_max, self._serving.long_runs)

@@ -150,7 +150,9 @@ class HttpConnection:
         ready_ns = time.perf_counter_ns()
         parts = reply.parts(keep_alive=head.keep_alive)
         try:
-            self._send(parts if head.method != "HEAD" else parts[:1])  # its client would take a body for the next answer
+            self._send(
+                parts if head.method != "HEAD" else parts[:1]
+            )  # its client would take a body for the next answer
         finally:  # also when the client gave up waiting
             if afterwards is not None:
                 afterwards(ready_ns)

@@ -1,5 +1,6 @@
 """Shadows: compared beside the answer, sampled, bounded, and dropped rather than waited for."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 
@@ -58,6 +59,23 @@ def test_only_the_sample_is_taken(serve: Serve, shadowing: Shadowing) -> None:
         mirror.offer({"x": ROW}, {"y": ROW * 2})
     assert shadowing.settle(10)
     assert mirror.report().compared_count == 2
+
+
+def test_the_worker_is_not_bound_to_the_core_of_whoever_offered_first(serve: Serve, shadowing: Shadowing) -> None:
+    """A connection's thread may be, to its client's: the worker would compete with just those two for ever."""
+    mirror = mirror_of(serve, "double", shadowing)
+    everywhere = os.sched_getaffinity(0)
+
+    def offer() -> None:
+        os.sched_setaffinity(0, {min(everywhere)})
+        mirror.offer({"x": ROW}, {"y": ROW * 2})
+
+    offering = threading.Thread(target=offer)
+    offering.start()
+    offering.join()
+    assert shadowing.settle(10)
+    assert shadowing._thread is not None
+    assert os.sched_getaffinity(shadowing._thread.native_id or 0) == everywhere
 
 
 def test_a_client_may_overwrite_its_memory_at_once(serve: Serve, shadowing: Shadowing) -> None:

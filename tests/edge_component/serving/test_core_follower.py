@@ -14,7 +14,7 @@ from edge_component.serving.core_follower import (
     look_every_count,
     peer_process_id,
 )
-from tests.edge_component.serving.conftest import Door
+from tests.edge_component.serving.conftest import Door, MakeDoor
 from tests.edge_component.serving.test_fastpath import ROW, wait_until
 
 CORES = sorted(os.sched_getaffinity(0))
@@ -114,3 +114,16 @@ def test_a_pinned_client_is_served_on_its_core(door: Door) -> None:
     client.infer("scale", {"x": ROW})
     (serving,) = door.listener._connections.values()
     wait_until(lambda: os.sched_getaffinity(serving.native_id or 0) == {CORES[1]})
+
+
+@needs_two_cores
+@pytest.mark.parametrize("threads", ["intra_op_threads", "inter_op_threads"])
+def test_sessions_with_several_threads_are_not_followed(open_door: MakeDoor, threads: str) -> None:
+    door = open_door(**{threads: 2})
+    door.scale("1.0.0", 2.0)
+    os.sched_setaffinity(0, {CORES[1]})
+    client = door.client()
+    for _ in range(3):  # it looks after the first one already
+        client.infer("scale", {"x": ROW})
+    (serving,) = door.listener._connections.values()
+    assert sorted(os.sched_getaffinity(serving.native_id or 0)) == CORES
