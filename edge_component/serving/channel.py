@@ -90,7 +90,7 @@ class Channel:
         self._forget(self)
 
     def bind(self, active: ActiveModel, slot: int, dimensions: bytes) -> Binding | Detoured:
-        """Bind the model that answers to a slot for these input dimensions, in place of what was bound there.
+        """Bind the model that answers to a slot for these input dimensions; keeping it in :attr:`bindings` is the caller's.
 
         Raises:
             StaleChannelError: the model has other tensors than the channel was laid out for.
@@ -104,8 +104,7 @@ class Channel:
             self._follow(active)
         views = self._input_views(slot, dimensions)
         kind = Binding if active.detour is None else Detoured
-        binding = self.bindings[slot] = kind(active, views, dimensions, self, slot)
-        return binding
+        return kind(active, views, dimensions, self, slot)
 
     def view(self, region: Region, shape: tuple[int, ...], slot: int) -> Array:
         """A tensor in shared memory; the caller has checked that it fits."""

@@ -12,6 +12,7 @@ from edge_component.contracts.manifest import TensorSpec
 from edge_component.inference.admission import Gate
 from edge_component.inference.errors import OverloadedError as OverloadedHereError
 from edge_component.inference.router import Totals
+from edge_component.serving.channel import Channel
 from edge_component.serving.fastpath_connection import FastpathConnection
 from tests.edge_component.bundle_factory import scale_model, serialized
 from tests.edge_component.serving.conftest import Door, MakeDoor
@@ -56,6 +57,21 @@ def test_a_switch_is_seen_at_once_and_nothing_holds_what_served_before(door: Doo
         answer = client.infer("scale", {"x": ROW})
         np.testing.assert_array_equal(answer.outputs["y"], ROW * 3)
         assert answer.model.version == "1.1.0"
+
+
+def test_a_switch_while_a_model_is_bound_leaves_nothing_of_it_with_an_idle_client(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, bind = weakref.ref(door.router.route("scale").active.session), Channel.bind  # type: ignore[union-attr]
+
+    def switched_meanwhile(channel: Channel, *asked: object) -> object:
+        door.scale("1.1.0", 3.0)
+        return bind(channel, *asked)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as racing:
+        racing.setattr(Channel, "bind", switched_meanwhile)
+        assert door.client().infer("scale", {"x": ROW}).model.version == "1.0.0"
+    wait_until(lambda: old() is None)
 
 
 def test_nan_is_refused_there_too_and_the_next_request_is_answered(door: Door, general: list[int]) -> None:
@@ -152,9 +168,10 @@ def test_a_run_that_failed_and_was_then_refused_leaves_no_deadline_behind(
     def full(_gate: Gate, _allowed_s: float) -> float:
         raise OverloadedHereError("others took the place", 1)
 
-    with monkeypatch.context() as busy, pytest.raises(OverloadedError):
+    with monkeypatch.context() as busy:
         busy.setattr(Gate, "enter", full)
-        client.infer("grow", {"x": np.array([4])})
+        with pytest.raises(OverloadedError):
+            client.infer("grow", {"x": np.array([4])})
     later = door.serving.watch.leash()
     later.start(0.3)
     wait_until(lambda: later.options.terminate)
