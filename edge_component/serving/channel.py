@@ -100,11 +100,14 @@ class Channel:
             raise ProtocolViolationError(f"slot {slot}; the channel has {self.layout.slot_count}")
         if (active.inputs, active.outputs) != self._tensors:  # by a switch, or by a rule that carries some of them
             raise StaleChannelError(f"{active.ref.name} {active.ref.version} takes or gives other tensors now")
-        if self.tally.generation != active.generation:
-            self._follow(active)
         views = self._input_views(slot, dimensions)
         kind = Binding if active.detour is None else Detoured
         return kind(active, views, dimensions, self, slot)
+
+    def count_for(self, active: ActiveModel) -> None:
+        """Another generation answers than the one before: by a switch, or because several may."""
+        self._router.close_tally(self.route, self.tally)
+        self.tally = self._router.open_tally(self.route, active.generation)
 
     def view(self, region: Region, shape: tuple[int, ...], slot: int) -> Array:
         """A tensor in shared memory; the caller has checked that it fits."""
@@ -116,11 +119,6 @@ class Channel:
     def address(self, region: Region, slot: int) -> int:
         """Where a tensor begins in this process."""
         return int(self._base.ctypes.data) + slot * self.layout.slot_bytes + region.offset
-
-    def _follow(self, active: ActiveModel) -> None:
-        """A switch has happened: count for the other one."""
-        self._router.close_tally(self.route, self.tally)
-        self.tally = self._router.open_tally(self.route, active.generation)
 
     def _input_views(self, slot: int, dimensions: bytes) -> dict[str, Array]:
         if len(dimensions) != self._dimensions.size:

@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,7 +20,7 @@ from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.routes import Arm, BatchRule, ModelRules, RouteTable, ShadowReport, ShadowRule, StatePair
 from edge_component.inference.deadline import DeadlineWatch
 from edge_component.inference.equipment import RuledEquipment
-from edge_component.inference.router import Router
+from edge_component.inference.router import Router, Totals
 from edge_component.inference.sequences import SequenceLimits
 from edge_component.inference.shadow import Shadowing
 from tests.edge_component.inference.conftest import MODELS
@@ -54,11 +55,15 @@ def test_exact_versions_and_aliases_answer(two: Door) -> None:
 
 def test_a_split_without_keys_is_drawn_per_request_and_each_answer_names_its_version(two: Door) -> None:
     client = two.client()
+    answered: Counter[str] = Counter()
     for _ in range(40):
         answer = client.infer("scale", {"x": ROW})
         expected = {"1.0.0": 2.0, "1.10.0": 3.0}[answer.model.version]
         np.testing.assert_array_equal(answer.outputs["y"], ROW * expected)
+        answered[answer.model.version] += 1
     assert {record.version for record in two.sink.records} == {"1.0.0", "1.10.0"}
+    for version in two.router.versions("scale"):
+        assert two.router.totals("scale", version.generation) == Totals(answered[version.ref.version], 0)
 
 
 def test_a_key_is_always_answered_by_the_same_version(two: Door) -> None:
