@@ -6,13 +6,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "forks.h"
 #include "json.h"
 
 #define MESSAGE_BYTES_MAX 65536
@@ -21,7 +22,9 @@
 #define FAILED_HEAD_BYTES 8
 #define MODEL_NAMED 1
 
-enum kind { HELLO = 1, WELCOME = 2, OPEN = 3, OPENED = 4, REFUSED = 7, REQUEST = 16, ANSWER = 17, FAILED = 18 };
+enum kind {
+    HELLO = 1, WELCOME = 2, OPEN = 3, OPENED = 4, CLOSE = 5, CLOSED = 6, REFUSED = 7, REQUEST = 16, ANSWER = 17, FAILED = 18
+};
 
 static int fail(struct edgewright_client *client, int result, const char *code, const char *message) {
     memset(&client->error, 0, sizeof client->error);
@@ -39,11 +42,36 @@ static int broken(struct edgewright_client *client) {
                 : fail(client, EDGEWRIGHT_UNAVAILABLE, "runtime-unavailable", why);
 }
 
+/* The two no longer understand each other, so that nobody knows what comes next. */
+static int confused(struct edgewright_client *client, const char *message) {
+    edgewright_close(client);
+    return fail(client, EDGEWRIGHT_PROTOCOL, "protocol-violation", message);
+}
+
+/* After a failed call: whether a signal interrupted it and there is time to try again. The kernel would begin the wait
+ * anew each time, so that a timer's signals would make it endless; *since_ms is 0 before the first of them. */
+static int interrupted(const struct edgewright_client *client, int64_t *since_ms) {
+    struct timespec now;
+    if (errno != EINTR) return 0;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    if (!*since_ms) *since_ms = now_ms;
+    if (now_ms - *since_ms < client->timeout_ms) return 1;
+    errno = EAGAIN;
+    return 0;
+}
+
 static int say(struct edgewright_client *client, const void *message, size_t size) {
-    if (client->socket < 0) return fail(client, EDGEWRIGHT_UNAVAILABLE, "runtime-unavailable", "not connected");
+    if (!client->connection || client->socket < 0)
+        return fail(client, EDGEWRIGHT_UNAVAILABLE, "runtime-unavailable", "not connected");
+    if (forks_is_foreign(client->connection)) {
+        edgewright_close(client); /* this process's copy of the descriptor: the parent's connection goes on */
+        return fail(client, EDGEWRIGHT_UNAVAILABLE, "runtime-unavailable", "the process was forked: connect and open again");
+    }
     ssize_t sent;
+    int64_t since_ms = 0;
     do sent = send(client->socket, message, size, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
+    while (sent < 0 && interrupted(client, &since_ms));
     return sent < 0 && errno != EPIPE ? broken(client) : EDGEWRIGHT_OK; /* EPIPE: turned away; why waits to be read */
 }
 
@@ -53,8 +81,9 @@ static int hear(struct edgewright_client *client, uint8_t *message, size_t *size
     struct iovec part = {message, MESSAGE_BYTES_MAX};
     struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     ssize_t received;
+    int64_t since_ms = 0;
     do received = recvmsg(client->socket, &header, MSG_CMSG_CLOEXEC);
-    while (received < 0 && errno == EINTR);
+    while (received < 0 && interrupted(client, &since_ms));
     if (received <= 0) {
         if (received == 0) errno = ECONNRESET;
         return broken(client);
@@ -73,7 +102,7 @@ static int refused(struct edgewright_client *client, struct json failure) {
     int64_t needed = 0, retry = 0;
     memset(error, 0, sizeof *error);
     if (!json_text(json_member(failure, "code"), error->code, sizeof error->code))
-        return fail(client, EDGEWRIGHT_PROTOCOL, "protocol-violation", "an error without a code");
+        return confused(client, "an error without a code");
     json_text(json_member(failure, "message"), error->message, sizeof error->message);
     json_text(json_member(failure, "remedy"), error->remedy, sizeof error->remedy);
     if (json_integer(json_member(failure, "needed_bytes"), &needed)) error->needed_bytes = (uint64_t)needed;
@@ -91,9 +120,10 @@ static int exchange(struct edgewright_client *client, uint8_t *message, size_t s
     int result = say(client, message, size);
     if (result || (result = hear(client, message, &received, descriptor))) return result;
     *answer = (struct json){(const char *)message + 1, (const char *)message + received};
-    if (message[0] == REFUSED) return refused(client, *answer);
-    if (message[0] != expected) return fail(client, EDGEWRIGHT_PROTOCOL, "protocol-violation", "an unexpected message");
-    return EDGEWRIGHT_OK;
+    if (message[0] == expected) return EDGEWRIGHT_OK;
+    if (*descriptor >= 0) close(*descriptor);
+    *descriptor = -1;
+    return message[0] == REFUSED ? refused(client, *answer) : confused(client, "an unexpected message");
 }
 
 int edgewright_connect(struct edgewright_client *client, const char *socket_path, uint32_t timeout_ms) {
@@ -105,6 +135,8 @@ int edgewright_connect(struct edgewright_client *client, const char *socket_path
 
     memset(client, 0, sizeof *client);
     client->socket = -1;
+    client->timeout_ms = timeout_ms;
+    if (!(client->connection = forks_new_connection())) return fail(client, EDGEWRIGHT_MISUSE, "memory", strerror(errno));
     if (strlen(socket_path) >= sizeof address.sun_path)
         return fail(client, EDGEWRIGHT_MISUSE, "socket-path", "the path is longer than the kernel takes (107 bytes)");
     strcpy(address.sun_path, socket_path);
@@ -176,6 +208,26 @@ static int fits(const struct edgewright_tensor *tensors, int count, size_t slot_
     return 1;
 }
 
+/* Have the runtime forget a channel. Whatever goes wrong shows with the next call, so what was said before stays. */
+static void close_there(struct edgewright_client *client, uint16_t number) {
+    struct edgewright_error said = client->error;
+    uint8_t message[MESSAGE_BYTES_MAX];
+    struct json closed;
+    int descriptor = -1;
+    size_t used = (size_t)snprintf((char *)message, sizeof message, "%c{\"channel\":%u}", CLOSE, number);
+    exchange(client, message, used, CLOSED, &closed, &descriptor);
+    if (descriptor >= 0) close(descriptor);
+    client->error = said;
+}
+
+/* After OPENED came: the runtime holds a channel that this client cannot use. */
+static int unusable(struct edgewright_client *client, int descriptor, int64_t number, const char *code, const char *why) {
+    int result = fail(client, strcmp(code, "protocol-violation") ? EDGEWRIGHT_MISUSE : EDGEWRIGHT_PROTOCOL, code, why);
+    if (descriptor >= 0) close(descriptor);
+    close_there(client, (uint16_t)number);
+    return result;
+}
+
 int edgewright_open(struct edgewright_client *client, struct edgewright_channel *channel, const char *model,
                     const struct edgewright_room *rooms, int room_count, uint64_t output_bytes) {
     uint8_t message[MESSAGE_BYTES_MAX];
@@ -197,29 +249,30 @@ int edgewright_open(struct edgewright_client *client, struct edgewright_channel 
                              "},\"model\":\"%s\",\"output_bytes\":%" PRIu64 ",\"schema\":\"edgewright.fastpath-open/1\"}",
                              model, output_bytes);
     if ((result = exchange(client, message, used, OPENED, &opened, &descriptor))) return result;
-    if (descriptor < 0 || !json_integer(json_member(opened, "channel"), &number) ||
-        !json_integer(json_member(opened, "slot_count"), &slots) || slots < 1 ||
+    if (!json_integer(json_member(opened, "channel"), &number)) {
+        if (descriptor >= 0) close(descriptor);
+        return confused(client, "a channel without a number");
+    }
+    if (descriptor < 0)
+        return unusable(client, -1, number, "descriptors", "no memory came with the channel: too many files are open here");
+    if (!json_integer(json_member(opened, "slot_count"), &slots) || slots < 1 ||
         !json_integer(json_member(opened, "slot_bytes"), &slot_bytes) || slot_bytes < 1 ||
         !json_integer(json_member(opened, "generation"), &generation) ||
         !read_tensors(json_member(opened, "inputs"), channel->inputs, &channel->input_count) ||
         !read_tensors(json_member(opened, "outputs"), channel->outputs, &channel->output_count) ||
         !fits(channel->inputs, channel->input_count, (size_t)slot_bytes) ||
-        !fits(channel->outputs, channel->output_count, (size_t)slot_bytes)) {
-        if (descriptor >= 0) close(descriptor);
-        return fail(client, EDGEWRIGHT_PROTOCOL, "protocol-violation",
-                    "the channel cannot be used (more than 16 tensors, 8 dimensions, or an unknown dtype?)");
-    }
+        !fits(channel->outputs, channel->output_count, (size_t)slot_bytes))
+        return unusable(client, descriptor, number, "protocol-violation",
+                        "the channel cannot be used (more than 16 tensors, 8 dimensions, or an unknown dtype?)");
+    channel->connection = client->connection;
     channel->number = (uint16_t)number;
     channel->slot_count = (uint32_t)slots;
     channel->slot_bytes = (size_t)slot_bytes;
     channel->generation = (uint32_t)generation;
     read_model(json_member(opened, "model"), channel);
-    channel->memory = mmap(NULL, channel->slot_count * channel->slot_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+    channel->memory = forks_map(descriptor, channel->slot_count * channel->slot_bytes);
+    if (!channel->memory) return unusable(client, descriptor, number, "memory", strerror(errno));
     close(descriptor);
-    if (channel->memory == MAP_FAILED) {
-        channel->memory = NULL;
-        return fail(client, EDGEWRIGHT_MISUSE, "memory", strerror(errno));
-    }
     point(channel->inputs, channel->input_count, slot_of(channel, client->sequence + 1));
     return EDGEWRIGHT_OK;
 }
@@ -236,21 +289,21 @@ static int read_answer(struct edgewright_client *client, struct edgewright_chann
                        size_t size) {
     uint32_t sequence, generation, *dimension;
     size_t at = ANSWER_HEAD_BYTES;
-    if (size < ANSWER_HEAD_BYTES) return fail(client, EDGEWRIGHT_PROTOCOL, "protocol-violation", "a truncated answer");
+    if (size < ANSWER_HEAD_BYTES) return confused(client, "a truncated answer");
     memcpy(&sequence, message + 4, 4);
     memcpy(&generation, message + 8, 4);
     memcpy(&channel->run_us, message + 12, 4);
     if (sequence != client->sequence)
-        return fail(client, EDGEWRIGHT_PROTOCOL, "protocol-violation", "the answer to another request");
+        return confused(client, "the answer to another request");
     for (int index = 0; index < channel->output_count; index++)
         for (int axis = 0; axis < channel->outputs[index].rank; axis++, at += 4) {
             dimension = &channel->outputs[index].dimensions[axis];
-            if (at + 4 > size) return fail(client, EDGEWRIGHT_PROTOCOL, "protocol-violation", "a truncated answer");
+            if (at + 4 > size) return confused(client, "a truncated answer");
             memcpy(dimension, message + at, 4);
         }
     for (int index = 0; index < channel->output_count; index++)
         if (!has_room(&channel->outputs[index]))
-            return fail(client, EDGEWRIGHT_PROTOCOL, "protocol-violation", "an output beyond its region");
+            return confused(client, "an output beyond its region");
     if (message[1] & MODEL_NAMED)
         read_model((struct json){(const char *)message + at, (const char *)message + size}, channel);
     channel->generation = generation;
@@ -265,6 +318,8 @@ int edgewright_infer(struct edgewright_client *client, struct edgewright_channel
     uint32_t sequence = client->sequence + 1;
 
     if (!channel->memory) return fail(client, EDGEWRIGHT_MISUSE, "channel", "the channel is not open");
+    if (channel->connection != client->connection)
+        return fail(client, EDGEWRIGHT_OPEN_AGAIN, "stale-channel", "the channel is an earlier connection's: open it again");
     request[0] = REQUEST;
     request[1] = (uint8_t)(sequence % channel->slot_count);
     memcpy(request + 2, &channel->number, 2);
@@ -285,8 +340,9 @@ int edgewright_infer(struct edgewright_client *client, struct edgewright_channel
     int result = say(client, request, used);
     if (result) return result;
     ssize_t size;
+    int64_t since_ms = 0;
     do size = recv(client->socket, answer, sizeof answer, 0);
-    while (size < 0 && errno == EINTR);
+    while (size < 0 && interrupted(client, &since_ms));
     if (size <= 0) {
         if (size == 0) errno = ECONNRESET;
         return broken(client);
@@ -296,16 +352,19 @@ int edgewright_infer(struct edgewright_client *client, struct edgewright_channel
     if (answer[0] == FAILED && size > FAILED_HEAD_BYTES)
         return refused(client, (struct json){(const char *)answer + FAILED_HEAD_BYTES, (const char *)answer + size});
     if (answer[0] == REFUSED) return refused(client, (struct json){(const char *)answer + 1, (const char *)answer + size});
-    return fail(client, EDGEWRIGHT_PROTOCOL, "protocol-violation", "an unexpected message");
+    return confused(client, "an unexpected message");
 }
 
-void edgewright_close_channel(struct edgewright_channel *channel) {
-    if (channel->memory) munmap(channel->memory, channel->slot_count * channel->slot_bytes);
+void edgewright_close_channel(struct edgewright_client *client, struct edgewright_channel *channel) {
+    if (channel->memory) {
+        if (channel->connection == client->connection) close_there(client, channel->number);
+        forks_unmap(channel->memory);
+    }
     memset(channel, 0, sizeof *channel);
 }
 
 void edgewright_close(struct edgewright_client *client) {
-    if (client->socket >= 0) close(client->socket);
+    if (client->connection && client->socket >= 0) close(client->socket); /* 0 is a socket only after connecting */
     client->socket = -1;
 }
 

@@ -6,6 +6,9 @@
  *
  * Not thread-safe: one client for each thread. No call allocates but edgewright_open (mmap) and the system calls
  * themselves; edgewright_infer makes two, a send and a recv. Structures are the caller's; set them to zero first.
+ *
+ * After a fork the connection stays the parent's (forks.h). In the child the first call says EDGEWRIGHT_UNAVAILABLE, which
+ * asks for what it always asks for; inputs that were written before that are nobody's, and outputs are zero.
  */
 #ifndef EDGEWRIGHT_H
 #define EDGEWRIGHT_H
@@ -23,7 +26,7 @@ enum edgewright_result {
     EDGEWRIGHT_OPEN_AGAIN = 3,  /* not answered: open the channel anew (needed_bytes says how large) and ask again */
     EDGEWRIGHT_REFUSED = 4,     /* the runtime says no: see edgewright_error.code */
     EDGEWRIGHT_MISUSE = 5,      /* the caller's: an input that does not fit, or limits of this client */
-    EDGEWRIGHT_PROTOCOL = 6     /* the two do not understand each other */
+    EDGEWRIGHT_PROTOCOL = 6     /* the two do not understand each other; the connection may be closed */
 };
 
 /* Why the last call failed. code is stable and machine-readable, as listed in the protocol's specification. */
@@ -38,6 +41,8 @@ struct edgewright_error {
 struct edgewright_client {
     int socket;
     uint32_t sequence;
+    uint32_t connection; /* 0 before the first */
+    uint32_t timeout_ms;
     struct edgewright_error error;
 };
 
@@ -62,6 +67,7 @@ struct edgewright_channel {
     struct edgewright_tensor inputs[EDGEWRIGHT_TENSORS_MAX];
     struct edgewright_tensor outputs[EDGEWRIGHT_TENSORS_MAX];
     uint16_t number;
+    uint32_t connection;
     uint32_t slot_count;
     size_t slot_bytes;
     uint8_t *memory;
@@ -83,8 +89,9 @@ int edgewright_open(struct edgewright_client *client, struct edgewright_channel 
 /* Ask with what inputs[].data holds, in the shapes that inputs[].dimensions give. deadline_us 0: the runtime's own. */
 int edgewright_infer(struct edgewright_client *client, struct edgewright_channel *channel, uint32_t deadline_us);
 
-/* Forget a channel's memory. The runtime forgets it too when the client is closed. */
-void edgewright_close_channel(struct edgewright_channel *channel);
+/* Forget a channel, here and, if it is this connection's, in the runtime, which gives a connection 16 of them unless it is
+ * configured otherwise; a channel that is not open is no matter. The client's error stays what it was. */
+void edgewright_close_channel(struct edgewright_client *client, struct edgewright_channel *channel);
 
 /* Hang up. */
 void edgewright_close(struct edgewright_client *client);

@@ -83,7 +83,7 @@ static int ready(struct edgewright_client *client, struct edgewright_channel *ch
     uint64_t needed = client->error.needed_bytes;
     int result = client->socket < 0 ? edgewright_connect(client, path, TIMEOUT_MS) : EDGEWRIGHT_OK;
     for (int index = 0; index < count; index++) rooms[index] = (struct edgewright_room){given[index].name, given[index].size};
-    edgewright_close_channel(channel);
+    edgewright_close_channel(client, channel);
     return result ? result : edgewright_open(client, channel, model, rooms, count, needed);
 }
 
@@ -142,7 +142,7 @@ int main(int count, char **arguments) {
         printf("asked %ld times: p50 %.2f us, p99 %.2f us, %ld swaps seen, connected %ld times\n", repeat,
                durations[repeat / 2], durations[repeat * 99 / 100], swaps, connects);
     }
-    edgewright_close_channel(&channel);
+    edgewright_close_channel(&client, &channel);
     edgewright_close(&client);
     return 0;
 }

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,24 +28,31 @@ FLAGS = (
     "-Wextra",
     "-Werror",
     "-pedantic",
+    "-pthread",
     "-fsanitize=undefined",
     "-fno-sanitize-recover",
 )
 Ask = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(scope="module")
-def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build(program: Path, source: Path) -> Path:
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler: apt install gcc libc6-dev")
-    program = tmp_path_factory.mktemp("c") / "example"
-    sources = [str(SOURCES / name) for name in ("edgewright.c", "example.c")]
-    built = subprocess.run(
-        [compiler, *FLAGS, "-o", str(program), *sources], capture_output=True, text=True, check=False
-    )
+    arguments = [compiler, *FLAGS, f"-I{SOURCES}", "-o", str(program), str(SOURCES / "edgewright.c"), str(source)]
+    built = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     return program
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("c") / "example", SOURCES / "example.c")
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("c") / "cases", Path(__file__).with_name("c_client_cases.c"))
 
 
 @pytest.fixture
@@ -158,3 +166,22 @@ def test_it_follows_swaps_and_a_door_that_opens_anew(
     connected = re.search(r"connected (\d+) times", printed)
     assert connected is not None
     assert int(connected[1]) >= 2, "the door opened anew; how often it was tried in between is its own affair"
+
+
+@pytest.mark.parametrize("case", ["forked", "reopened", "untouched"])
+def test_cases(door: Door, cases: Path, case: str) -> None:
+    """What they are about is told in ``c_client_cases.c``."""
+    ended = subprocess.run([cases, case, door.path], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                           check=False, timeout=60)  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    wait_until(lambda: door.listener.connections_count() == 0)
+    assert door.router.open_tally_count() == 0
+
+
+def test_signals_do_not_make_a_wait_endless(cases: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as mute:
+        mute.bind(str(tmp_path / "mute.sock"))
+        mute.listen(1)
+        ended = subprocess.run([cases, "interrupted", tmp_path / "mute.sock"], capture_output=True, text=True,
+                               check=False, timeout=60)  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
