@@ -45,7 +45,7 @@ def test_a_retirement_is_a_version_without_a_bundle_that_has_the_runtime_let_go(
     assert manifest["Platform"] == {"os": "linux", "runtime": "*"}, "the same on every processor"
     assert [artifact["Uri"].rpartition("/")[2] for artifact in manifest["Artifacts"]] == ["activate.py"]
     assert manifest["Lifecycle"]["startup"] == {
-        "Script": "exec python3 {artifacts:path}/activate.py "
+        "Script": "exec python3 -I {artifacts:path}/activate.py "
         "--socket {kernel:rootPath}/work/com.edgewright.Runtime/admin.sock --deactivate linear "
         "--component com.edgewright.model.Linear --version 0.0.1 --timeout-s 55 --notify",
         "Timeout": 60,
