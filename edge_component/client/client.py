@@ -4,7 +4,8 @@ The failure this exists for: an application that must know that models have vers
 now and then. It asks by name; a swap is invisible; when the runtime restarts, the request is sent again (a prediction
 has no side effect) until its deadline, and only then fails, with the error that says so.
 
-A ``Client`` may be shared by threads but serves them one at a time: for parallel requests, give each thread its own.
+A ``Client`` may be shared by threads but serves them one at a time: for parallel requests, give each thread its own. An
+exception of a signal's handler (Ctrl-C, a watchdog's alarm) may end a request at any moment; the next one connects anew.
 After a ``fork`` the child's copy connects anew, and the parent's connection stays the parent's (forks.py). For asyncio
 there is aio.py.
 """
@@ -48,6 +49,7 @@ class Client:
         self._socket_path = Path(socket_path)
         self._deadline_s = deadline_s
         self._lock = threading.Lock()
+        self._is_busy = False  # so that whoever comes meanwhile waits in another way
         self._connection: Connection | None = None
         forget_in_children(self)
 
@@ -90,25 +92,23 @@ class Client:
         if not 0 < allowed_s <= ALLOWED_S_MAX:
             left_s = allowed_s = bounded(allowed_s)
         ends_at_s = monotonic() + allowed_s
-        lock = self._lock
-        if not lock.acquire(False):  # by its name it would cost three times as much
-            left_s = self._wait_for_others(Patience(self._socket_path, model, allowed_s, ends_at_s))
-        try:
-            connection = self._connection
-            if connection is None or connection.wait_s != left_s:
-                connection = self._connected(left_s)
-                left_s = ends_at_s - monotonic()
-            return connection.predict(model, inputs, left_s, copy)
-        except ANSWERED:
-            raise
-        except BaseException as error:  # noqa: BLE001 - raised again by Patience unless it is worth another try
-
-            def ask(connection: Connection, left_s: float) -> Answer:
+        if self._is_busy:
+            return self._infer_in_turn(model, inputs, copy, Patience(self._socket_path, model, allowed_s, ends_at_s))
+        with self._lock:  # not acquire(): an exception of a signal's handler may come between that and a try
+            self._is_busy = True
+            try:
+                connection = self._connection
+                if connection is None or connection.wait_s != left_s:
+                    connection = self._connected(left_s)
+                    left_s = ends_at_s - monotonic()
                 return connection.predict(model, inputs, left_s, copy)
-
-            return self._ask_again(ask, error, Patience(self._socket_path, model, allowed_s, ends_at_s))
-        finally:
-            lock.release()
+            except ANSWERED:
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised again by Patience unless it is worth another try
+                patience = Patience(self._socket_path, model, allowed_s, ends_at_s)
+                return self._ask_again(_asking(model, inputs, copy), error, patience)
+            finally:
+                self._is_busy = False
 
     def prepare(
         self, model: str, inputs: Mapping[str, ArrayLike], *, deadline_s: float | None = None
@@ -126,14 +126,20 @@ class Client:
 
     def _forget(self) -> None:
         """In a child that was just forked; see forks.py."""
-        self._lock = threading.Lock()
+        self._lock, self._is_busy = threading.Lock(), False
         self._hang_up()
 
-    def _wait_for_others(self, patience: Patience) -> float:
-        """Take the lock; returns what is left of the time, or raises DeadlineExceededError."""
-        if not self._lock.acquire(timeout=patience.allowed_s):
-            raise patience.outwaited()
-        return patience.ends_at_s - monotonic()
+    def _infer_in_turn(self, model: str, inputs: Mapping[str, ArrayLike], copy: bool, patience: Patience) -> Answer:  # noqa: FBT001 - as Channel.answer
+        """The same for a thread that must wait for others, for no longer than its own time."""
+        lock, taken = self._lock, list[bool]()
+        try:
+            taken.extend(map(lock.acquire, (True,), (patience.allowed_s,)))  # taken and noted in one call, as in infer
+            if not taken[0]:
+                raise patience.outwaited()
+            return self._ask_again(_asking(model, inputs, copy), None, patience)
+        finally:
+            if taken and taken[0]:
+                lock.release()
 
     def _ask_again(
         self, ask: Callable[[Connection, float], Result], trouble: BaseException | None, patience: Patience
@@ -197,3 +203,7 @@ class PreparedRequest:
         answer = self._client.infer(self._model, self.inputs, deadline_s=deadline_s, copy=copy)
         self.inputs = self._client._next_views(self._model)  # noqa: SLF001 - the two are one
         return answer
+
+
+def _asking(model: str, inputs: Mapping[str, ArrayLike], copy: bool) -> Callable[[Connection, float], Answer]:  # noqa: FBT001 - as Channel.answer
+    return lambda connection, left_s: connection.predict(model, inputs, left_s, copy)
