@@ -40,6 +40,8 @@ DATATYPES = {dtype: datatype for datatype, dtype in DTYPES.items()}
 
 DIMENSIONS_MAX = 32
 DIMENSION_MAX = 2**31 - 1
+ELEMENTS_MAX = 2**40
+"""Of a shape, its zeros left out: numpy makes no array of a larger one, however empty."""
 
 _NUMPY = {datatype: tensor_dtype(dtype) for datatype, dtype in DTYPES.items()}
 _ITEM_BYTES = {datatype: 0 if datatype == "BYTES" else dtype.itemsize for datatype, dtype in _NUMPY.items()}
@@ -55,14 +57,18 @@ def checked_shape(name: str, shape: Sequence[object]) -> tuple[int, ...]:
     """A tensor's shape as the request says it.
 
     Raises:
-        OipTensorError: not whole numbers from 0 to ``DIMENSION_MAX``, or more than ``DIMENSIONS_MAX`` of them.
+        OipTensorError: not whole numbers from 0 to ``DIMENSION_MAX``, more than ``DIMENSIONS_MAX`` of them, or more than
+            ``ELEMENTS_MAX`` together.
     """
     if len(shape) > DIMENSIONS_MAX:
         raise OipTensorError(f"{name} has {len(shape)} dimensions; at most {DIMENSIONS_MAX} are allowed")
     for size in shape:
         if type(size) is not int or size < 0 or size > DIMENSION_MAX:
             raise OipTensorError(f"{name}: shape must hold whole numbers from 0 to {DIMENSION_MAX}, not {size!r:.40}")
-    return tuple(shape)  # type: ignore[arg-type] # each was just checked
+    sizes: tuple[int, ...] = tuple(shape)  # type: ignore[arg-type] # each was just checked
+    if 0 in sizes and prod(size or 1 for size in sizes) > ELEMENTS_MAX:
+        raise OipTensorError(f"{name}: shape {list(sizes)} is beyond {ELEMENTS_MAX} elements, but for being empty")
+    return sizes
 
 
 def known_datatype(name: str, datatype: str) -> str:

@@ -108,6 +108,7 @@ MALFORMED: list[tuple[Any, int, str]] = [
     ({"inputs": [{**INPUT, "datatype": "FP8"}]}, 400, "x: datatype 'FP8' is none of"),
     ({"inputs": [{**INPUT, "shape": [-1, 3]}]}, 400, "x: shape must hold whole numbers"),
     ({"inputs": [{**INPUT, "shape": [1, 4]}]}, 400, "x: 3 values; shape [1, 4] takes 4"),
+    ({"inputs": [{**INPUT, "shape": [0, *[2**31 - 1] * 3], "data": []}]}, 400, "x: shape [0, 2147483647,"),
     ({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3]}]}, 400, "x has neither data"),
     ({"inputs": [{**INPUT, "parameters": []}]}, 400, "x: parameters must be an object"),
     ({"inputs": [{**INPUT, "parameters": {"binary_data_size": 12}}]}, 400, "0 bytes are left in the body"),
