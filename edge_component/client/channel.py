@@ -42,6 +42,8 @@ SEQUENCE_AT = 4
 DEADLINE_AT = 8
 DEADLINE = struct.Struct("<I")
 DEADLINE_US_MAX = 0xFFFFFFFF
+ITEM_BYTES_MAX = 8
+"""Of every dtype that the fast path carries."""
 SHARED_COPY_BYTES_MAX = 1_048_576
 """Larger inputs are copied by numpy, which lets other threads run meanwhile."""
 
@@ -287,19 +289,22 @@ def _lanes(count: int) -> _Lane:
 
 
 def room_of(name: str, given: ArrayLike) -> int:
-    """How many bytes an input may need; a list's are guessed from its own numbers.
+    """How many bytes an input may need; a list's as if its elements were of the largest type.
 
     Raises:
         InputError: it is no array at all.
     """
-    return given.nbytes if isinstance(given, np.ndarray) else _converted(name, given, None).nbytes
+    return given.nbytes if isinstance(given, np.ndarray) else _converted(name, given, None).size * ITEM_BYTES_MAX
 
 
 def _converted(name: str, given: ArrayLike, dtype: np.dtype[np.generic] | None) -> Array:
-    """Lists and numbers become the model's dtype; they carry none of their own."""
+    """Lists and numbers become the model's dtype, if they can; they carry none of their own."""
     try:
-        return np.asarray(given, dtype)
+        array = np.asarray(given, dtype)
+        if dtype is not None and dtype.kind in "iub" and np.any(array != np.asarray(given)):
+            raise ValueError("it holds numbers that are not whole, or beyond it")  # noqa: TRY301 - told as numpy's own are
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(
             f"{name} cannot become an array of {dtype or 'numbers'}: {error}", "input-dtype", "Give a numpy array."
         ) from error
+    return array

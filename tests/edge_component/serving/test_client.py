@@ -4,11 +4,14 @@ import threading
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from edge_component.client import DeadlineExceededError, InputError, OverloadedError
 from edge_component.client.client import Client
 from edge_component.client.errors import error_of
 from edge_component.contracts.fastpath import Failure
+from edge_component.contracts.manifest import TensorSpec
+from tests.edge_component.bundle_factory import serialized
 from tests.edge_component.inference.test_trial import endless_model
 from tests.edge_component.serving.conftest import Door, MakeDoor
 from tests.edge_component.serving.test_fastpath import ROW, wait_until
@@ -87,3 +90,33 @@ def test_an_overloaded_model_refuses_at_once_with_the_hint(door: Door) -> None:
         door.client().infer("endless", {"x": ROW})
     assert caught.value.retry_after_s > 0
     assert door.client().infer("scale", {"x": ROW}).model.version == "1.0.0"
+
+
+def put_same(door: Door, dtype: str) -> None:
+    """A model ``y = x`` of that dtype, one free axis."""
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    x, y = (helper.make_tensor_value_info(name, element, ["n"]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [x], [y])
+    door.put("1.0.0", serialized(graph), (TensorSpec("x", dtype, (-1,)),), (TensorSpec("y", dtype, (-1,)),), name=dtype)
+
+
+@pytest.mark.parametrize(("dtype", "element"), [("float64", np.float32(1)), ("int64", True), ("int32", np.int8(1))])
+def test_a_list_of_a_smaller_type_than_the_models_finds_room(door: Door, dtype: str, element: object) -> None:
+    put_same(door, dtype)
+    outputs = door.client().infer(dtype, {"x": [element] * 5_000}).outputs
+    np.testing.assert_array_equal(outputs["y"], np.ones(5_000, dtype))
+
+
+def test_a_list_is_never_rounded_to_whole_numbers(door: Door) -> None:
+    for dtype, kept, refused in (
+        ("int64", [1.0, -2], ([1.5], [float("nan")], [1e30], ["1"])),
+        ("uint8", [0, 255], ([256], [-1], [0.5])),
+        ("bool", [True, 0, 1.0], ([2], [0.5])),
+    ):
+        put_same(door, dtype)
+        client = door.client()
+        np.testing.assert_array_equal(client.infer(dtype, {"x": kept}).outputs["y"], np.array(kept, dtype))
+        for given in refused:
+            with pytest.raises(InputError) as caught:
+                client.infer(dtype, {"x": given})
+            assert caught.value.code == "input-dtype"
