@@ -105,9 +105,10 @@ class Channel:
         return kind(active, views, dimensions, self, slot)
 
     def count_for(self, active: ActiveModel) -> None:
-        """Another generation answers than the one before: by a switch, or because several may."""
-        self._router.close_tally(self.route, self.tally)
-        self.tally = self._router.open_tally(self.route, active.generation)
+        """Whose answers :attr:`tally` counts from now on: another than before after a switch, or where several may answer."""
+        if self.tally.generation != active.generation:
+            self._router.close_tally(self.route, self.tally)
+            self.tally = self._router.open_tally(self.route, active.generation)
 
     def view(self, region: Region, shape: tuple[int, ...], slot: int) -> Array:
         """A tensor in shared memory; the caller has checked that it fits."""

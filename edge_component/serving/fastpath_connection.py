@@ -263,8 +263,7 @@ class FastpathConnection:
         try:
             if active is None:
                 active = channel.route.resolve(channel.key)
-            if channel.tally.generation != active.generation:
-                channel.count_for(active)
+            channel.count_for(active)
             binding = bindings.get(slot)
             dimensions = buffer[REQUEST_HEAD.size : size]
             is_new = binding is None or binding.active is not active or binding.dimensions != dimensions
