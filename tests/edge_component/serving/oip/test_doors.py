@@ -131,7 +131,9 @@ def test_no_door_is_open_and_nothing_is_imported_by_default(
     assert sorted(path.name for path in runtime.work.glob("*.sock")) == ["admin.sock", "infer.sock"]
 
 
-def test_a_runtime_without_protobuf_says_so(open_door: MakeDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_without_protobuf_says_so(
+    open_door: MakeDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     serving = replace(open_door().serving, config=replace(RuntimeConfig(), oip_grpc_port=1, oip_rest_socket=True))
     doors = OipDoors(tmp_path, serving)
     real_import = builtins.__import__

@@ -111,7 +111,10 @@ def open_guarded(open_doors: MakeDoors, tmp_path: Path) -> Iterator[MakeGuarded]
             DoorGuard("the REST door", keyring, hello_s, SystemClock()),
         )  # fmt: skip
         grpc_door = GrpcDoor(
-            TcpDoor(TcpAddress(host, 0), 64), behind, BODY_BYTES_MAX, DoorGuard("the gRPC door", keyring, hello_s, SystemClock())
+            TcpDoor(TcpAddress(host, 0), 64),
+            behind,
+            BODY_BYTES_MAX,
+            DoorGuard("the gRPC door", keyring, hello_s, SystemClock()),
         )
         for door in (rest, grpc_door):
             door.open()
