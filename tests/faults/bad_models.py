@@ -39,7 +39,9 @@ KINDS: dict[str, Kind] = {
     "out of memory": Kind(
         hungry_model, ("refused", "warm-up", "trial-out-of-memory"), Caps(20_000, memory_bytes_max=400_000_000)
     ),
-    "hang": Kind(endless_model, ("refused", "warm-up", "trial-timeout"), Caps(load_timeout_ms=3_000)),  # a busy machine loads in 1.5
+    "hang": Kind(
+        endless_model, ("refused", "warm-up", "trial-timeout"), Caps(load_timeout_ms=3_000)
+    ),  # a busy machine loads in 1.5
     "too slow": Kind(lambda: slow_on_large_values(3_000), ("reverted", "probation", "probation-slow")),
 }
 
