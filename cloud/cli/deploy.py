@@ -18,18 +18,9 @@ from cloud.cli.reported import ReportedVersions
 from cloud.errors import InvalidInputError
 from cloud.names import RETIRED_PREFIX, RUNTIME_COMPONENT
 from cloud.publishing.component_names import find_component
-from cloud.publishing.deploy import (
-    Deployed,
-    DeployPorts,
-    DeviceStatus,
-    Target,
-    check_outcome,
-    deploy as deploy_to,
-    find_target,
-    plan,
-    wait_for_devices,
-)
+from cloud.publishing.deploy import Deployed, DeployPorts, Target, deploy as deploy_to, find_target, plan
 from cloud.publishing.deployment import DeploymentPlan, Wish
+from cloud.publishing.waiting import DeviceStatus, check_outcome, wait_for_devices
 from cloud.settings import Settings
 
 DEPLOYED_COLUMNS = ("target", "deployment_id", "is_new", "device_count", "job_document_bytes")

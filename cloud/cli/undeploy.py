@@ -13,10 +13,11 @@ from cloud.cli.output import OutputFormat, OutputOption
 from cloud.cli.progress import shown_progress
 from cloud.cli.reported import ReportedVersions
 from cloud.publishing.component_names import find_component
-from cloud.publishing.deploy import DeployPorts, check_outcome, deploy, find_target, wait_for_devices
+from cloud.publishing.deploy import DeployPorts, deploy, find_target
 from cloud.publishing.deployment import Wish
 from cloud.publishing.publication import PublishingPorts
 from cloud.publishing.retirement import check_deployed, publish_retirement
+from cloud.publishing.waiting import check_outcome, wait_for_devices
 from cloud.settings import Settings
 
 

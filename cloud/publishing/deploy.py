@@ -1,38 +1,27 @@
-"""Deploy a model version to thing groups or things, and wait for what each device says.
+"""Deploy a model version to thing groups or things; what each device says of it is awaited in waiting.py.
 
-The failures this exists for: a command that answers "created" and leaves the operator to guess; and one that, run again
-after a lost answer, starts the same rollout a second time. A target that has the wished-for components already keeps its
-deployment (unless asked to start again), so the same command can be repeated until it succeeds.
+The failure this exists for: a command that, run again after a lost answer, starts the same rollout a second time. A target
+that has the wished-for components already keeps its deployment (unless asked to start again), so the same command can be
+repeated until it succeeds.
 
-What results from a wish is decided in deployment.py. A device's SUCCEEDED is Greengrass's word: what really serves is
-what the runtime reports (the fleet status API), never this.
+What results from a wish is decided in deployment.py, and what of the target's past is left behind in refused.py.
 """
 
 import difflib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
-from cloud.errors import NotFoundError, UnavailableError
+from cloud.errors import NotFoundError
 from cloud.names import RUNTIME_COMPONENT, is_retirement
 from cloud.publishing.deployment import DeploymentPlan, Wish, plan_deployment
-from cloud.publishing.errors import (
-    DeploymentFailedError,
-    DeploymentPendingError,
-    TargetNotFoundError,
-    TargetUnsupportedError,
-)
+from cloud.publishing.errors import TargetNotFoundError, TargetUnsupportedError
 from cloud.publishing.ports import ComponentCatalog, Report, silent
 from cloud.publishing.refused import HISTORY_COUNT_MAX, Past, doubt_about, refused_versions
 from cloud.publishing.versions import highest_version
 from edge_component.contracts.codec import Document
-
-SUCCEEDED = frozenset({"SUCCEEDED", "COMPLETED"})
-FAILED = frozenset({"FAILED", "TIMED_OUT", "CANCELED", "REJECTED"})
-UNSEEN = "WAITING"
-"""Our word for a device that has not said anything about the deployment."""
 
 LITE = "aws_nucleus_lite"
 
@@ -133,24 +122,6 @@ class Deployed:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceStatus:
-    """What one device says: Greengrass's effective status, or ``WAITING``; ``reason`` may be empty."""
-
-    thing_name: str
-    status: str
-    reason: str
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the device is done, well or badly."""
-        return self.status in SUCCEEDED or self.status in FAILED
-
-    def to_document(self) -> Document:
-        """As JSON."""
-        return {"thing_name": self.thing_name, "status": self.status, "reason": self.reason}
-
-
 def find_target(name: str, ports: DeployPorts) -> Target:
     """``NAME`` (a group, else a thing), ``group:NAME`` or ``thing:NAME``.
 
@@ -206,54 +177,6 @@ def deploy(target: Target, wish: Wish, ports: DeployPorts, *, again: bool = Fals
     return Deployed(target, wanted, ports.deployments.create(wanted.request(_name_of(wish))), is_new=True)
 
 
-def wait_for_devices(
-    deployed: Iterable[Deployed], ports: DeployPorts, deadline_s: float, pause_s: float = 1.0
-) -> tuple[DeviceStatus, ...]:
-    """Ask until every device of every target has a final status or the deadline passes; the last answers, by name.
-
-    Who is done is not asked again: a thousand devices are a thousand calls a round, and AWS throttles. An answer that does
-    not come ends nothing; it is the reason of a device that is still ``WAITING``.
-    """
-    expected = sorted({(thing, each.deployment_id) for each in deployed for thing in each.target.thing_names})
-    deadline = ports.monotonic() + deadline_s
-    known: dict[tuple[str, str], DeviceStatus] = {}
-    while True:
-        for thing, deployment_id in expected:
-            if (thing, deployment_id) not in known or not known[thing, deployment_id].is_final:
-                known[thing, deployment_id] = _status(thing, deployment_id, ports.deployments)
-        statuses = tuple(known[each] for each in expected)
-        final_count = sum(status.is_final for status in statuses)
-        ports.report("waiting for devices", final_count, len(statuses))
-        if final_count == len(statuses) or ports.monotonic() >= deadline:
-            return statuses
-        ports.sleep(pause_s)
-
-
-def check_outcome(statuses: Iterable[DeviceStatus]) -> None:
-    """Turn what the devices said into an error, if it must be one.
-
-    Raises:
-        DeploymentFailedError: a device failed, with its reason.
-        DeploymentPendingError: none failed, but some have not finished.
-    """
-    known = tuple(statuses)
-    failed = [status for status in known if status.status in FAILED]
-    pending = [status for status in known if not status.is_final]
-    if failed:
-        details = "; ".join(f"{status.thing_name}: {status.status} {status.reason}".rstrip() for status in failed)
-        raise DeploymentFailedError(
-            f"{len(failed)} of {len(known)} devices failed: {details}",
-            "Each goes on serving what it served before. `edgewright get events` has the runtime's own reason; correct it, "
-            "then deploy with --again. Later deployments leave behind a model's version that every device refused.",
-        )
-    if pending:
-        names = ", ".join(f"{status.thing_name} ({status.status})" for status in pending)
-        raise DeploymentPendingError(
-            f"{len(pending)} of {len(known)} devices have not finished: {names}",
-            "The deployment goes on; run the same command again to go on waiting.",
-        )
-
-
 def _recent(target: Target, ports: DeployPorts) -> tuple[Past, ...]:
     """Back to the last deployment that succeeded somewhere: usually the latest alone."""
     recent: list[Past] = []
@@ -282,18 +205,3 @@ def _check_published(component_name: str, version: str, catalog: ComponentCatalo
     if component_name and version and catalog.find(component_name, version) is None:
         published = ", ".join(sorted(catalog.versions(component_name))) or "none"
         raise NotFoundError(f"{component_name} {version} is not published", f"Published versions: {published}.")
-
-
-def _status(thing_name: str, deployment_id: str, deployments: DeploymentService) -> DeviceStatus:
-    try:
-        for entry in deployments.effective(thing_name):
-            if entry["deploymentId"] == deployment_id:
-                return DeviceStatus(thing_name, entry["coreDeviceExecutionStatus"], _reason(entry))
-    except UnavailableError as error:  # throttled, or the network is gone for a while: the deadline is the caller's
-        return DeviceStatus(thing_name, UNSEEN, str(error))
-    return DeviceStatus(thing_name, UNSEEN, "")
-
-
-def _reason(entry: Mapping[str, Any]) -> str:
-    stack = entry.get("statusDetails", {}).get("errorStack", [])
-    return ": ".join(part for part in (entry.get("reason", ""), ", ".join(stack)) if part)

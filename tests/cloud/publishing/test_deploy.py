@@ -11,15 +11,7 @@ from hypothesis import given, strategies as st
 from cloud.errors import InvalidInputError, NotFoundError, UnavailableError
 from cloud.publishing.component_names import match_component
 from cloud.publishing.configured import configured_tags, digests_in
-from cloud.publishing.deploy import (
-    DeployPorts,
-    DeviceStatus,
-    check_outcome,
-    deploy,
-    find_target,
-    plan,
-    wait_for_devices,
-)
+from cloud.publishing.deploy import DeployPorts, deploy, find_target, plan
 from cloud.publishing.deployment import Wish, plan_deployment
 from cloud.publishing.errors import (
     DeploymentFailedError,
@@ -31,6 +23,7 @@ from cloud.publishing.errors import (
 from cloud.publishing.memory import MemoryComponents
 from cloud.publishing.memory_fleet import MemoryDeployments, MemoryServing, MemoryThings
 from cloud.publishing.refused import Refused, refused_in
+from cloud.publishing.waiting import DeviceStatus, check_outcome, wait_for_devices
 from edge_component.contracts.configuration import value_digest
 
 RUNTIME = "com.edgewright.Runtime"
