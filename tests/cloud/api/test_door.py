@@ -2,11 +2,10 @@
 
 import datetime as dt
 import logging
-import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -217,20 +216,12 @@ def test_a_certificate_is_spoken_of_before_it_ends(begins_days: int, ends_days: 
     assert (told in sentence) if told else not sentence
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium (apt install chromium)")
 @pytest.mark.parametrize("has_token", [True, False])
 def test_a_browser_reaches_the_page_with_the_token_as_its_password(
-    guarded: ApiServer, tmp_path: Path, has_token: bool
+    guarded: ApiServer, needs_program: Callable[[str], str], tmp_path: Path, has_token: bool
 ) -> None:
     url = guarded.url.replace("http://", f"http://anybody:{TOKEN}@") if has_token else guarded.url
-    command = [
-        "chromium",
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path}",
-        "--dump-dom",
-        url,
-    ]
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
+    command = [needs_program("chromium"), *options, url]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
     assert ("JFK" in shown) == has_token
