@@ -22,7 +22,7 @@ FREE_FORM = {"message": ("body",), "command": ("arguments",), "acknowledgement":
 OPTIONAL = {
     "candidate", "serving", "previous", "service", "positive_rate", "nan", "inf", "zero", "out", "needed_bytes",
     "retry_after_ms", "key", "sequence", "routing", "shadow", "batch", "in_flight_max", "queue_max", "thread_id",
-    "configuration",
+    "configuration", "problem",
 }  # fmt: skip
 
 
