@@ -11,6 +11,7 @@ passes while it waits for the leader is told so; its rows are computed and dropp
 Any thread may call; each call belongs to one request.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -28,6 +29,9 @@ from edge_component.inference.errors import InputShapeError, RunDeadlineError, R
 from edge_component.inference.session import Array, Session, Tensors
 from edge_component.inference.versions import Turn
 
+log = logging.getLogger(__name__)
+
+ERROR_CHARS_MAX = 300
 _Shapes = tuple[tuple[int, ...], ...]
 
 
@@ -125,6 +129,11 @@ class Batcher:
                 with self._changed:
                     self._close(batch)
                 self._compute(batch, leash)
+        except Exception as error:  # whoever waits for this thread must be told, whatever is wrong
+            log.exception("a batch of %d requests ended in an unforeseen error", len(batch.members))
+            for member in batch.members:
+                if not member.outputs and member.error is None:
+                    member.error = RunFailedError(f"an unforeseen error: {error!r}"[:ERROR_CHARS_MAX])
         finally:
             with self._changed:
                 self._close(batch)
@@ -136,7 +145,7 @@ class Batcher:
             leash.is_wanted = None  # the leader computes for others too: that its own caller has gone ends nothing
             try:
                 self._compute_together(members, leash)
-            except RunFailedError:
+            except (RunFailedError, MemoryError):  # of joining them, perhaps
                 pass
             except DeviceError as error:
                 for member in members:

@@ -87,6 +87,23 @@ def test_only_the_request_that_cannot_be_computed_fails(session: Load, watch: De
         np.testing.assert_array_equal(answers[number], rows[number] * 2)
 
 
+@pytest.mark.parametrize(("error", "is_answered"), [(MemoryError(), True), (ValueError("a defect"), False)])
+def test_whatever_is_wrong_with_a_batch_nobody_gets_an_empty_answer(
+    session: Load, watch: DeadlineWatch, monkeypatch: pytest.MonkeyPatch, error: Exception, is_answered: bool
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("edge_component.inference.batching.np.concatenate", fail)
+    rows = [np.full((1, 3), number, np.float32) for number in range(4)]
+    answers = ask_all(Batcher(session("double"), BatchRule(4, 10_000_000)), watch, rows)
+    for row, answer in zip(rows, answers, strict=True):
+        if is_answered:
+            np.testing.assert_array_equal(answer, row * 2)
+        else:
+            assert isinstance(answer, RunFailedError)
+
+
 def test_a_wrong_input_never_joins_a_batch(session: Load, watch: DeadlineWatch) -> None:
     batcher = Batcher(session("double"), BatchRule(4, 0))
     with pytest.raises(InputTypeError):
