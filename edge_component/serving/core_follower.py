@@ -82,9 +82,11 @@ class CoreFollower:
 
     def look(self, run_us: int) -> None:
         """Now and then, after a request that took ``run_us``; changes the calling thread's affinity if need be."""
-        core = self._client.core()
-        if run_us > self._run_us_max and core is not None:
-            core = core if self._client.is_pinned() and self._long_runs.take(core, self) else None
+        core, is_long = self._client.core(), run_us > self._run_us_max
+        if is_long and core is not None and not self._client.is_pinned():
+            core = None
+        if is_long and core is not None:
+            core = core if self._long_runs.take(core, self) else None
         else:
             self._long_runs.give_back(self)
         if core == self._core:

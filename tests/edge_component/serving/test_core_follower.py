@@ -72,6 +72,18 @@ def test_long_runs_follow_a_pinned_client_and_only_one_of_them_each_core() -> No
     assert sorted(os.sched_getaffinity(0)) == CORES
 
 
+@needs_two_cores
+def test_a_client_that_is_no_longer_pinned_gives_its_core_to_another_that_is() -> None:
+    long_runs = LongRuns()
+    moved, staying = FakeThread(CORES[0], pinned=True), FakeThread(CORES[0], pinned=True)
+    one, other = CoreFollower(moved, 100, long_runs), CoreFollower(staying, 100, long_runs)
+    one.look(5_000)
+    moved.pinned = False
+    one.look(5_000)
+    other.look(5_000)
+    assert os.sched_getaffinity(0) == {CORES[0]}
+
+
 def test_the_longer_the_runs_the_fewer_between_two_looks() -> None:
     assert [look_every_count(run_us) for run_us in (0, 5, 100, 2_500, 40_000)] == [256, 256, 250, 10, 1]
 
