@@ -9,6 +9,7 @@ Belongs to one connection, and one request at a time.
 """
 
 from collections.abc import Generator, Mapping
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from numpy.typing import ArrayLike
@@ -97,12 +98,12 @@ class Conversation:
 
     def prepare(self, model: str, inputs: Mapping[str, ArrayLike]) -> Steps[dict[str, Array]]:
         """Where the next request's inputs will lie in shared memory: views that hold these."""
-        channel = self.channels.get(model) or (yield from self.open(model, inputs))
-        try:
-            return channel.fill_next(inputs)
-        except TooSmallError:
-            channel = yield from self.open(model, inputs)
-            return channel.fill_next(inputs)
+        known = self.channels.get(model)
+        if known is not None:
+            with suppress(TooSmallError, InputError):  # a swap may have brought other inputs, as in predict
+                return known.fill_next(inputs)
+        channel = yield from self.open(model, inputs)
+        return channel.fill_next(inputs)
 
     def open(self, model: str, inputs: Mapping[str, ArrayLike], output_bytes: int = 0) -> Steps[Channel]:
         """Open a channel with room for these inputs, in place of an earlier one to the same model.

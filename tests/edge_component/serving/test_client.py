@@ -92,12 +92,23 @@ def test_an_overloaded_model_refuses_at_once_with_the_hint(door: Door) -> None:
     assert door.client().infer("scale", {"x": ROW}).model.version == "1.0.0"
 
 
-def put_same(door: Door, dtype: str) -> None:
+def test_a_request_is_prepared_for_the_inputs_that_a_swap_has_brought(door: Door) -> None:
+    client = door.client()
+    client.infer("scale", {"x": ROW})
+    put_same(door, "int32", name="scale")
+    request = client.prepare("scale", {"x": np.arange(5, dtype=np.int32)})
+    np.testing.assert_array_equal(request.infer().outputs["y"], np.arange(5))
+    with pytest.raises(InputError):
+        client.prepare("scale", {"x": ROW})
+
+
+def put_same(door: Door, dtype: str, name: str = "") -> None:
     """A model ``y = x`` of that dtype, one free axis."""
     element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     x, y = (helper.make_tensor_value_info(name, element, ["n"]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [x], [y])
-    door.put("1.0.0", serialized(graph), (TensorSpec("x", dtype, (-1,)),), (TensorSpec("y", dtype, (-1,)),), name=dtype)
+    inputs, outputs = (TensorSpec("x", dtype, (-1,)),), (TensorSpec("y", dtype, (-1,)),)
+    door.put("1.0.0", serialized(graph), inputs, outputs, name=name or dtype)
 
 
 @pytest.mark.parametrize(("dtype", "element"), [("float64", np.float32(1)), ("int64", True), ("int32", np.int8(1))])
