@@ -61,6 +61,7 @@ class OptionalParts:
         self._streams: Streams | None = None
         self._doors: list[OptionalDoor] = []
         self._lock = threading.Lock()
+        self._is_stopping = False
 
     def open(self) -> None:
         """Open the doors that are configured; one that cannot be is said, and left out."""
@@ -83,6 +84,8 @@ class OptionalParts:
     def follow(self, document: Mapping[str, Any]) -> None:
         """Run what this configuration asks for from now on."""
         with self._lock:
+            if self._is_stopping:  # the deployment that changes it may be what stops this component
+                return
             if self._streams is None and document.get("streams"):
                 self._streams = self._make_streams()
                 self._streams.start()
@@ -93,6 +96,7 @@ class OptionalParts:
     def stop(self) -> None:
         """End them, before the models go."""
         with self._lock:
+            self._is_stopping = True
             streams, self._streams = self._streams, None
         if streams is not None:
             streams.stop()
