@@ -185,8 +185,12 @@ class Recorder:
                 self.record(Outcome(model, inputs, outputs, latency_us))
                 return
             kept = []
-            for take, dtype, shape in watched.taken:  # a loop: a comprehension would cost a call
-                kept.append((take(), dtype, shape))
+            try:
+                for take, dtype, shape in watched.taken:  # a loop: a comprehension would cost a call
+                    kept.append((take(), dtype, shape))
+            except Exception:  # noqa: BLE001 - as in record, which counts it
+                self.record(Outcome(model, inputs, outputs, latency_us))
+                return
             ring.append((model, kept, watched.size_bytes, latency_us, None, ""))
             if waiting_count >= wake_records_count and not wake.is_set():
                 wake.set()

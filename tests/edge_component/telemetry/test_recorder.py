@@ -135,6 +135,45 @@ def test_what_cannot_be_counted_is_lost_not_raised(recorder: Recorder, windows: 
     assert window.service.answered_count == 2
 
 
+class Unreadable(np.ndarray):
+    """An array whose bytes are not to be had, now and then."""
+
+    fails = False
+
+    def tobytes(self, *order: Any) -> bytes:
+        if Unreadable.fails:
+            raise MemoryError
+        return super().tobytes(*order)
+
+
+@pytest.mark.parametrize("rows_count", [1, 3, 40])  # the last is beyond large_record_bytes
+def test_a_bound_record_counts_as_an_ordinary_one_does(clock: ManualClock, rows_count: int) -> None:
+    """In place, before and after a plan is known, with tensors that cannot be read, and beyond the ring."""
+    inputs = {"input": np.zeros((rows_count, 2), np.float32).view(Unreadable)}
+    outputs, limits = answer(rows_count), RecorderLimits(ring_records_max=60)
+    both = []
+    for is_bound in (False, True):
+        windows = Windows()
+        made = Recorder(windows.append, clock, 4_500, limits, lambda: "w")
+
+        def tell(latency_us: int, made: Recorder = made) -> None:
+            made.record(Outcome(V1, inputs, outputs, latency_us))
+
+        told = made.bound_record(V1, inputs, outputs) if is_bound else tell
+        told(1)
+        made.model_switched(plan())
+        for number in range(80):
+            inputs["input"][...] = number / 10
+            Unreadable.fails = number % 7 == 0
+            told(number)
+        Unreadable.fails = False
+        made.flush()
+        both.append([window.to_document() for window in windows.taken])
+    assert both[0] == both[1]
+    overrun, unreadable = 80 - (60 - 2), 9  # the ring holds one record and the plan before; 0, 7, … 56 of what it takes
+    assert sum(window["lost_count"] for window in both[0]) == overrun + unreadable
+
+
 def test_an_overrun_is_counted_and_never_waits(recorder: Recorder, windows: Windows) -> None:
     for _ in range(80):
         recorder.record(Outcome(V1, rows((0, 0)), answer(1), 1, None))
