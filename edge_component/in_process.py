@@ -40,13 +40,13 @@ from edge_component.core import Core, CoreParts, Inference
 from edge_component.errors import DeviceError, StartError
 from edge_component.inference.computing import compute
 from edge_component.inference.deadline import Leash
-from edge_component.inference.errors import OutputMismatchError, RunDeadlineError, RunFailedError
 from edge_component.inference.execution import session_options
 from edge_component.inference.loading import AnnouncingLoader, StoreLoader
-from edge_component.inference.router import ActiveModel, Router, Tally
+from edge_component.inference.router import ActiveModel, Route, Router, Tally
 from edge_component.inference.routing import read_table
 from edge_component.inference.session import Array, Tensors, tensor_dtype
 from edge_component.inference.versions import NO_TURN, Turn
+from edge_component.serving.failures import speaks_against_the_model
 from edge_component.telemetry_sink import NullSink, Outcome, ShieldedSink, TelemetrySink
 
 log = logging.getLogger(__name__)
@@ -150,12 +150,10 @@ class Runtime:
             arrays = _as_arrays(active, inputs)
             outputs = compute(active, arrays, self._leash(), allowed_s, turn)
         except DeviceError as error:
-            against = isinstance(error, RunFailedError | OutputMismatchError) or (
-                isinstance(error, RunDeadlineError) and allowed_s >= self._config.fault_deadline_s
-            )
-            self._settle(active, arrays, NO_TENSORS, began_ns, error.code, against_the_model=against)
+            against = speaks_against_the_model(error, allowed_s, self._config)
+            self._settle(route, active, arrays, NO_TENSORS, began_ns, error.code, against_the_model=against)
             raise
-        run_us = self._settle(active, arrays, outputs, began_ns, None, against_the_model=False)
+        run_us = self._settle(route, active, arrays, outputs, began_ns, None, against_the_model=False)
         return Answer(outputs, active.ref, run_us)
 
     def activate(
@@ -225,6 +223,7 @@ class Runtime:
 
     def _settle(
         self,
+        route: Route,
         active: ActiveModel,
         inputs: Tensors,
         outputs: Tensors,
@@ -238,7 +237,6 @@ class Runtime:
         with self._tallies_lock:
             tally = self._tallies.get(active.generation)
             if tally is None:
-                route = self.router.route(active.ref.name)
                 tally = self._tallies[active.generation] = self.router.open_tally(route, active.generation)
             tally.answered_count += code is None
             tally.failed_count += against_the_model

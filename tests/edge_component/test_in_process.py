@@ -19,6 +19,7 @@ from edge_component.errors import (
     UntrustedKeyError,
 )
 from edge_component.in_process import Runtime
+from edge_component.inference.computing import compute
 from edge_component.inference.errors import InputShapeError
 from edge_component.inference.router import Totals
 from tests.edge_component.bundle_factory import Bundle, BundleFactory, new_key
@@ -48,6 +49,21 @@ def test_a_bundle_is_verified_tried_and_answers(own: Runtime, bundles: BundleFac
     assert answer.model.digest == bundle.digest
     with pytest.raises(InputShapeError):
         own.infer("scale", {"x": ROW[:, :2]})
+    assert own.router.totals("scale") == Totals(1, 0)
+
+
+def test_a_model_that_goes_while_it_computes_has_answered(
+    own: Runtime, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activate(own, bundles.scale("1.0.0", 2.0))
+
+    def gone_meanwhile(*asked: object) -> object:
+        outputs = compute(*asked)  # type: ignore[arg-type]
+        own.router.remove("scale")
+        return outputs
+
+    monkeypatch.setattr("edge_component.in_process.compute", gone_meanwhile)
+    np.testing.assert_array_equal(own.infer("scale", {"x": ROW}).outputs["y"], ROW * 2)
     assert own.router.totals("scale") == Totals(1, 0)
 
 

@@ -79,7 +79,7 @@ def build_c_client(folder: Path) -> Path | None:
     sources = Path(client.__file__).parent / "c"
     program = folder / "example"
     files = [str(sources / name) for name in ("edgewright.c", "example.c")]
-    subprocess.run([compiler, "-std=c11", "-O2", "-o", str(program), *files], check=True)
+    subprocess.run([compiler, "-std=c11", "-O2", "-pthread", "-o", str(program), *files], check=True)
     return program
 
 
