@@ -2,7 +2,11 @@
 
 It knows nothing of retries: whatever breaks it raises ``OSError`` (:class:`Client` opens another) or a ``ClientError``
 (the answer is what it is). Waiting is bounded by the kernel (``SO_RCVTIMEO``), which costs no system call per request
-as long as the deadline stays the same; what takes several messages is bounded as a whole. Belongs to one thread at a time.
+as long as the deadline stays the same; what takes several messages is bounded as a whole. (Python begins an interrupted wait
+anew, PEP 475: in a program whose main thread has a signal handler run more often than the deadline, a runtime that hangs is
+waited for without end. Ask from another thread there; one that answers, or goes away, is noticed as ever.)
+
+Belongs to one thread at a time.
 """
 
 import os
