@@ -9,6 +9,7 @@ Thread-safe: calls share nothing but the connection that they are sent over.
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 from edge_component.rpc.answers import Answers
 from edge_component.rpc.calls import Call, Reply, Service
@@ -74,24 +75,17 @@ class Answering:
         """
         is_begun, ended = False, None
         try:
-            for reply in self._service.streaming[call.head.path](call.requests(on_taken), call):
-                ready_ns = time.perf_counter_ns()
-                try:
-                    if not is_begun:
-                        self._answers.begin(call.number)
-                        is_begun = True
-                    self._answers.message(call.number, reply.parts, None)
-                finally:  # also when the client gave up waiting
-                    if reply.after_sending is not None:
-                        reply.after_sending(ready_ns)
+            with closing(self._service.streaming[call.head.path](call.requests(on_taken), call)) as replies:
+                for reply in replies:
+                    self._send_one(call, reply, is_first=not is_begun)
+                    is_begun = True
         except CallEnded as error:
             ended = error
         except NoRoomError as error:
             self._give_up(call, error)
-        except OSError:
-            call.is_over = True
-            raise
-        except Exception:  # as above
+        except Exception as error:  # as above
+            if isinstance(error, OSError) and call.is_over:
+                raise  # the connection's, and no service's
             log.exception("a call of %s ended in an unforeseen error", call.head.path)
             ended = UNFORESEEN
         finally:
@@ -100,6 +94,20 @@ class Answering:
                     self._answers.end(call.number, ended, is_begun=is_begun, has_all=call.has_all)
             finally:
                 self._close(call)
+
+    def _send_one(self, call: Call, reply: Reply, *, is_first: bool) -> None:
+        """One of a stream's answers."""
+        ready_ns = time.perf_counter_ns()
+        try:
+            if is_first:
+                self._answers.begin(call.number)
+            self._answers.message(call.number, reply.parts, None)
+        except OSError:
+            call.is_over = True
+            raise
+        finally:  # also when the client gave up waiting
+            if reply.after_sending is not None:
+                reply.after_sending(ready_ns)
 
     def end_early(self, call: Call, ended: CallEnded, *, has_all: bool) -> None:
         """End a call that nobody answers yet, before the client has said everything or for want of room.

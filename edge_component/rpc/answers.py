@@ -15,6 +15,7 @@ from edge_component.rpc.frames import Code, Flag, Kind, head, reset
 from edge_component.rpc.headers import ANSWERED, NOT_GRPC, RESPONSE, ending
 from edge_component.rpc.messages import PREFIX, Buffer
 
+SOON_S = 0.1
 JOINED_BYTES_MAX = 65_536
 """Up to which pieces are copied together rather than sent as they are."""
 
@@ -42,11 +43,29 @@ class Answers:
             OSError: the client has gone, or takes nothing; then the connection is over.
         """
         with self._sending:
-            try:
-                self._duplex.send(frames)
-            except OSError:
-                self._duplex.hang_up()  # perhaps in the middle of a frame
-                raise
+            self._write(frames)
+
+    def send_at_once(self, frame: bytes) -> None:
+        """A short frame, unless it would have to wait: a client that does not read must keep nobody from closing the door.
+
+        Raises:
+            OSError: as :meth:`send`; or it was not sent.
+        """
+        if not self._sending.acquire(timeout=SOON_S):
+            raise TimeoutError("something else is being sent, and the client does not take it")
+        try:
+            if not self._duplex.takes_more():
+                raise TimeoutError("the client takes nothing")
+            self._write((frame,))
+        finally:
+            self._sending.release()
+
+    def _write(self, frames: Sequence[Buffer]) -> None:
+        try:
+            self._duplex.send(frames)
+        except OSError:
+            self._duplex.hang_up()  # perhaps in the middle of a frame
+            raise
 
     def answer(self, stream: int, parts: Sequence[Buffer], wait: Callable[[], bool] | None) -> None:
         """A call's only message, and that it went well; ``wait`` as in :meth:`Outgoing.take`.

@@ -5,7 +5,7 @@ A call belongs to the thread that answers it; the connection's reading thread ad
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
@@ -14,6 +14,7 @@ from edge_component.rpc.errors import CallEnded, GrpcCode
 from edge_component.rpc.headers import Head
 from edge_component.rpc.messages import Buffer, Incoming, Memory
 
+SHORTEST_S = 1e-6
 _NOTHING = nullcontext()
 """Where a call has one thread, nothing is locked."""
 
@@ -57,8 +58,8 @@ class Call:
         self._trouble: CallEnded | None = None
 
     def time_left_s(self) -> float | None:
-        """Until the client's own deadline; not below 0. ``None``: it gave none."""
-        return None if self._ends_at_s is None else max(self._ends_at_s - time.monotonic(), 0.0)
+        """Until the client's own deadline; ``SHORTEST_S`` from then on, since 0 is no deadline to many. ``None``: it gave none."""
+        return None if self._ends_at_s is None else max(self._ends_at_s - time.monotonic(), SHORTEST_S)
 
     def is_wanted(self) -> bool:
         """Whether somebody still waits for the answer."""
@@ -122,6 +123,8 @@ class Call:
             if not is_there:
                 raise CallEnded(GrpcCode.DEADLINE_EXCEEDED, "the call's deadline has passed")
             if not self.incoming.whole:
+                if self.incoming.is_broken_off:
+                    raise CallEnded(GrpcCode.INTERNAL, "the call ends in the middle of a message")
                 return
             message = self.incoming.whole.popleft()
             yield message
@@ -144,7 +147,7 @@ class Call:
 
 
 Unary = Callable[[Buffer, Call], Reply]
-Streaming = Callable[[Iterator[Buffer], Call], Iterator[Reply]]
+Streaming = Callable[[Iterator[Buffer], Call], Generator[Reply, None, None]]
 Method = TypeVar("Method")
 
 

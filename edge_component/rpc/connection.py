@@ -63,6 +63,7 @@ class Connection:
         self._limits = limits
         self._lock = threading.Lock()
         self._calls: dict[int, Call] = {}
+        self._accepted = 0
         self._answering_count = 0
         self._none_answers = threading.Condition(self._lock)
         self._is_draining = self._is_over = False
@@ -96,11 +97,11 @@ class Connection:
         """Take no more calls, and hang up when those under way are answered. From any thread."""
         with self._lock:
             self._is_draining = True
-            is_idle = not self._calls
+            is_idle, accepted = not self._calls, self._accepted
         try:
-            self._answers.send(go_away(self._protocol.newest, Code.NO_ERROR, "the door closes"))
+            self._answers.send_at_once(go_away(accepted, Code.NO_ERROR, "the door closes"))
         except OSError as error:
-            log.debug("a client left before it was told: %s", error)
+            log.debug("a client was not told that the door closes: %s", error)
         if is_idle:
             self._duplex.stop_receiving()
 
@@ -138,7 +139,7 @@ class Connection:
         self._duplex.hang_up()
 
     def _idle(self, silent_s: float) -> None:
-        """Nothing has come for a while."""
+        """From time to time; nothing has come for so long."""
         late_ns = time.perf_counter_ns() - int(self._limits.request_s_max * 1e9)
         for call in self._open():
             if not (call.has_all or call.is_streaming) and call.began_ns < late_ns:
@@ -160,18 +161,17 @@ class Connection:
 
     def begin(self, number: int, head: Head, *, has_all: bool) -> None:
         """See :class:`~edge_component.rpc.protocol.Hearing`."""
-        if self._is_draining:
-            return  # GOAWAY has said that nobody looks at it
-        self._room.open(number)
         if not head.is_grpc:
             self._answers.refuse(number, has_all=has_all)
-            self._room.close(number)
             return
         incoming = Incoming(head.encoding, self._limits.message_bytes_max, self._service.memory)
         is_streaming = head.path in self._service.streaming
         call = Call(number, head, incoming, STREAM_WINDOW_BYTES, is_streaming=is_streaming)
         with self._lock:
-            self._calls[number] = call
+            if self._is_draining:
+                return  # GOAWAY has said that nobody looks at it
+            self._calls[number], self._accepted = call, number
+        self._room.open(number)
         try:
             self._check(head)
             if is_streaming:
@@ -214,7 +214,9 @@ class Connection:
         """See :class:`~edge_component.rpc.protocol.Hearing`."""
         call.is_over = True
         call.tell()
-        self._close(call)
+        self._room.close(call.number)
+        if not (call.has_all or call.is_streaming):
+            self._close(call)  # else by whoever answers it: it counts, and its messages do, until that thread is free
 
     def ended(self, call: Call) -> None:
         """See :class:`~edge_component.rpc.protocol.Hearing`."""
@@ -277,8 +279,9 @@ class Connection:
         try:
             outcome = self._answering.outcome(call)
             with self._lock:
-                self._since_s = None
-            reads_on = self._reader is token
+                reads_on = self._reader is token
+                if reads_on:  # else it is another's by now
+                    self._since_s = None
             self._answering.finish(call, outcome, self._read_for_room if reads_on else None)
         finally:
             self._answered()

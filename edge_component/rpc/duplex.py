@@ -4,6 +4,7 @@ Its limits are the kernel's (``SO_RCVTIMEO``, ``SO_SNDTIMEO``), set once, so tha
 """
 
 import contextlib
+import select
 import socket
 import struct
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ class Duplex(Protocol):
 
     def send(self, parts: Sequence[Buffer]) -> None:
         """All of these pieces. Raises OSError, also where the client took nothing for the time set."""
+
+    def takes_more(self) -> bool:
+        """Whether something short can be sent without waiting, while nobody else sends."""
 
     def stop_receiving(self) -> None:
         """Whoever receives sees the end now; what was begun can still be sent."""
@@ -50,6 +54,12 @@ class PlainDuplex:
     def send(self, parts: Sequence[Buffer]) -> None:
         """See :class:`Duplex`."""
         send_all(self._socket, parts)
+
+    def takes_more(self) -> bool:
+        """See :class:`Duplex`."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)
+        return bool(poll.poll(0))
 
     def stop_receiving(self) -> None:
         """See :class:`Duplex`."""

@@ -1,8 +1,9 @@
 """A connection under TLS that one thread reads while others write.
 
 The failure this exists for: OpenSSL's state is one for both directions, and an ``SSLSocket`` that reads in one thread while
-another writes corrupts it on Pythons before 3.13. So TLS runs in memory here: the socket is read without any lock, and what
-came is decrypted, or what goes is encrypted and sent, under one.
+another writes corrupts it on Pythons before 3.13. So TLS runs in memory here: what came is decrypted, and what goes is
+encrypted, under one lock, which is never held while anybody waits for the socket; or a client that does not read would not be
+heard either. A second one keeps what goes in its order.
 """
 
 import contextlib
@@ -30,6 +31,8 @@ class TlsDuplex:
         self._came, self._goes = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._came, self._goes, server_side=True)
         self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        """Taken first where both are."""
         self._cipher = bytearray(CIPHER_BYTES)
 
     def shake_hands(self, ends_at_s: float) -> None:
@@ -63,34 +66,44 @@ class TlsDuplex:
                 try:
                     return self._tls.read(len(target), target)  # type: ignore[return-value] # an int, where it is given a buffer
                 except ssl.SSLWantReadError:
-                    self._flush()  # TLS 1.3 answers some of what it reads
+                    answers = self._goes.pending  # as TLS 1.3 does to some of what it reads
                 except ssl.SSLZeroReturnError:
                     return 0
+            if answers:
+                self._flush()
             if not self._fill():
                 return 0
 
     def send(self, parts: Sequence[Buffer]) -> None:
         """See :class:`~edge_component.rpc.duplex.Duplex`."""
-        with self._lock:
-            for part in [b"".join(parts)] if sum(map(len, parts)) <= RECORD_BYTES_MAX else parts:
-                if len(part):
-                    self._tls.write(part)
-            self._flush()
+        with self._sending:
+            with self._lock:
+                for part in [b"".join(parts)] if sum(map(len, parts)) <= RECORD_BYTES_MAX else parts:
+                    if len(part):
+                        self._tls.write(part)
+                cipher = self._goes.read()
+            self._below.send([cipher])
+
+    def takes_more(self) -> bool:
+        """See :class:`~edge_component.rpc.duplex.Duplex`."""
+        return self._below.takes_more()
 
     def stop_receiving(self) -> None:
         """See :class:`~edge_component.rpc.duplex.Duplex`."""
         self._below.stop_receiving()
 
     def hang_up(self) -> None:
-        """See :class:`~edge_component.rpc.duplex.Duplex`; says TLS's own goodbye if nobody is in the middle of anything."""
-        if self._lock.acquire(blocking=False):
+        """See :class:`~edge_component.rpc.duplex.Duplex`; says TLS's own goodbye if that needs no waiting."""
+        if self._sending.acquire(blocking=False):
             try:
-                with contextlib.suppress(OSError, ValueError):  # its own has not come, or it is gone
-                    self._tls.unwrap()
+                with self._lock:
+                    with contextlib.suppress(OSError, ValueError):  # its own has not come, or it is gone
+                        self._tls.unwrap()
+                    goodbye = self._goes.read()
                 with contextlib.suppress(OSError):
-                    self._flush()
+                    self._socket.send(goodbye, socket.MSG_DONTWAIT)
             finally:
-                self._lock.release()
+                self._sending.release()
         self._below.hang_up()
 
     def _fill(self) -> bool:
@@ -102,8 +115,11 @@ class TlsDuplex:
         return size > 0
 
     def _flush(self) -> None:
-        if self._goes.pending:
-            self._below.send([self._goes.read()])
+        with self._sending:
+            with self._lock:
+                cipher = self._goes.read()
+            if cipher:
+                self._below.send([cipher])
 
 
 def shake_hands(

@@ -137,10 +137,18 @@ def ending(status: GrpcCode, sentence: str) -> bytes:
     """After messages, if there were any: how the call ended."""
     block = _literal(b"grpc-status", b"%d" % status)
     if sentence:
-        block += _literal(b"grpc-message", percent_encoded(sentence)[:DETAILS_BYTES_MAX])
+        block += _literal(b"grpc-message", _cut(percent_encoded(sentence)))
     if status is GrpcCode.UNIMPLEMENTED:
         block += _literal(b"grpc-accept-encoding", b"identity,deflate,gzip")
     return block
+
+
+def _cut(details: bytes) -> bytes:
+    """Not in the middle of a ``%XX``."""
+    if len(details) <= DETAILS_BYTES_MAX:
+        return details
+    cut = details[:DETAILS_BYTES_MAX]
+    return cut[: cut.rindex(b"%")] if b"%" in cut[-2:] else cut
 
 
 def percent_encoded(sentence: str) -> bytes:

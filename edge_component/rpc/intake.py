@@ -28,9 +28,14 @@ class Intake:
     """
 
     def __init__(self, duplex: Duplex, frame_s: float, on_idle: Callable[[float], None]) -> None:
-        """``on_idle`` is told for how long nothing has come, each time the connection's own limit passes; it may raise."""
+        """``on_idle`` is told for how long nothing has come, each time the connection's own limit passes; it may raise.
+
+        Where something always comes it is told 0 each ``frame_s``: who sends a byte a second is late all the same.
+        """
         self._duplex = duplex
         self._frame_s = frame_s
+        self._frame_ns = self._look_ns = int(frame_s * 1e9)
+        self._look_ns += time.perf_counter_ns()
         self._on_idle = on_idle
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
@@ -46,6 +51,9 @@ class Intake:
         if self._end - self._at < HEAD_BYTES:
             if self._at == self._end:
                 began_ns = time.perf_counter_ns()
+                if began_ns > self._look_ns and may_idle:
+                    self._look_ns = began_ns + self._frame_ns
+                    self._on_idle(0.0)
                 if not self._receive(may_idle=may_idle):
                     return None
                 overlaps = time.perf_counter_ns() - began_ns < WAITED_NS

@@ -171,19 +171,17 @@ class ClientProtocol:
             self._hearing.begin(number, head, has_all=has_all)
             return
         call = self._hearing.call(number)
-        if call is not None and has_all:  # a client's trailers say nothing else
-            self._end(call)
+        if call is None:
+            return
+        if call.has_all:
+            raise ConnectionBroken(Code.STREAM_CLOSED, f"headers of stream {number}, which has ended")
+        if not has_all:
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, f"headers in the middle of stream {number}")
+        self._end(call)  # a client's trailers say nothing else
 
     def _data(self, flags: int, number: int, size: int) -> None:
         """A DATA frame; its payload is read as it comes, to where it belongs."""
-        if size > DATA_FRAME_BYTES_MAX:
-            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, f"a DATA frame of {size} bytes")
-        if number > self.newest or not number % 2:
-            raise ConnectionBroken(Code.PROTOCOL_ERROR, f"data of stream {number}, which nobody began")
-        self._count(size)
-        call = self._hearing.call(number)
-        if call is not None and (call.has_all or not call.count(size)):
-            raise ConnectionBroken(Code.FLOW_CONTROL_ERROR, f"more data of stream {number} than there may be")
+        call = self._data_for(number, size)
         padding = 0
         if flags & Flag.PADDED:
             padding, size = self._padding(size), size - 1
@@ -204,6 +202,20 @@ class ClientProtocol:
         else:
             call.tell()
             self.give_room(call)
+
+    def _data_for(self, number: int, size: int) -> Call | None:
+        """Whose data it is, if it is anybody's who still wants it; counted."""
+        if size > DATA_FRAME_BYTES_MAX:
+            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, f"a DATA frame of {size} bytes")
+        if number > self.newest or not number % 2:
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, f"data of stream {number}, which nobody began")
+        self._count(size)
+        call = self._hearing.call(number)
+        if call is not None and call.has_all:
+            raise ConnectionBroken(Code.STREAM_CLOSED, f"data of stream {number}, which has ended")
+        if call is not None and not call.count(size):
+            raise ConnectionBroken(Code.FLOW_CONTROL_ERROR, f"more data of stream {number} than there may be")
+        return call
 
     def _padding(self, size: int) -> int:
         """How much of a payload of that size is padding, which its first byte says."""
@@ -238,10 +250,10 @@ class ClientProtocol:
             self._hearing.cancelled(call)
 
     def _settings(self, flags: int, number: int, payload: bytes) -> None:
-        if number or len(payload) % 6 or (flags & Flag.ACK and payload):
-            raise ConnectionBroken(
-                Code.FRAME_SIZE_ERROR, "a SETTINGS frame of a size or on a stream that it cannot have"
-            )
+        if number:
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, "SETTINGS are the connection's, and no stream's")
+        if len(payload) % 6 or (flags & Flag.ACK and payload):
+            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, f"a SETTINGS frame of {len(payload)} bytes")
         if flags & Flag.ACK:
             return
         for key, value in read_settings(payload):
@@ -252,8 +264,10 @@ class ClientProtocol:
         self._answers.send(frame(Kind.SETTINGS, Flag.ACK, CONNECTION))
 
     def _ping(self, flags: int, number: int, payload: bytes) -> None:
-        if number or len(payload) != 8:
-            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "a PING has 8 bytes, and no stream")
+        if number:
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, "a PING is the connection's, and no stream's")
+        if len(payload) != 8:
+            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "a PING has 8 bytes")
         if not flags & Flag.ACK:
             self._answers.send(frame(Kind.PING, Flag.ACK, CONNECTION, payload))
 

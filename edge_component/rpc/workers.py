@@ -47,9 +47,12 @@ class Workers:
         Raises:
             CallEnded: the server is closing, or the system has no thread for it.
         """
+        once = [work]
         try:
-            self._threads.submit(self._run, work)
+            self._threads.submit(self._run, once)
         except RuntimeError as error:
+            if not _withdrawn(once):
+                return  # another thread has taken it all the same
             self.leave()
             raise CallEnded(GrpcCode.UNAVAILABLE, f"no thread for this call: {error}") from error
 
@@ -58,7 +61,11 @@ class Workers:
         self.relief.stop()
         self._threads.shutdown(wait=False, cancel_futures=False)
 
-    def _run(self, work: Callable[[], None]) -> None:
+    def _run(self, once: list[Callable[[], None]]) -> None:
+        try:
+            work = once.pop()
+        except IndexError:  # withdrawn: the executor keeps what it says it has no thread for
+            return
         try:
             work()
         except OSError as error:
@@ -67,3 +74,12 @@ class Workers:
             log.exception("a gRPC call ended in an unforeseen error")
         finally:
             self.leave()
+
+
+def _withdrawn(once: list[Callable[[], None]]) -> bool:
+    """Whether nobody has begun it, and nobody will."""
+    try:
+        once.pop()
+    except IndexError:
+        return False
+    return True

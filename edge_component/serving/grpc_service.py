@@ -4,7 +4,7 @@ What both gRPC doors have in common. The classes of the messages come from the .
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -60,7 +60,7 @@ def ending_in_status(method: Unary, code_of: CodeOf) -> Unary:
 def stream_ending_in_status(method: Streaming, code_of: CodeOf) -> Streaming:
     """The same for one that takes and returns any number of messages."""
 
-    def answer(received: Iterator[Buffer], call: Call) -> Iterator[Reply]:
+    def answer(received: Iterator[Buffer], call: Call) -> Generator[Reply, None, None]:
         try:
             yield from method(received, call)
         except DeviceError as error:

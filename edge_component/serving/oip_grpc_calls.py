@@ -6,7 +6,7 @@ takes and returns bytes. May be called from any thread.
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from threading import Semaphore
 from typing import Any
@@ -178,7 +178,7 @@ class OipGrpc:
             head, raw = known
         return self._predict(head, raw, call)
 
-    def model_stream_infer(self, received: Iterator[Buffer], call: Call) -> Iterator[Reply]:
+    def model_stream_infer(self, received: Iterator[Buffer], call: Call) -> Generator[Reply, None, None]:
         """Predict, request by request; an error is an answer too, and the stream goes on."""
         if not self._door.streams.acquire(blocking=False):
             raise BusyError(
