@@ -88,7 +88,7 @@ class HeaderReader:
 def read_fields(fields: tuple[tuple[bytes, bytes], ...]) -> Head:
     """What gRPC needs to know of a call's headers."""
     by_name = dict(fields)
-    is_grpc = by_name.get(b":method") == b"POST" and by_name.get(b"content-type", b"").startswith(b"application/grpc")
+    is_grpc = by_name.get(b":method") == b"POST" and _is_grpc(by_name.get(b"content-type", b""))
     return Head(
         fields,
         by_name.get(b":path", b""),
@@ -96,6 +96,11 @@ def read_fields(fields: tuple[tuple[bytes, bytes], ...]) -> Head:
         read_timeout(by_name.get(b"grpc-timeout", b"")),
         by_name.get(b"grpc-encoding", b"identity"),
     )
+
+
+def _is_grpc(content_type: bytes) -> bool:
+    """Also with an encoding or parameters behind it; ``application/grpc-web`` is another protocol."""
+    return content_type == b"application/grpc" or content_type.startswith((b"application/grpc+", b"application/grpc;"))
 
 
 _UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
@@ -123,13 +128,15 @@ def _length(text: bytes) -> bytes:
     return bytes(coded) + bytes((rest,))
 
 
+_NO_TABLE = b"\x20"
+"""Our table has no room (RFC 7541, 6.3). Said, since a client that has lowered its limit takes no block until it is told."""
 _OK = b"\x88"  # ``:status: 200``, the eighth entry of the table that every connection begins with
 _CONTENT_TYPE = _literal(b"content-type", b"application/grpc")
-RESPONSE = _OK + _CONTENT_TYPE
+RESPONSE = _NO_TABLE + _OK + _CONTENT_TYPE
 """Before an answer."""
 ANSWERED = _literal(b"grpc-status", b"0")
 """After it."""
-NOT_GRPC = _literal(b":status", b"415") + _literal(b"content-type", b"text/plain")
+NOT_GRPC = _NO_TABLE + _literal(b":status", b"415") + _literal(b"content-type", b"text/plain")
 """To a request that is no call."""
 
 
