@@ -186,7 +186,7 @@ class Connection:
 
     def _check(self, head: Head) -> None:
         """Raises CallEnded for a call that is not let in."""
-        if len(self._calls) > CALLS_MAX:
+        if len(self._calls) > CALLS_MAX + self._workers.threads_max:  # who was answered may be counted still
             raise CallEnded(GrpcCode.RESOURCE_EXHAUSTED, f"{CALLS_MAX} calls are open on this connection already")
         self._service.admit(head)
         if head.path not in self._service.unary and head.path not in self._service.streaming:

@@ -15,13 +15,15 @@ log = logging.getLogger(__name__)
 
 
 class Workers:
-    """One server's; ``relief`` watches the calls that are answered where they were read."""
+    """One server's; ``relief`` watches the calls that are answered where they were read, ``threads_max`` are for the rest."""
 
     def __init__(self, name: str, threads_max: int, calls_max: int) -> None:
         """Threads begin when they are first needed."""
         self.relief = Relief()
         self._calls_max = calls_max
-        self._places = deque([None] * calls_max)
+        self.threads_max = threads_max
+        places_count = calls_max + threads_max  # a client hears an answer before its thread has given the place back
+        self._places = deque([None] * places_count)
         self._threads = ThreadPoolExecutor(threads_max, thread_name_prefix=name)
 
     def enter(self) -> None:

@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 PROTO_FILE = Path(__file__).with_name("edge_manager.proto")
 SERVICE = "AWS.SageMaker.Edge.Agent"
 SOCKET_NAME = "edge-manager.sock"
-CAPACITY = Capacity(threads_max=8, calls_max=64)
+CAPACITY = Capacity(threads_max=8, calls_max=128)  # no less than one connection is told
 CONNECTIONS_MAX = 64
 MESSAGE_BYTES_MAX = 64_000_000
 
