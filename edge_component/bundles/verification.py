@@ -18,8 +18,8 @@ It does not read files, verify signatures (signature.py) or load the model (infe
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from edge_component.bundles.signature import SignedFiles
 from edge_component.contracts.codec import format_moment
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.manifest import (
@@ -39,6 +39,9 @@ from edge_component.errors import (
     WrongPlatformError,
     WrongVersionError,
 )
+
+if TYPE_CHECKING:  # a trial's child reads manifests, and needs no cryptography, 11 of its 173 ms of imports
+    from edge_component.bundles.signature import SignedFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ class Verified:
 def verify(
     found: Mapping[str, FoundFile],
     manifest_bytes: bytes,
-    signed: SignedFiles,
+    signed: "SignedFiles",
     asked: Asked,
     circumstances: Circumstances,
 ) -> Verified:
@@ -134,7 +137,7 @@ def read_manifest(manifest_bytes: bytes) -> Manifest:
         raise ManifestError(f"{MANIFEST_FILE}: {error}") from error
 
 
-def _check_signed(found: Mapping[str, FoundFile], signed: SignedFiles) -> None:
+def _check_signed(found: Mapping[str, FoundFile], signed: "SignedFiles") -> None:
     present = set(found) - {SIGNATURE_FILE}
     if missing := sorted(set(signed.digests) - present):
         raise TamperedError(f"signed but missing: {', '.join(missing)}")

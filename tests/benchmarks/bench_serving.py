@@ -7,10 +7,15 @@ Method. The runtime is the real process over signed bundles: router, admission, 
 tabular model's 31 columns are counted (serving/device.py). One other process asks (serving/asker.py). In each round it
 goes round the sides in blocks of about 10 ms: ``session.run`` in process (*raw*; also with everything bound beforehand),
 a bare one-byte ping-pong with a third process over a socket pair of the same kind (*doorbell*, the floor), the fast path,
-and the peers if asked for. So whatever else the machine does falls on all of them.
+and the peers if asked for. So whatever else the machine does falls on all of them. Each block begins with another side,
+and each side runs for 25 ms before it is measured, until its model is back in the caches.
 
 - *added* is fast path - raw, *beyond* is fast path - raw - doorbell, each from one round's p50 (or p99); reported is the
   median over rounds.
+- *in place*: the same requests, whose inputs were written before where the runtime reads them (``Client.prepare``; the C
+  client's ``inputs[i].data``), as a camera or a decoder can: without the client's copy of the input.
+- *doorbell, after a run*: the same ping-pong, once after each run of the model, when neither its code nor the kernel's is
+  in the core's nearest caches: what crossing costs at a model's own pace. Shown beside; the bars are against the other.
 - *C client*: the example of ``edge_component/client/c``, once per round, if there is a compiler. It shows what the path
   costs; the Python client's rows show what an application in Python sees.
 - *REST*, *gRPC*: the Open Inference Protocol through `tritonclient` (serving/oip_sides.py), where nobody is pinned, since that
@@ -43,7 +48,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.benchmarks.serving import peers
-from tests.benchmarks.serving.asker import LatencyRound, Load, p50_p99
+from tests.benchmarks.serving.asker import AFTER_A_RUN, LatencyRound, Load, p50_p99
 from tests.benchmarks.serving.askers import Askers, build_c_client, load_together
 from tests.benchmarks.serving.device import Device, Idle, device, idle_of, start_to_first_answer_s
 from tests.benchmarks.serving.models import BenchModel, bench_models, tabular
@@ -51,6 +56,9 @@ from tests.benchmarks.serving.oip_sides import BARS, DOORS, EVERY_DOOR
 
 PLACEMENTS = {"one core": 1, "scheduler": None}
 BLOCKS = 5
+FLOORS = ("raw", "raw, bound", "doorbell", AFTER_A_RUN)
+IN_PLACE_BYTES_MIN = 100_000
+"""Of a model's inputs, from which on writing them in place has bars of its own."""
 
 
 @dataclass
@@ -139,7 +147,7 @@ def print_latency(model: BenchModel, placement: str, measured: Rounds) -> None:
     quiet = measured.quiet()
     for side in measured.by_side:
         line = f"| {model.title} | {placement} | {side} | {measured.p50(side):.1f} |"
-        if side in ("raw", "raw, bound", "doorbell"):
+        if side in FLOORS:
             line += f" | | {quiet.p50(side):.1f} |"
         else:
             line += f" {measured.added(side):+.1f} / {measured.added(side, 1):+.1f} | {measured.beyond(side):+.1f} |"
@@ -151,14 +159,17 @@ def latency_bars(model: BenchModel, placement: str, quiet: Rounds) -> list[dict[
     """The bars hold for the path; so they are looked at with the cheap client and with the convenient one."""
     where = placement.replace(" ", "_")
     bars = []
-    for side, suffix in (("fast path", ""), ("fast path, C client", "_c")):
+    sides = [("fast path", "fastpath", ""), ("fast path, C client", "fastpath", "_c")]
+    if sum(array.nbytes for array in model.feed.values()) >= IN_PLACE_BYTES_MIN:
+        sides += [("in place", "in_place", ""), ("in place, C client", "in_place", "_c")]
+    for side, way, suffix in sides:
         if side not in quiet.by_side:
             continue
         beyond = quiet.beyond(side)
-        bars.append(at_most(f"fastpath_{model.name}_beyond_floor_{where}{suffix}", beyond, "us", model.beyond_floor_us))
+        bars.append(at_most(f"{way}_{model.name}_beyond_floor_{where}{suffix}", beyond, "us", model.beyond_floor_us))
         if placement == "one core":
             added = quiet.added(side)
-            bars.append(at_most(f"fastpath_{model.name}_added_one_core{suffix}", added, "us", model.one_core_us))
+            bars.append(at_most(f"{way}_{model.name}_added_one_core{suffix}", added, "us", model.one_core_us))
     return bars
 
 

@@ -1,7 +1,9 @@
-/* Ask a model from C: example SOCKET MODEL [--repeat COUNT] NAME:DIMxDIM...=FILE...
+/* Ask a model from C: example SOCKET MODEL [--repeat COUNT] [--warm COUNT] [--in-place] NAME:DIMxDIM...=FILE...
  *
  * Each FILE holds one input's bytes in C order (a scalar is NAME:=FILE). Prints who answered and every output's numbers;
- * with --repeat it asks that often, through swaps and restarts of the runtime, and prints the latency too.
+ * with --repeat it asks that often, through swaps and restarts of the runtime, and prints the latency too, without that of
+ * as many requests before as --warm says. With --in-place the inputs are written when the channel is opened and not again:
+ * the latency of a program whose camera or decoder writes them where the runtime reads them.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -103,17 +105,21 @@ int main(int count, char **arguments) {
     struct edgewright_channel channel = {0};
     struct given given[EDGEWRIGHT_TENSORS_MAX] = {0};
     int given_count = 0, result = EDGEWRIGHT_UNAVAILABLE;
-    long repeat = 1, swaps = 0, connects = 0;
+    long repeat = 1, warm = 0, swaps = 0, connects = 0;
+    uint32_t unwritten = 0; /* slots that do not hold the inputs yet */
+    int in_place = 0;
 
-    if (count < 3) return fprintf(stderr, "usage: example SOCKET MODEL [--repeat COUNT] NAME:DIMxDIM=FILE...\n"), 2;
+    if (count < 3) return fprintf(stderr, "usage: example SOCKET MODEL [--repeat COUNT] [--warm COUNT] [--in-place] NAME:DIMxDIM=FILE...\n"), 2;
     for (int index = 3; index < count; index++) {
         if (!strcmp(arguments[index], "--repeat") && index + 1 < count) repeat = strtol(arguments[++index], NULL, 10);
+        else if (!strcmp(arguments[index], "--warm") && index + 1 < count) warm = strtol(arguments[++index], NULL, 10);
+        else if (!strcmp(arguments[index], "--in-place")) in_place = 1;
         else if (given_count == EDGEWRIGHT_TENSORS_MAX || !read_given(arguments[index], &given[given_count++]))
             return fprintf(stderr, "not an input, or its file cannot be read: %s\n", arguments[index]), 2;
     }
     double *durations = malloc(sizeof(double) * (size_t)(repeat > 0 ? repeat : 1));
     if (!durations) return 2;
-    for (long number = 0; number < repeat; number++) {
+    for (long number = -warm; number < repeat; number++) {
         double began_us = now_us(), ends_at_us = began_us + TIMEOUT_MS * 1e3;
         uint32_t generation = channel.generation;
         do { /* a prediction has no side effect: whatever breaks on the way is asked again until time is up */
@@ -122,15 +128,17 @@ int main(int count, char **arguments) {
                 connects += reconnects;
                 result = ready(&client, &channel, arguments[1], arguments[2], given, given_count);
                 if (!result) generation = channel.generation;
+                unwritten = channel.slot_count;
             }
-            if (!result && !put(&channel, given, given_count))
+            if (!result && (!in_place || unwritten) && !put(&channel, given, given_count))
                 return fprintf(stderr, "the model takes other inputs than are given\n"), 3;
+            unwritten -= unwritten > 0;
             if (!result) result = edgewright_infer(&client, &channel, TIMEOUT_MS * 1000);
             if (result == EDGEWRIGHT_UNAVAILABLE) nanosleep(&(struct timespec){0, 5000000}, NULL);
         } while ((result == EDGEWRIGHT_UNAVAILABLE || result == EDGEWRIGHT_OPEN_AGAIN) && now_us() < ends_at_us);
         if (result) break;
         swaps += generation != channel.generation;
-        durations[number] = now_us() - began_us;
+        if (number >= 0) durations[number] = now_us() - began_us;
     }
     if (result) {
         fprintf(stderr, "%s: %s %s\n", client.error.code, client.error.message, client.error.remedy);

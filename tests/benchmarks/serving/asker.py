@@ -1,8 +1,9 @@
 """The process that asks: raw ONNX Runtime, bare doorbell and served sides in turn, so that noise falls on all of them.
 
 One asker holds one session of each model for the raw side, one doorbell partner and one client. A *round* consists of
-blocks of about 10 ms that go round the sides, and ends with every request's duration by side. It is driven through a
-pipe by the benchmark's own process, which does nothing meanwhile.
+blocks of about 10 ms that go round the sides, and ends with every request's duration by side. Each block begins with
+another side, and each side is asked for :data:`WARM_S` before it is measured. It is driven through a pipe by the
+benchmark's own process, which does nothing meanwhile.
 """
 
 import gc
@@ -27,6 +28,13 @@ from edge_component.client import Answer, Client, ClientError
 from tests.benchmarks.serving.models import BenchModel
 from tests.benchmarks.serving.oip_sides import Ask, OipClients
 from tests.benchmarks.serving.peers import peer_side
+
+
+WARM_S = 0.025
+"""A side's first requests after another's find its model in no cache: of a run of 2.4 ms the first took 0.5 ms longer, the
+third 100 us and the tenth 15 us, in process just as through the runtime (measured); of one of 60 us it is over after a few."""
+WARM_COUNT = 3
+AFTER_A_RUN = "doorbell, after a run"
 
 
 @dataclass(frozen=True)
@@ -105,15 +113,17 @@ class Asker:
         if self._with_oip and wanted.core is None:  # a client with threads of its own is not for one core
             sides = {**sides, **self._oip_sides_of(wanted.model)}
         kept: dict[str, list[int]] = {name: [] for name in sides}
-        for _ in range(wanted.blocks):
-            for name, ask in sides.items():
-                for _ in range(3):  # the first requests after another side find cold caches
-                    ask()
-                kept[name] += durations_ns(ask, self._count(name, wanted.model))
+        after_a_run: list[int] = []
+        for block in range(wanted.blocks):
+            for name in turned(list(sides), block):
+                warm_up(sides[name])
+                kept[name] += durations_ns(sides[name], self._count(name, wanted.model))
+            after_a_run += durations_ns(sides["doorbell"], wanted.model.request_count, sides["raw"])
         found = {name: p50_p99(np.array(durations) / 1000) for name, durations in kept.items()}
+        found[AFTER_A_RUN] = p50_p99(np.array(after_a_run) / 1000)
         if self._c_program is not None:
-            count = wanted.model.request_count * wanted.blocks
-            found["fast path, C client"] = ask_from_c(self._c_program, self._socket_path, wanted.model, count)
+            for name, options in (("fast path, C client", ()), ("in place, C client", ("--in-place",))):
+                found[name] = ask_from_c(self._c_program, self._socket_path, wanted, options)
         return found
 
     def load(self, wanted: LoadRound) -> Load:
@@ -157,6 +167,7 @@ class Asker:
                 **raw_sides(model),
                 "doorbell": self._doorbell.ring,
                 "fast path": lambda: self._client.infer(model.name, model.feed),
+                "in place": self._client.prepare(model.name, model.feed).infer,
                 **more,
             }
         return self._sides[model.name]
@@ -170,20 +181,42 @@ class Asker:
         return self._sides[key]
 
 
-def durations_ns(ask: Ask, count: int) -> list[int]:
+def turned(names: Sequence[str], by: int) -> list[str]:
+    """Beginning with another one, so that no side always follows the same other."""
+    at = by % len(names)
+    return [*names[at:], *names[:at]]
+
+
+def warm_up(ask: Ask) -> None:
+    """See :data:`WARM_S`."""
+    ends_at_s = time.monotonic() + WARM_S
+    for _ in range(WARM_COUNT):
+        ask()
+    while time.monotonic() < ends_at_s:
+        ask()
+
+
+def durations_ns(ask: Ask, count: int, before: Ask | None = None) -> list[int]:
+    """Of so many requests; ``before`` is called before each, and not counted."""
     clock = time.perf_counter_ns
     durations = []
     for _ in range(count):
+        if before is not None:
+            before()
         began = clock()
         ask()
         durations.append(clock() - began)
     return durations
 
 
-def ask_from_c(program: Path, socket_path: Path, model: BenchModel, count: int) -> tuple[float, float]:
+def ask_from_c(
+    program: Path, socket_path: Path, wanted: LatencyRound, options: Sequence[str] = ()
+) -> tuple[float, float]:
     """p50 and p99 in µs of the C client's example, which is on the asker's core because its children are."""
+    model = wanted.model
+    counts = "--warm", str(3 * model.request_count), "--repeat", str(model.request_count * wanted.blocks)
     with tempfile.TemporaryDirectory() as folder:
-        arguments = [str(program), str(socket_path), model.name, "--repeat", str(count)]
+        arguments = [str(program), str(socket_path), model.name, *counts, *options]
         for name, array in model.feed.items():
             (Path(folder) / name).write_bytes(array.tobytes())
             arguments.append(f"{name}:{'x'.join(map(str, array.shape))}={folder}/{name}")

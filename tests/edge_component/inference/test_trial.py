@@ -151,3 +151,19 @@ def test_a_child_whose_parent_was_killed_does_not_burn_a_core_for_ever(bundles: 
         os.close(writing)
         assert orphan.wait(30) in (-signal.SIGXCPU, -signal.SIGKILL)
     os.close(reading)
+
+
+def test_the_child_imports_no_cryptography(bundles: BundleFactory, tmp_path: Path) -> None:
+    """A tenth of its processor time, taken while requests are served; the parent has verified the signature."""
+    folder, _ = unpacked(bundles, tmp_path / "bundle", {"model.onnx": scale_model(2.0)}, Caps())
+    child = (
+        "import sys\n"
+        "from edge_component.inference.execution import SessionOptions\n"
+        "from edge_component.inference.trial import main\n"
+        "main([sys.argv[1], '1', SessionOptions().to_text()])\n"
+        "print(*(name for name in sys.modules if name.startswith('cryptography')))\n"
+    )
+    told = subprocess.run([sys.executable, "-c", child, str(folder)], capture_output=True, text=True, check=True)
+    *_, verdict, imported = told.stdout.splitlines()
+    assert '"verdict": "passed"' in verdict, told.stdout
+    assert imported == ""

@@ -94,6 +94,16 @@ def test_it_answers_as_the_python_client_does(door: Door, ask: Ask, rows: int) -
     np.testing.assert_array_equal(np.array(numbers, np.float32).reshape(shape), expected.outputs["y"])
 
 
+@pytest.mark.parametrize("rows", [1, 50_000], ids=["two slots", "one slot"])
+def test_inputs_written_once_in_place_are_asked_again_and_again(door: Door, ask: Ask, rows: int) -> None:
+    batch = np.random.default_rng(rows).normal(0, 1e3, (rows, 3)).astype(np.float32)
+    answer = ask(door, "scale", "--in-place", "--warm", "4", "--repeat", "5", x=batch)
+    assert answer.returncode == 0, answer.stderr
+    assert "asked 5 times" in answer.stdout
+    assert door.router.totals("scale").answered_count == 9
+    np.testing.assert_array_equal(np.array(outputs_of(answer.stdout)["y"][1], np.float32), batch.ravel() * 2)
+
+
 @pytest.mark.parametrize(
     ("element", "dtype"),
     [(TensorProto.INT64, "int64"), (TensorProto.INT32, "int32"), (TensorProto.DOUBLE, "float64"),
