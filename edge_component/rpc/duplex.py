@@ -57,8 +57,11 @@ class PlainDuplex:
 
     def takes_more(self) -> bool:
         """See :class:`Duplex`."""
+        descriptor = self._socket.fileno()
+        if descriptor < 0:  # closed already
+            return False
         poll = select.poll()
-        poll.register(self._socket, select.POLLOUT)
+        poll.register(descriptor, select.POLLOUT)
         return bool(poll.poll(0))
 
     def stop_receiving(self) -> None:

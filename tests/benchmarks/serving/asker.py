@@ -29,7 +29,6 @@ from tests.benchmarks.serving.models import BenchModel
 from tests.benchmarks.serving.oip_sides import Ask, OipClients
 from tests.benchmarks.serving.peers import peer_side
 
-
 WARM_S = 0.025
 """A side's first requests after another's find its model in no cache: of a run of 2.4 ms the first took 0.5 ms longer, the
 third 100 us and the tenth 15 us, in process just as through the runtime (measured); of one of 60 us it is over after a few."""

@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest

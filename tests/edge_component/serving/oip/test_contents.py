@@ -177,3 +177,5 @@ def test_outputs_that_are_chosen(doors: Doors, request: Any, door: str) -> None:
     np.testing.assert_array_equal(swapped.as_numpy("y"), -ROW)
     with pytest.raises(InferenceServerException, match=r"has the outputs \['y', 'z'\], not 'nothing'"):
         client.infer("two", sent(kind, ROW), outputs=[kind.InferRequestedOutput("nothing")])
+    client.is_server_live()  # the record of the request before is made once its answer has left
+    assert [record.code for record in doors.fastpath.sink.records] == [None] * 4, "the model answered the last one too"
