@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -324,3 +326,19 @@ def test_an_admin_line_that_is_no_command_is_answered(start_runtime: StartRuntim
     assert isinstance(runtime.admin.status().process_id, int)
     with pytest.raises(ClientError):
         runtime.admin.command("activate", {"bundle": 5})
+
+
+def test_what_a_start_made_is_no_longer_the_garbage_collectors() -> None:
+    child = (
+        "import gc\n"
+        "from edge_component.__main__ import spare_the_collector\n"
+        "before = len(gc.get_objects())\n"
+        "spare_the_collector()\n"
+        "ring = []; ring.append(ring); del ring\n"
+        "print(before, len(gc.get_objects()), gc.get_freeze_count(), gc.collect())\n"
+    )
+    told = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
+    before, still_looked_at, frozen, collected = map(int, told.stdout.split())
+    assert frozen > before / 2
+    assert still_looked_at < before / 100
+    assert collected >= 1, "what comes later is collected as ever"
