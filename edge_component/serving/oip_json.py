@@ -6,6 +6,7 @@ the body is JSON.
 """
 
 import json
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from edge_component.serving.oip_codec import Buffer, from_binary, from_values, to_binary, to_values
@@ -26,6 +27,9 @@ from edge_component.serving.oip_service import REQUEST_ID_CHARS_MAX, Answered, I
 
 Document = dict[str, Any]
 
+
+ANSWERS_KEPT_MAX = 64
+"""Of binary answers' JSON, for as many models and shapes that are asked in turn."""
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one for each answer
 
@@ -158,12 +162,30 @@ def write_answer(answered: Answered, sent: list[SentOutput], request_id: str) ->
     Raises:
         OipUnsupportedError: an output cannot be said in JSON.
     """
+    ref = answered.active.ref
     tensors: list[Buffer] = []
-    document: Document = {"model_name": answered.active.ref.name, "model_version": answered.active.ref.version}
+    if not request_id and all(output.wanted.binary and output.wanted.slice is None for output in sent):
+        described = []
+        for output in sent:
+            tensor = to_binary(output.datatype, output.array)
+            tensors.append(tensor)
+            described.append((output.name, output.datatype, output.array.shape, len(tensor)))
+        return _binary_answer(ref.name, ref.version, tuple(described)), tensors
+    document: Document = {"model_name": ref.name, "model_version": ref.version}
     if request_id:
         document["id"] = request_id
     document["outputs"] = [_written(output, tensors) for output in sent]
     return write_json(document), tensors
+
+
+@lru_cache(ANSWERS_KEPT_MAX)
+def _binary_answer(name: str, version: str, outputs: tuple[tuple[str, str, tuple[int, ...], int], ...]) -> bytes:
+    """The JSON of an answer that holds no number of its own: from one request to the next it is the same."""
+    described = [
+        {"name": output, "datatype": datatype, "shape": list(shape), "parameters": {"binary_data_size": size}}
+        for output, datatype, shape, size in outputs
+    ]
+    return write_json({"model_name": name, "model_version": version, "outputs": described})
 
 
 def _written(output: SentOutput, tensors: list[Buffer]) -> Document:

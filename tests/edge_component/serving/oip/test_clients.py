@@ -49,6 +49,26 @@ def ask(client: Any, kind: Any, name: str, tensors: dict[str, tuple[str, np.ndar
     return client.infer(name, inputs, outputs=outputs, model_version=options.get("version", ""), request_id="r1")
 
 
+def test_what_is_kept_of_an_answer_says_what_each_answer_says(doors: Doors, http_client: Any) -> None:
+    """An answer's JSON is kept where it has no id; one with an id is written anew each time."""
+
+    def described(rows: int, request_id: str) -> dict[str, Any]:
+        sent = tritonclient.http.InferInput("x", [rows, 3], "FP32").set_data_from_numpy(np.repeat(ROW, rows, 0))
+        answer = http_client.infer("scale", [sent], request_id=request_id)
+        assert answer.as_numpy("y").shape == (rows, 3)
+        response: dict[str, Any] = answer.get_response()
+        assert response.pop("id", "") == request_id
+        return response
+
+    for version in ("1.0.0", "1.1.0"):
+        for rows in (1, 2, 1, 2):
+            response = described(rows, "")
+            assert response == described(rows, "7")
+            assert response["model_version"] == version
+            assert response["outputs"][0]["parameters"] == {"binary_data_size": rows * 12}
+        doors.fastpath.scale("1.1.0", 3.0)
+
+
 def test_every_description_over_http(doors: Doors, http_client: Any) -> None:
     assert http_client.is_server_live()
     assert http_client.is_server_ready()
