@@ -26,7 +26,7 @@ from edge_component.rpc.headers import Head
 from edge_component.rpc.intake import Intake
 from edge_component.rpc.messages import ENCODINGS, Incoming
 from edge_component.rpc.placement import Placement
-from edge_component.rpc.protocol import CALLS_MAX, STREAM_WINDOW_BYTES, ClientProtocol
+from edge_component.rpc.protocol import CALLS_MAX, CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, ClientProtocol
 from edge_component.rpc.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,8 @@ class Limits:
 
     @property
     def held_bytes_max(self) -> int:
-        """Of all requests of one connection that are not answered yet."""
-        return 2 * self.message_bytes_max
+        """Of all requests of one connection that are not answered yet: two of the largest, and a few streams' windows."""
+        return 2 * self.message_bytes_max + CONNECTION_WINDOW_BYTES
 
 
 class Connection:

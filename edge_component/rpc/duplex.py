@@ -57,11 +57,11 @@ class PlainDuplex:
 
     def takes_more(self) -> bool:
         """See :class:`Duplex`."""
-        descriptor = self._socket.fileno()
-        if descriptor < 0:  # closed already
-            return False
         poll = select.poll()
-        poll.register(descriptor, select.POLLOUT)
+        try:
+            poll.register(self._socket, select.POLLOUT)
+        except ValueError:  # closed meanwhile
+            return False
         return bool(poll.poll(0))
 
     def stop_receiving(self) -> None:

@@ -109,6 +109,16 @@ def pattern(size: int) -> bytes:
     return (bytes(range(251)) * (size // 251 + 1))[:size]
 
 
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait for what nothing announces."""
+    waited = threading.Event()
+    for _ in range(int(PATIENCE_S * 100)):
+        if is_so():
+            return
+        waited.wait(0.01)
+    raise AssertionError("it never came to that")
+
+
 @dataclass
 class Served:
     """One server that is open."""
@@ -116,6 +126,7 @@ class Served:
     server: RpcServer
     behind: Behind
     path: Path
+    tls_certificate: Path
     clients: list[RawClient] = field(default_factory=list)
     channels: list[grpc.Channel] = field(default_factory=list)
 
@@ -183,13 +194,14 @@ def open_server(tmp_path: Path) -> Iterator[Open]:
         limits = Limits(message_bytes_max, request_s_max, idle_s)
         path = Path() if tls else tmp_path / f"{len(opened)}.sock"
         place: Place = Door(path, socket.SOCK_STREAM, OWNER_ONLY, connections_max)
-        greeter = None
+        greeter, certificate = None, Path()
         if tls:
             place = TcpDoor(TcpAddress(LOOPBACK, 0), connections_max)
-            greeter = TestGreeter(write_certificate(tmp_path / "door"), hello_s)
+            certificate = write_certificate(tmp_path / "door")
+            greeter = TestGreeter(certificate, hello_s)
         server = RpcServer(place, lambda *_: behind.service(), limits, capacity or Capacity(), greeter)
         server.open()
-        opened.append(Served(server, behind, path))
+        opened.append(Served(server, behind, path, certificate))
         return opened[-1]
 
     yield make

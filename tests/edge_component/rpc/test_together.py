@@ -1,0 +1,218 @@
+"""Calls beside each other: none waits for another, each ends once, and what is cancelled costs no more than it must."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from edge_component.rpc.errors import GrpcCode
+from edge_component.rpc.server import Capacity
+from tests.edge_component.rpc.conftest import PARTIES, Open, Served, ask, until
+from tests.edge_component.rpc.raw_client import (
+    CANCEL,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PATIENCE_S,
+    RST_STREAM,
+    RawClient,
+    block,
+    call,
+    frame,
+    message,
+    number,
+)
+
+
+def test_calls_of_one_client_that_wait_for_each_other_all_succeed(served: Served) -> None:
+    channel = served.channel()
+    with ThreadPoolExecutor(PARTIES) as threads:
+        for _ in range(3):
+            answers = threads.map(lambda turn: ask(channel, "Meet", b"%d" % turn), range(PARTIES))
+            assert list(answers) == [b"%d" % turn for turn in range(PARTIES)]
+
+
+def test_many_threads_on_one_channel_each_get_their_own_answer(served: Served) -> None:
+    channel = served.channel()
+    with ThreadPoolExecutor(8) as threads:
+        contents = [b"%d" % turn * (turn % 400) for turn in range(1_500)]
+        assert list(threads.map(lambda content: ask(channel, "Echo", content), contents)) == contents
+    assert served.behind.sent_count == 1_500
+
+
+def test_short_calls_are_answered_beside_a_long_one(served: Served) -> None:
+    """Though the long one is answered by the thread that read it: another one reads on."""
+    channel = served.channel()
+    long = channel.unary_unary("/t.T/Gate").future(b"long", timeout=PATIENCE_S)
+    assert served.behind.inside.acquire(timeout=PATIENCE_S)
+    for turn in range(300):
+        assert ask(channel, "Echo", b"%d" % turn) == b"%d" % turn
+    assert not long.done()
+    served.behind.gate.set()
+    assert long.result() == b"long"
+
+
+def test_one_long_call_after_the_other_each_relieved(served: Served) -> None:
+    client = served.client()
+    for turn in range(4):
+        stream = 1_000 * turn + 1
+        served.behind.gate.clear()
+        client.send(call(stream, b"long", "/t.T/Gate"))
+        assert served.behind.inside.acquire(timeout=PATIENCE_S)
+        assert client.is_alive()
+        served.behind.gate.set()
+        assert client.answer(stream).messages == [b"long"]
+        for other in range(stream + 2, stream + 2 * 270, 2):  # until it is answered where it is read again
+            client.send(call(other, b"x"))
+            assert client.answer(other).messages == [b"x"]
+
+
+def test_calls_that_were_sent_at_once_are_all_answered(client: RawClient) -> None:
+    streams = range(1, 201, 2)
+    client.send(*(call(stream, b"%d" % stream) for stream in streams))
+    ended: set[int] = set()
+    while len(ended) < len(streams):
+        found = client.read()
+        assert found is not None
+        if found.kind == HEADERS and found.flags & END_STREAM:
+            ended.add(found.stream)
+    assert ended == set(streams)
+
+
+def test_a_long_call_hears_that_it_was_cancelled(served: Served) -> None:
+    channel = served.channel()
+    long = channel.unary_unary("/t.T/Gate").future(b"long")
+    assert served.behind.inside.acquire(timeout=PATIENCE_S)
+    long.cancel()
+    assert ask(channel, "Echo", b"after it") == b"after it"  # so the cancellation was read
+    served.behind.gate.set()
+    until(lambda: served.behind.sent_count == 2)
+    assert served.behind.wanted == [False]
+
+
+def test_a_cancelled_call_counts_until_its_thread_is_free(served: Served) -> None:
+    """Or whoever cancels and asks again has as many messages held, and runs under way, as he likes."""
+    client = served.client()
+    for stream in range(1, 257, 2):
+        client.send(call(stream, b"x", "/t.T/Gate"), frame(RST_STREAM, 0, stream, number(CANCEL)))
+    client.send(call(257, b"x"))
+    assert client.status(257) == GrpcCode.RESOURCE_EXHAUSTED
+    served.behind.gate.set()
+    until(lambda: _is_answered(client, served))
+
+
+def _is_answered(client: RawClient, served: Served) -> bool:
+    stream = 1_001 + 2 * len(client.seen)
+    client.send(call(stream, b"x"))
+    return client.status(stream) == 0
+
+
+def test_what_was_ended_is_not_answered_twice(served: Served) -> None:
+    """A second END_STREAM on a call under way."""
+    client = served.client()
+    client.send(call(1, b"x", "/t.T/Gate"))
+    assert served.behind.inside.acquire(timeout=PATIENCE_S)
+    client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, block()))
+    client.until(GOAWAY)
+    served.behind.gate.set()
+    while client.read() is not None:
+        pass
+    assert not served.behind.inside.acquire(blocking=False)
+
+
+def test_2000_calls_that_are_begun_and_cancelled_cost_nothing(client: RawClient) -> None:
+    cancelled = [
+        frame(HEADERS, END_HEADERS, stream, block()) + frame(RST_STREAM, 0, stream, number(CANCEL))
+        for stream in range(1, 4_001, 2)
+    ]
+    client.send(*cancelled)
+    client.send(call(4_001, b"still there"))
+    assert client.answer(4_001).messages == [b"still there"]
+
+
+def test_2000_calls_that_are_whole_and_cancelled_are_got_over(client: RawClient) -> None:
+    for stream in range(1, 4_001, 2):
+        client.send(call(stream, b"x"), frame(RST_STREAM, 0, stream, number(CANCEL)))
+    client.send(call(4_001, b"x", "/t.T/TimeLeft"))
+    assert client.status(4_001) in (0, GrpcCode.RESOURCE_EXHAUSTED)
+    assert client.is_alive()
+
+
+def test_one_call_more_than_may_be_open_is_refused(client: RawClient) -> None:
+    for stream in range(1, 257, 2):
+        client.send(frame(HEADERS, END_HEADERS, stream, block()))
+    client.send(frame(HEADERS, END_HEADERS, 257, block()))
+    assert client.status(257) == GrpcCode.RESOURCE_EXHAUSTED
+    client.send(frame(DATA, END_STREAM, 1, message(b"of the first")))
+    assert client.answer(1).messages == [b"of the first"]
+
+
+def test_more_calls_than_the_server_answers_at_once_are_refused(open_server: Open) -> None:
+    served = open_server(capacity=Capacity(threads_max=2, calls_max=3))
+    client = served.client()
+    client.send(*(call(stream, b"%d" % stream, "/t.T/Gate") for stream in (1, 3, 5)))
+    assert client.is_alive()
+    client.send(call(7, b"one too many"))
+    assert client.status(7) == GrpcCode.RESOURCE_EXHAUSTED
+    other = served.client()
+    other.send(call(1, b"another client's"))
+    assert other.status(1) == GrpcCode.RESOURCE_EXHAUSTED
+    served.behind.gate.set()
+    until(lambda: served.behind.sent_count == 3)
+    other.send(call(3, b"again"))
+    assert other.answer(3).messages == [b"again"]
+
+
+def test_a_stream_answers_message_by_message(served: Served) -> None:
+    turns = threading.Semaphore(0)
+
+    def asked():
+        for turn in range(50):
+            yield b"%d" % turn
+            assert turns.acquire(timeout=PATIENCE_S)
+
+    answers = []
+    for answer in served.channel().stream_stream("/t.T/Chat")(asked(), timeout=PATIENCE_S):
+        answers.append(answer)
+        turns.release()
+    assert answers == [b"%d" % turn for turn in range(50)]
+
+
+def test_a_stream_takes_more_than_its_windows_hold(open_server: Open) -> None:
+    served = open_server(message_bytes_max=2_000_000)
+    contents = [bytes((turn,)) * 1_500_000 for turn in range(20)]
+    channel = grpc.insecure_channel(f"unix:{served.path}", (("grpc.max_receive_message_length", -1),))
+    served.channels.append(channel)
+    assert list(channel.stream_stream("/t.T/Chat")(iter(contents), timeout=PATIENCE_S)) == contents
+
+
+def test_a_stream_that_the_client_cancels_is_left_by_its_service(served: Served) -> None:
+    for method in ("Chat", "Flood"):
+        client = served.client()
+        client.send(frame(HEADERS, END_HEADERS, 1, block(f"/t.T/{method}")) + frame(DATA, 0, 1, message(b"x")))
+        client.until(DATA, 1)
+        client.send(frame(RST_STREAM, 0, 1, number(CANCEL)))
+        assert served.behind.left.acquire(timeout=PATIENCE_S), method
+        assert client.is_alive()
+
+
+def test_a_streams_deadline_ends_it(served: Served) -> None:
+    client = served.client()
+    client.send(frame(HEADERS, END_HEADERS, 1, block("/t.T/Chat", grpc_timeout="50m")))
+    assert client.status(1) == GrpcCode.DEADLINE_EXCEEDED
+    assert served.behind.left.acquire(timeout=PATIENCE_S)
+
+
+@pytest.mark.parametrize("path", ["/t.T/Chat", "/t.T/Flood", "/t.T/Gate", "/t.T/Large"])
+def test_a_client_that_vanishes_ends_what_it_asked_for(served: Served, path: str) -> None:
+    for _ in range(5):
+        client = served.client()
+        client.send(frame(HEADERS, END_HEADERS, 1, block(path)) + frame(DATA, 0, 1, message(b"900000")))
+        if path in ("/t.T/Gate", "/t.T/Large"):
+            client.send(frame(DATA, END_STREAM, 1))
+        client.close()
+    served.behind.gate.set()
+    until(lambda: served.behind.closed_count == 5)
