@@ -45,18 +45,18 @@ class Answers:
         with self._sending:
             self._write(frames)
 
-    def send_at_once(self, frame: bytes) -> None:
-        """A short frame, unless it would have to wait: a client that does not read must keep nobody from closing the door.
+    def send_at_once(self, frames: bytes) -> None:
+        """Short frames, unless they would have to wait: a client that does not read must keep nobody from closing the door.
 
         Raises:
-            OSError: as :meth:`send`; or it was not sent.
+            OSError: as :meth:`send`; or they were not sent.
         """
         if not self._sending.acquire(timeout=SOON_S):
             raise TimeoutError("something else is being sent, and the client does not take it")
         try:
             if not self._duplex.takes_more():
                 raise TimeoutError("the client takes nothing")
-            self._write((frame,))
+            self._write((frames,))
         finally:
             self._sending.release()
 

@@ -21,7 +21,7 @@ from edge_component.rpc.calls import Call, Service
 from edge_component.rpc.duplex import Duplex
 from edge_component.rpc.errors import CallEnded, ConnectionBroken, GrpcCode
 from edge_component.rpc.flow import Outgoing
-from edge_component.rpc.frames import Code, go_away
+from edge_component.rpc.frames import CONNECTION, PING_BYTES, STREAMS_MAX, Code, Kind, frame, go_away, reset
 from edge_component.rpc.headers import Head
 from edge_component.rpc.intake import Intake
 from edge_component.rpc.messages import ENCODINGS, Incoming
@@ -30,6 +30,8 @@ from edge_component.rpc.protocol import CALLS_MAX, CONNECTION_WINDOW_BYTES, STRE
 from edge_component.rpc.workers import Workers
 
 log = logging.getLogger(__name__)
+
+CLOSES = "the door closes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Connection:
         self._accepted = 0
         self._answering_count = 0
         self._none_answers = threading.Condition(self._lock)
-        self._is_draining = self._is_over = False
+        self._is_told = self._is_draining = self._is_leaving = self._is_over = False
 
         self._room = Outgoing()
         self._answers = Answers(duplex, self._room, limits.request_s_max)
@@ -94,16 +96,41 @@ class Connection:
         self._service.close()
 
     def drain(self) -> None:
-        """Take no more calls, and hang up when those under way are answered. From any thread."""
+        """Have the client make its next calls elsewhere, and hang up when it has its answers. From any thread.
+
+        Hung up on at once, it would lose the calls that are on their way, not knowing whether they were answered. So none
+        is refused before the client has shown, by answering a ping, that it has heard (RFC 9113, 6.8).
+        """
         with self._lock:
-            self._is_draining = True
-            is_idle, accepted = not self._calls, self._accepted
-        try:
-            self._answers.send_at_once(go_away(accepted, Code.NO_ERROR, "the door closes"))
-        except OSError as error:
-            log.debug("a client was not told that the door closes: %s", error)
+            if self._is_told:
+                return
+            self._is_told = True
+        ping = frame(Kind.PING, 0, CONNECTION, bytes(PING_BYTES))
+        self._tell(go_away(STREAMS_MAX, Code.NO_ERROR, CLOSES) + ping)
+
+    def ponged(self) -> None:
+        """See :class:`~edge_component.rpc.protocol.Hearing`; nothing but :meth:`drain` pings."""
+        with self._lock:
+            if self._is_draining or not self._is_told:
+                return
+            self._is_draining, accepted = True, self._accepted
+        self._tell(go_away(accepted, Code.NO_ERROR, CLOSES))
+
+    def leave(self) -> None:
+        """For a client that was told and stays: hang up when the calls under way are answered. From any thread."""
+        self.drain()
+        self.ponged()
+        with self._lock:
+            self._is_leaving = True
+            is_idle = not self._calls
         if is_idle:
             self._duplex.stop_receiving()
+
+    def _tell(self, frames: bytes) -> None:
+        try:
+            self._answers.send_at_once(frames)
+        except OSError as error:
+            log.debug("a client was not told: %s", error)
 
     # Reading: by whoever has the token.
 
@@ -123,10 +150,7 @@ class Connection:
             self._part()
 
     def _say_goodbye(self, broken: ConnectionBroken) -> None:
-        try:
-            self._answers.send(go_away(self._protocol.newest, broken.code, broken.reason))
-        except OSError as error:
-            log.debug("a client left before it was told why: %s", error)
+        self._tell(go_away(self._protocol.newest, broken.code, broken.reason))
 
     def _part(self) -> None:
         """Nothing more is read: nobody waits for what is under way."""
@@ -168,9 +192,12 @@ class Connection:
         is_streaming = head.path in self._service.streaming
         call = Call(number, head, incoming, STREAM_WINDOW_BYTES, is_streaming=is_streaming)
         with self._lock:
-            if self._is_draining:
-                return  # GOAWAY has said that nobody looks at it
-            self._calls[number], self._accepted = call, number
+            is_late = self._is_draining
+            if not is_late:
+                self._calls[number], self._accepted = call, number
+        if is_late:
+            self._answers.send(reset(number, Code.REFUSED_STREAM))  # GOAWAY has said so; some wait to hear it of each
+            return
         self._room.open(number)
         try:
             self._check(head)
@@ -236,7 +263,7 @@ class Connection:
         self._room.close(call.number)
         with self._lock:
             self._calls.pop(call.number, None)
-            is_drained = self._is_draining and not self._calls
+            is_drained = self._is_leaving and not self._calls
         if is_drained:
             self._duplex.stop_receiving()
 

@@ -12,6 +12,9 @@ WINDOW_BYTES_MAX = 2**31 - 1
 FRAME_BYTES = 16_384
 """The largest payload that either side takes before it says more (section 6.5.2)."""
 FRAME_BYTES_MAX = 2**24 - 1
+PING_BYTES = 8
+STREAMS_MAX = 2**31 - 1
+"""The highest number that a stream can have."""
 CONNECTION = 0
 """The number that stands for the connection where a stream's would be."""
 

@@ -17,6 +17,7 @@ from edge_component.rpc.flow import Outgoing
 from edge_component.rpc.frames import (
     CONNECTION,
     HEAD_BYTES,
+    PING_BYTES,
     PREFACE,
     WINDOW_BYTES,
     Code,
@@ -57,6 +58,9 @@ class Hearing(Protocol):
 
     def failed(self, call: Call, ended: CallEnded, *, has_all: bool) -> None:
         """Its data cannot be taken."""
+
+    def ponged(self) -> None:
+        """The client has answered a ping."""
 
     def cancelled(self, call: Call) -> None:
         """The client waits no longer."""
@@ -266,9 +270,11 @@ class ClientProtocol:
     def _ping(self, flags: int, number: int, payload: bytes) -> None:
         if number:
             raise ConnectionBroken(Code.PROTOCOL_ERROR, "a PING is the connection's, and no stream's")
-        if len(payload) != 8:
+        if len(payload) != PING_BYTES:
             raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "a PING has 8 bytes")
-        if not flags & Flag.ACK:
+        if flags & Flag.ACK:
+            self._hearing.ponged()
+        else:
             self._answers.send(frame(Kind.PING, Flag.ACK, CONNECTION, payload))
 
     def _window_update(self, _: int, number: int, payload: bytes) -> None:

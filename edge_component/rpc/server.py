@@ -6,6 +6,7 @@ A door with keys greets by TLS first, and a connection's place is its own only o
 import logging
 import socket
 import ssl
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +19,9 @@ from edge_component.rpc.workers import Workers
 from edge_component.serving.listener import Listener, Place, TcpDoor
 
 log = logging.getLogger(__name__)
+
+LEAVING_S = 0.5
+"""For clients to hang up when they were told that the door closes; those of gRPC do so as soon as they have their answers."""
 
 ServiceFor = Callable[[socket.socket, Callable[[], None]], Service]
 """The service for an accepted connection; the second argument is called when the client has shown who it is."""
@@ -84,7 +88,11 @@ class RpcServer:
 
     def stop(self, wait_s: float) -> None:
         """Take no more calls, finish those under way for up to ``wait_s``, hang up."""
+        leaving = threading.Timer(min(LEAVING_S, wait_s / 2), self._leave)
+        leaving.daemon = True
+        leaving.start()
         self._listener.stop(wait_s)
+        leaving.cancel()
         if self._workers is not None:
             self._workers.stop()
 
@@ -121,6 +129,10 @@ class RpcServer:
         if self._greeter is None:
             reason = f"{self._place.connections_max} connections are open already"
             accepted.send(settings({}) + go_away(0, Code.ENHANCE_YOUR_CALM, reason))
+
+    def _leave(self) -> None:
+        for connection in list(self._connections.values()):
+            connection.leave()
 
     def _end(self, accepted: socket.socket) -> None:
         connection = self._connections.get(accepted)

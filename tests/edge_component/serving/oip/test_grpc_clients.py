@@ -4,6 +4,8 @@ Found by grpc-js, grpclib, nghttp and curl, run by hand; told here by grpcio and
 """
 
 import socket
+import struct
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
@@ -14,7 +16,25 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
-from edge_component.rpc.frames import PREFACE, Flag, Kind, Setting, frame, read_head, settings
+from edge_component.rpc import server
+from edge_component.rpc.frames import (
+    CONNECTION,
+    FRAME_BYTES,
+    PING_BYTES,
+    PREFACE,
+    STREAMS_MAX,
+    WINDOW_BYTES,
+    WINDOW_BYTES_MAX,
+    Code,
+    Flag,
+    Kind,
+    Setting,
+    frame,
+    read_head,
+    read_number,
+    settings,
+    window_update,
+)
 from edge_component.rpc.protocol import CALLS_MAX
 from tests.edge_component.serving.oip.conftest import Doors
 
@@ -45,11 +65,22 @@ class RawClient:
     def end(self, number: int) -> None:
         self.socket.sendall(frame(Kind.DATA, Flag.END_STREAM, number, NO_MESSAGE))
 
+    def send(self, number: int, message: bytes) -> None:
+        """One message, and the end; no more than a stream's window holds."""
+        content = struct.pack(">BI", 0, len(message)) + message
+        for begin in range(0, len(content), FRAME_BYTES):
+            self.socket.sendall(frame(Kind.DATA, 0, number, content[begin : begin + FRAME_BYTES]))
+        self.socket.sendall(frame(Kind.DATA, Flag.END_STREAM, number))
+
     def frames(self) -> Iterator[tuple[int, int, int, bytes]]:
         """Kind, flags, stream and payload, until the server hangs up."""
         while head := self._reads.read(9):
             kind, flags, number, size = read_head(bytearray(head), 0)
             yield kind, flags, number, self._reads.read(size)
+
+    def next(self, wanted: Kind) -> bytes:
+        """The payload of the next frame of that kind."""
+        return next(payload for kind, _, _, payload in self.frames() if kind == wanted)
 
     def answered(self, number: int) -> dict[str, str]:
         """All header fields of one stream's answer, once it has ended."""
@@ -105,6 +136,72 @@ def test_only_grpc_itself_is_answered(raw: RawClient, content_type: str, status:
     raw.begin(1, content_type=content_type)
     raw.end(1)
     assert raw.answered(1)[":status"] == status
+
+
+def test_a_door_that_closes_answers_what_was_on_its_way_and_refuses_what_comes_after(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LEAVING_S", WAIT_S)
+    with closing(RawClient(doors.grpc.port)) as client:
+        client.begin(1)
+        client.socket.sendall(frame(Kind.PING, Flag.ACK, CONNECTION, bytes(PING_BYTES)))  # which nobody asked for
+        client.begin(3)
+        client.end(3)
+        assert client.answered(3)["grpc-status"] == "0"
+        closing_door = threading.Thread(target=doors.grpc.stop, args=(WAIT_S,))
+        closing_door.start()
+        assert last_of(client.next(Kind.GOAWAY)) == STREAMS_MAX
+        ping = client.next(Kind.PING)
+        client.begin(5)  # before the client has heard
+        client.socket.sendall(frame(Kind.PING, Flag.ACK, CONNECTION, ping))
+        assert last_of(client.next(Kind.GOAWAY)) == 5
+        client.begin(7)
+        assert client.next(Kind.RST_STREAM) == bytes((0, 0, 0, Code.REFUSED_STREAM))
+        for number in (5, 1):
+            client.end(number)
+            assert client.answered(number)["grpc-status"] == "0"
+    closing_door.join(WAIT_S)
+    assert not closing_door.is_alive(), "the client has hung up"
+
+
+def test_who_stays_at_a_door_that_closes_is_hung_up_on_once_it_is_answered(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LEAVING_S", 0.0)
+    with closing(RawClient(doors.grpc.port)) as busy, closing(RawClient(doors.grpc.port)) as idle:
+        busy.begin(1)
+        for client in (busy, idle):
+            client.socket.sendall(frame(Kind.PING, 0, CONNECTION, bytes(PING_BYTES)))
+            client.next(Kind.PING)  # the server has come so far
+        closing_door = threading.Thread(target=doors.grpc.stop, args=(WAIT_S,))
+        closing_door.start()
+        assert [kind for kind, *_ in idle.frames()] == [Kind.GOAWAY, Kind.PING, Kind.GOAWAY]
+        busy.end(1)
+        assert busy.answered(1)["grpc-status"] == "0"
+        assert list(busy.frames()) == []
+    closing_door.join(WAIT_S)
+    assert not closing_door.is_alive()
+
+
+def test_a_client_that_takes_nothing_does_not_keep_a_door_from_closing(doors: Doors) -> None:
+    doors.put_identity("FP32")
+    message = request(row_of(900_000)).SerializeToString()
+    said = {Setting.INITIAL_WINDOW_SIZE: WINDOW_BYTES_MAX}
+    with closing(RawClient(doors.grpc.port, said)) as client:
+        client.socket.sendall(window_update(CONNECTION, WINDOW_BYTES_MAX - WINDOW_BYTES))
+        for number in (1, 3, 5):  # together more than the kernel keeps for a client
+            client.begin(number, "ModelInfer")
+            client.send(number, message)
+        client.next(Kind.DATA)  # begun, and nothing more is taken
+        closing_door = threading.Thread(target=doors.grpc.stop, args=(0.1,))
+        closing_door.start()
+        closing_door.join(WAIT_S)
+        assert not closing_door.is_alive()
+
+
+def last_of(goaway: bytes) -> int:
+    """The last stream that a GOAWAY says is answered."""
+    return read_number(goaway[:4])
 
 
 def row_of(size: int) -> np.ndarray:
