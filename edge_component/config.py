@@ -53,7 +53,7 @@ class RuntimeConfig:
         follow_run_us_max: a client whose requests run no longer than this is served on the core where it runs (see
             serving/core_follower.py); 0 leaves every thread to the scheduler.
         fault_deadline_s: a run stopped by a deadline of at least this counts against the model on probation.
-        edge_manager_socket: whether there is ``edge-manager.sock``, the SageMaker Edge Manager agent's API (needs protobuf).
+        edge_manager_socket: whether there is ``edge-manager.sock``, the SageMaker Edge Manager agent's API (needs ``publish-runtime --with-grpc``).
         edge_manager_capture_bytes_max: disk for what its CaptureData keeps, oldest first away; 0 switches that off.
         metrics_port: of 127.0.0.1, for Prometheus; 0 for none.
         metrics_socket: whether there is ``metrics.sock`` in the work folder, with the access of the prediction sockets.

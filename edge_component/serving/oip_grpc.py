@@ -1,7 +1,7 @@
 """The Open Inference Protocol over gRPC, on a Unix socket or a TCP port: our own server (edge_component/rpc) with its methods.
 
-Why our own: Python's gRPC server takes 171 us for a call that does nothing, most of it handing the call from thread to
-thread; here a call is answered by the thread that reads it, and half of that is left, nearly all of it the client's.
+Why our own: grpcio's server takes longer for a call that does nothing than a whole prediction takes here, most of it handing
+the call from thread to thread; here a call is answered by the thread that reads it (edge_component/rpc/README.md).
 
 What bounds it: ``Capacity``'s threads and calls (more are refused at once), and of these ``STREAMS_MAX`` streams
 (oip_grpc_calls.py). Over a Unix socket the kernel says who connects, so its access is REST's.

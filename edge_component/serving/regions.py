@@ -5,7 +5,7 @@ another user's included (CVE-2025-23319, -23320, -23334); one that reads or writ
 SIGBUS because the client shrank the memory after registering it. So:
 
 - only ``/dev/shm`` objects, by one plain name, no symbolic link, regular files, that belong to the user who asks where the
-  kernel names that user (REST's Unix socket), and else to the component's user;
+  kernel names that user (the Unix sockets), and else to the component's user;
 - a client sees and uses only the regions that its own user registered;
 - nothing is mapped: data is read and written through the descriptor (``preadv``, ``pwritev``), which answers with a short
   count where a mapping would kill the process. That is one copy, about 50 us for 602 kB.

@@ -1,8 +1,8 @@
 """Reading System V shared memory that a client names by its segment id, as the Edge Manager agent did.
 
 The failure this exists for: a service that reads, on a stranger's word, any segment that *it* may read (the databases of
-PostgreSQL and X clients are such segments). gRPC does not tell who asks, so a segment counts only if both who created it
-and who owns it now may use this door anyway: the component's own user, or a member of ``socket_group``.
+PostgreSQL and X clients are such segments). So a segment counts only if both who created it and who owns it now may use
+this door anyway: the component's own user, or a member of ``socket_group``.
 
 Attached first and looked at then: an attached segment keeps its id, so that what is checked is what is read; it cannot be
 made smaller either (System V has no such call), so that no client can crash the reader. Attached read-only, copied,

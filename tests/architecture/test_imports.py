@@ -39,6 +39,9 @@ ALLOWED: dict[str, frozenset[str]] = {
 CONTRACTS_ONLY = ("edge_component.client",)
 """Rooms of the device that may use nothing of it but the contracts."""
 
+KEEPS_TO = {"edge_component.rpc": ("edge_component.rpc", "edge_component.serving.listener")}
+"""Rooms of the device that use of it only what is named: they could be a package of their own."""
+
 REACH_AWS = ("cloud.aws", "cloud.cli", "cloud.infrastructure.setup", "cloud.publishing.keys", "cloud.publishing.stage")
 """The shells of the cloud side; every other room of it decides over values and ports."""
 
@@ -94,6 +97,15 @@ def test_only_the_nucleus_port_imports_awsiot() -> None:
         if any(name.split(".")[0] in {"awsiot", "awscrt"} for name in imported_modules(path))
     }
     assert importers <= {"edge_component.nucleus"}
+
+
+@pytest.mark.parametrize(("room", "allowed"), KEEPS_TO.items())
+def test_a_room_that_keeps_to_itself_does(room: str, allowed: tuple[str, ...]) -> None:
+    paths = [path for path in sources() if is_within(module_name(path), room)]
+    assert paths
+    for path in paths:
+        used = {name for name in imported_modules(path) if is_within(name, "edge_component")}
+        assert all(any(is_within(name, own) for own in allowed) for name in used), module_name(path)
 
 
 def test_only_shells_of_the_cloud_side_reach_aws() -> None:

@@ -10,7 +10,7 @@ gRPC with tensors in shared memory. Whatever else the machine does falls on all 
 client's own input and output objects and reading the answer as an array, as an application must. Reported are medians
 over rounds of p50 and p99, less raw's of the same round.
 
-Two floors are measured beside them: an answer of no work from a bare synchronous grpc server (one thread pool, raw bytes)
+Two floors are measured beside them: an answer of no work from a bare server of grpcio's (one thread pool, raw bytes)
 over a Unix socket, and from our own HTTP loop: what is left is ours to better.
 
 Run ``python tests/benchmarks/bench_oip.py [--rounds N]``. The last line is JSON for ``make bench``.
@@ -69,7 +69,7 @@ def raw(model: BenchModel) -> Ask:
 
 
 def serve_bare(path: str) -> None:
-    """A synchronous grpc server that answers at once, with bytes made beforehand."""
+    """A synchronous server of grpcio's that answers at once, with bytes made beforehand."""
     message = tritonclient.grpc.service_pb2.ModelInferResponse(model_name="bare")
     for model in bench_models():
         message.outputs.add(name=model.outputs[0].name, datatype="FP32", shape=[1])
