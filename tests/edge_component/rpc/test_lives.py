@@ -15,6 +15,7 @@ import pytest
 from edge_component.rpc.errors import GrpcCode
 from tests.edge_component.rpc.conftest import Open, Served, ask, pattern, until
 from tests.edge_component.rpc.raw_client import (
+    ACK,
     CANCEL,
     DATA,
     END_HEADERS,
@@ -25,6 +26,7 @@ from tests.edge_component.rpc.raw_client import (
     INITIAL_WINDOW_SIZE,
     MAX_FRAME_SIZE,
     PATIENCE_S,
+    PING,
     PREFACE,
     RST_STREAM,
     SETTINGS,
@@ -74,6 +76,9 @@ def test_calls_under_way_are_answered_while_the_door_closes(served: Served, stop
     for _ in range(3):
         assert served.behind.inside.acquire(timeout=PATIENCE_S)
     stopping = stop()
+    goodbye = client.until(GOAWAY).payload
+    assert int.from_bytes(goodbye[:4], "big") == 2**31 - 1, "none is refused before the client has heard"
+    client.send(frame(PING, ACK, 0, client.until(PING).payload))
     goodbye = client.until(GOAWAY).payload
     assert int.from_bytes(goodbye[:4], "big") == 3, "streams after these may be asked for elsewhere"
     client.send(call(5, b"too late"))

@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from edge_component.rpc.errors import GrpcCode
+from edge_component.rpc.protocol import CALLS_MAX
 from edge_component.rpc.server import Capacity
 from tests.edge_component.rpc.conftest import PARTIES, Open, Served, ask, until
 from tests.edge_component.rpc.raw_client import (
@@ -25,6 +26,11 @@ from tests.edge_component.rpc.raw_client import (
     message,
     number,
 )
+
+MOST = CALLS_MAX + Capacity().threads_max
+"""Open on one connection: what clients are told, and those that they have their answers of before the threads are done."""
+STREAMS = range(1, 2 * MOST, 2)
+ONE_MORE = 2 * MOST + 1
 
 
 def test_calls_of_one_client_that_wait_for_each_other_all_succeed(served: Served) -> None:
@@ -96,10 +102,10 @@ def test_a_long_call_hears_that_it_was_cancelled(served: Served) -> None:
 def test_a_cancelled_call_counts_until_its_thread_is_free(served: Served) -> None:
     """Or whoever cancels and asks again has as many messages held, and runs under way, as he likes."""
     client = served.client()
-    for stream in range(1, 257, 2):
+    for stream in STREAMS:
         client.send(call(stream, b"x", "/t.T/Gate"), frame(RST_STREAM, 0, stream, number(CANCEL)))
-    client.send(call(257, b"x"))
-    assert client.status(257) == GrpcCode.RESOURCE_EXHAUSTED
+    client.send(call(ONE_MORE, b"x"))
+    assert client.status(ONE_MORE) == GrpcCode.RESOURCE_EXHAUSTED
     served.behind.gate.set()
     until(lambda: _is_answered(client, served))
 
@@ -142,16 +148,16 @@ def test_2000_calls_that_are_whole_and_cancelled_are_got_over(client: RawClient)
 
 
 def test_one_call_more_than_may_be_open_is_refused(client: RawClient) -> None:
-    for stream in range(1, 257, 2):
+    for stream in STREAMS:
         client.send(frame(HEADERS, END_HEADERS, stream, block()))
-    client.send(frame(HEADERS, END_HEADERS, 257, block()))
-    assert client.status(257) == GrpcCode.RESOURCE_EXHAUSTED
+    client.send(frame(HEADERS, END_HEADERS, ONE_MORE, block()))
+    assert client.status(ONE_MORE) == GrpcCode.RESOURCE_EXHAUSTED
     client.send(frame(DATA, END_STREAM, 1, message(b"of the first")))
     assert client.answer(1).messages == [b"of the first"]
 
 
 def test_more_calls_than_the_server_answers_at_once_are_refused(open_server: Open) -> None:
-    served = open_server(capacity=Capacity(threads_max=2, calls_max=3))
+    served = open_server(capacity=Capacity(threads_max=2, calls_max=1))
     client = served.client()
     client.send(*(call(stream, b"%d" % stream, "/t.T/Gate") for stream in (1, 3, 5)))
     assert client.is_alive()
