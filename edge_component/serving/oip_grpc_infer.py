@@ -11,6 +11,8 @@ comes before the raw contents is what it was, and so are their places; then no m
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from google.protobuf.message import DecodeError
+
 from edge_component.inference.session import Array
 from edge_component.rpc.messages import Buffer
 from edge_component.serving.grpc_service import Message
@@ -180,7 +182,10 @@ class Recurring:
 
 def _says_all_but_raw(request: Message, before: bytes) -> bool:
     """Whether the message's first bytes are a message by themselves, which lacks the raw contents and nothing else."""
-    alone = type(request).FromString(before)
+    try:
+        alone = type(request).FromString(before)
+    except DecodeError:  # what looked like raw contents was the end of something else
+        return False
     whole = type(request)()
     whole.CopyFrom(request)
     whole.ClearField("raw_input_contents")

@@ -129,7 +129,7 @@ def test_who_waits_for_room_hears_of_it(happens: Callable[[Outgoing], None], tak
         thread.start()
     happens(room)
     for thread in waiting:
-        thread.join(PATIENCE_S)
+        thread.join(PATIENCE_S / 2)
     assert found == [taken]
 
 

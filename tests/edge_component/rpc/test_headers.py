@@ -46,13 +46,15 @@ OPERATIONS = {
     "a reference": b"\xbe", "another": b"\xbf", "of the first table": b"\x83",
     "kept": b"\x40\x01a\x01b", "kept, another": b"\x40\x01c\x01d", "not kept": b"\x00\x01e\x01f",
     "too large to be kept": b"\x40\x01g\x7f\xa1\x1f" + b"v" * 4_128,
-    "no table": b"\x20", "a small table": b"\x3f\x09", "the whole table": b"\x3f\xe1\x1f",
+    "no table": b"\x20", "a table of two": b"\x3f\x27", "a small table": b"\x3f\x09", "the whole table": b"\x3f\xe1\x1f",
 }  # fmt: skip
 
 
 @given(st.lists(st.lists(st.sampled_from(sorted(OPERATIONS)), min_size=1, max_size=4), max_size=25))
 @example([["kept"], ["a reference"], ["no table", "the whole table"], ["kept, another"], ["a reference"]])
 @example([["kept"], ["a reference"], ["too large to be kept"], ["a reference"]])
+@example([["a table of two"], ["kept, another"], ["kept"], ["another"], ["kept"], ["another"]])
+@example([["a table of two"], ["kept"], ["kept, another"], ["a reference"], ["kept"], ["a reference"]])
 def test_what_was_kept_is_never_said_of_another_table(blocks: list[list[str]]) -> None:
     """Blocks written by hand, as no encoder would; once hpack cannot read one, neither can we."""
     decoder, reader = hpack.Decoder(HEADERS_BYTES_MAX), HeaderReader()

@@ -12,7 +12,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from edge_component.rpc.answers import Answers
+from edge_component.rpc.duplex import PlainDuplex
 from edge_component.rpc.errors import GrpcCode
+from edge_component.rpc.flow import Outgoing
 from tests.edge_component.rpc.conftest import Open, Served, ask, pattern, until
 from tests.edge_component.rpc.raw_client import (
     ACK,
@@ -66,7 +69,8 @@ def test_the_door_closes_on_a_client_that_has_nothing_to_ask(served: Served, sto
     assert client.is_alive()
     stopping = stop()
     assert client.gone_away() == 0
-    stopping.join()
+    stopping.join(PATIENCE_S / 2)
+    assert not stopping.is_alive()
 
 
 def test_calls_under_way_are_answered_while_the_door_closes(served: Served, stop: Stop) -> None:
@@ -89,7 +93,8 @@ def test_calls_under_way_are_answered_while_the_door_closes(served: Served, stop
             answered[found.stream] = found.payload[5:]
     assert answered == {1: b"one", 3: b"another"}
     assert slow.result() == b"a third"
-    stopping.join()
+    stopping.join(PATIENCE_S / 2)
+    assert not stopping.is_alive()
 
 
 def test_a_request_that_is_half_there_is_finished_while_the_door_closes(served: Served, stop: Stop) -> None:
@@ -101,7 +106,8 @@ def test_a_request_that_is_half_there_is_finished_while_the_door_closes(served: 
     client.send(frame(DATA, END_STREAM, 1, message(b"the rest")))
     assert client.answer(1, gives_room=False).messages == [b"the rest"]
     assert ended(client)
-    stopping.join()
+    stopping.join(PATIENCE_S / 2)
+    assert not stopping.is_alive()
 
 
 def test_an_open_stream_is_hung_up_on_when_the_time_is_up(served: Served) -> None:
@@ -126,6 +132,28 @@ def test_a_client_that_does_not_read_does_not_keep_the_door_open(served: Served)
     assert time.monotonic() - began_s < PATIENCE_S / 2, "request_s_max is what a send may take"
     for _ in clients:
         assert served.behind.left.acquire(timeout=PATIENCE_S)
+
+
+def fill(connection: socket.socket) -> None:
+    try:
+        while True:
+            connection.send(bytes(10_000), socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return
+
+
+def test_what_would_have_to_wait_is_not_sent_at_once() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        answers = Answers(PlainDuplex(ours, PATIENCE_S, PATIENCE_S), Outgoing(), PATIENCE_S)
+        answers.send_at_once(b"there is room")
+        assert theirs.recv(100) == b"there is room"
+        fill(ours)
+        with pytest.raises(TimeoutError):
+            answers.send_at_once(b"there is none")
+        ours.close()
+        with pytest.raises(OSError, match="takes nothing"):
+            answers.send_at_once(b"nor anybody")
 
 
 def _is_sending(served: Served) -> list[bool]:
