@@ -51,7 +51,7 @@ def stop(served: Served) -> Stop:
     """Begin to stop the server, in another thread."""
 
     def begin() -> threading.Thread:
-        stopping = threading.Thread(target=served.server.stop, args=(PATIENCE_S,))
+        stopping = threading.Thread(target=served.server.stop, args=(3 * PATIENCE_S,))
         stopping.start()
         return stopping
 

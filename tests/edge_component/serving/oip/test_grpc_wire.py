@@ -150,6 +150,7 @@ def request(rows: int, seed: int, request_id: str, form: str) -> bytes:
         "an id behind it": head + raw + text_field(3, "late"),
         "another field in its place": head + message_field(9, values),
         "an id that ends as raw contents do": nothing + head + message_field(3, b"id" + nothing),
+        "an id that ends as others do": nothing + head + message_field(3, b"id" + message_field(7, b"a" * len(values))),
     }
     return odd.get(form, whole)
 
@@ -157,6 +158,7 @@ def request(rows: int, seed: int, request_id: str, form: str) -> bytes:
 FORMS = [
     "raw", "raw", "typed", "shared", "two", "sequence", "wanted", "too many", "raw first", "raw first and last",
     "the model's name again", "an id behind it", "another field in its place", "an id that ends as raw contents do",
+    "an id that ends as others do",
 ]  # fmt: skip
 asked = st.tuples(st.integers(0, 3), st.sampled_from(["", "a"]), st.sampled_from(FORMS))
 
@@ -171,7 +173,7 @@ asked = st.tuples(st.integers(0, 3), st.sampled_from(["", "a"]), st.sampled_from
 )
 @example(1, [(0, "", "raw"), (0, "", "another field in its place")], [0, 0, 1], -1, 0)
 @example(1, [(0, "", "raw"), (0, "", "too many")], [0, 0, 1], -1, 0)
-@example(1, [(0, "", "an id that ends as raw contents do")], [0, 0, 0], -1, 0)
+@example(1, [(0, "", "an id that ends as raw contents do"), (0, "", "an id that ends as others do")], [0, 0, 1], -1, 0)
 def test_a_message_known_by_its_bytes_says_what_it_says(
     rows: int, kinds: list[tuple[int, str, str]], order: list[int], broken_at: int, byte: int
 ) -> None:
