@@ -102,6 +102,16 @@ def test_a_compressed_message_is_unpacked(client: RawClient, encoding: str, pack
     assert client.answer(1).messages == [b"packed"]
 
 
+@pytest.mark.parametrize("size", [1, 2, 5, 8, 9, 10, 14, 50, 1_000])
+def test_a_call_is_the_same_in_pieces_of_any_size(client: RawClient, size: int) -> None:
+    content = pattern(20_000)
+    sent = frame(HEADERS, END_HEADERS, 1, block("/t.T/TimeLeft")) + frame(DATA, 0, 1, message(content)[:10_000])
+    sent += frame(DATA, END_STREAM, 1, message(content)[10_000:])
+    for at in range(0, len(sent), size):
+        client.send(sent[at : at + size])
+    assert client.answer(1).messages == [content]
+
+
 @pytest.mark.parametrize("size", [0, 1, WINDOW - 5, WINDOW - 4, WINDOW, 16_384, 16_379, 16_380, 200_000, 3_000_000])
 def test_an_answer_of_any_size_arrives(client: RawClient, size: int) -> None:
     client.send(call(1, b"%d" % size, "/t.T/Large"))

@@ -163,6 +163,25 @@ def _is_sending(served: Served) -> list[bool]:
     return [served.behind.sent_count > before]
 
 
+def test_a_long_call_that_outlives_the_door_ends_by_itself(open_server: Open) -> None:
+    """One that is answered by the thread that has read it, and that another one relieves."""
+    before = threading.active_count()
+    served = open_server()
+    client = served.client()
+    client.send(call(1, b"long", "/t.T/Gate"))
+    assert served.behind.inside.acquire(timeout=PATIENCE_S)
+    assert client.is_alive()
+    began_s = time.monotonic()
+    served.server.stop(0.2)
+    assert time.monotonic() - began_s < PATIENCE_S / 2
+    assert ended(client)
+    assert served.behind.closed_count == 0, "its service is in use"
+    served.behind.gate.set()
+    until(lambda: served.behind.closed_count == 1)
+    assert served.behind.wanted == [False]
+    until(lambda: threading.active_count() <= before)
+
+
 def test_a_server_stops_and_another_begins_while_clients_ask(open_server: Open) -> None:
     """No call gets an answer that is not its own; those that get none are told that the server is not there."""
     for _ in range(5):
