@@ -1,11 +1,15 @@
 """HTTP/2's rules as RFC 9113 has them: what a client sends, and what must come of it."""
 
+import contextlib
+import logging
+import random
+import socket
 import struct
 
 import hpack
 import pytest
 
-from tests.edge_component.rpc.conftest import Served
+from tests.edge_component.rpc.conftest import Open, Served
 from tests.edge_component.rpc.raw_client import (
     ACK,
     COMPRESSION_ERROR,
@@ -208,3 +212,29 @@ def test_headers_may_use_the_table_as_they_like(client: RawClient) -> None:
         content = frame(DATA, END_STREAM, stream, message(b"%d" % stream))
         client.send(frame(HEADERS, END_HEADERS, stream, encoder.encode(head)), content)
         assert client.answer(stream).messages == [b"%d" % stream]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_client_that_garbles_what_it_sends_is_never_a_defect_of_ours(
+    open_server: Open, caplog: pytest.LogCaptureFixture, seed: int
+) -> None:
+    """Valid calls of all kinds, with some bytes changed, left out or doubled, from the preface on."""
+    served = open_server(request_s_max=0.2)
+    served.behind.gate.set()
+    chance = random.Random(seed)
+    valid = [*HARMLESS.values(), *(sent for sent, _ in ECHOED.values()), *(sent for sent, _ in BROKEN.values())]
+    for _ in range(40):
+        sent = bytearray(PREFACE + frame(SETTINGS, 0, 0) + b"".join(chance.sample(valid, 3)))
+        for _ in range(chance.randrange(1, 6)):
+            at = chance.randrange(24 if chance.random() < 0.9 else 0, len(sent))
+            begin, end = chance.choice([(at, at + 1), (at, at + chance.randrange(20)), (at, at)])
+            sent[begin:end] = chance.choice([b"", chance.randbytes(chance.randrange(1, 9)), bytes(sent[begin:end]) * 2])
+        client = served.connect()
+        with contextlib.suppress(ConnectionError):
+            client.send(bytes(sent))
+            client.socket.shutdown(socket.SHUT_WR)
+        while client.read() is not None:
+            pass
+        client.close()
+    assert served.client().is_alive()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
