@@ -90,7 +90,10 @@ class RpcServer:
         """Take no more calls, finish those under way for up to ``wait_s``, hang up."""
         leaving = threading.Timer(min(LEAVING_S, wait_s / 2), self._leave)
         leaving.daemon = True
-        leaving.start()
+        try:
+            leaving.start()
+        except RuntimeError:  # no more threads: then they are not given the time
+            self._leave()
         self._listener.stop(wait_s)
         leaving.cancel()
         if self._workers is not None:
