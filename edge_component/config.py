@@ -52,6 +52,8 @@ class RuntimeConfig:
         run_s_max: after which a run without a deadline of its own is stopped.
         follow_run_us_max: a client whose requests run no longer than this is served on the core where it runs (see
             serving/core_follower.py); 0 leaves every thread to the scheduler.
+        poll_us: how long a connection whose client asks again at once, and alone, is polled before its thread sleeps (see
+            polling.py); 0 for never.
         fault_deadline_s: a run stopped by a deadline of at least this counts against the model on probation.
         edge_manager_socket: whether there is ``edge-manager.sock``, the SageMaker Edge Manager agent's API (needs ``publish-runtime --with-grpc``).
         edge_manager_capture_bytes_max: disk for what its CaptureData keeps, oldest first away; 0 switches that off.
@@ -104,6 +106,7 @@ class RuntimeConfig:
     channel_bytes_max: int = 256_000_000
     run_s_max: float = 60.0
     follow_run_us_max: int = 500
+    poll_us: int = 300
     fault_deadline_s: float = 1.0
     edge_manager_socket: bool = False
     edge_manager_capture_bytes_max: int = 16_000_000

@@ -26,6 +26,7 @@ from edge_component.contracts.routes import RouteTable
 from edge_component.core import Core, CoreParts
 from edge_component.inference.trial import Trial
 from edge_component.platform_name import platform_name
+from edge_component.polling import polling
 from edge_component.serving.access import socket_access
 from edge_component.serving.admin_server import admin_listener
 from edge_component.serving.fastpath_connection import Serving
@@ -85,7 +86,9 @@ class Runtime:
             CoreParts(parts.work_path, parts.trust_path, parts.config, self._sink, parts.clock, parts.trial)
         )
         watch = self._core.inference.watch
-        self.serving = Serving(self._core.router, self._sink, watch, parts.config, parts.version)
+        self.serving = Serving(
+            self._core.router, self._sink, watch, parts.config, parts.version, polling=polling(parts.config)
+        )
         access, problems = socket_access(parts.config)
         self._reasons += problems
         self._doors = (

@@ -19,6 +19,7 @@ import numpy as np
 
 from edge_component.contracts.manifest import Manifest
 from edge_component.contracts.routes import ShadowReport, ShadowRule
+from edge_component.cores import run_anywhere
 from edge_component.errors import DeviceError
 from edge_component.inference.agreement import Agreement, compare
 from edge_component.inference.deadline import DeadlineWatch
@@ -96,10 +97,7 @@ class Shadowing:
     def _work(self) -> None:
         with suppress(OSError):  # not to be had everywhere, and only a courtesy
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), WORKER_NICENESS)
-        with suppress(
-            OSError
-        ):  # whose sample came first may be served on its client's core alone, and this was inherited
-            os.sched_setaffinity(0, os.sched_getaffinity(os.getpid()))
+        run_anywhere()  # whose sample came first may be served on its client's core alone
         leash = self._watch.leash()
         while (sample := self._take()) is not None:
             leash.start(self._limits.run_s_max)

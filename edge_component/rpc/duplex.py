@@ -10,6 +10,7 @@ import struct
 from collections.abc import Sequence
 from typing import Protocol
 
+from edge_component.polling import NEVER, PolledSocket, Polling
 from edge_component.rpc.messages import Buffer
 
 PIECES_MAX = 512
@@ -38,16 +39,19 @@ class Duplex(Protocol):
 class PlainDuplex:
     """The socket itself."""
 
-    def __init__(self, connection: socket.socket, idle_s: float, send_s: float) -> None:
+    def __init__(self, connection: socket.socket, idle_s: float, send_s: float, polling: Polling = NEVER) -> None:
         """The socket stays the caller's to close."""
         self._socket = connection
+        self._receive_into = (
+            PolledSocket(connection, polling).receive_into if polling.limit_ns else connection.recv_into
+        )
         set_limit(connection, socket.SO_RCVTIMEO, idle_s)
         set_limit(connection, socket.SO_SNDTIMEO, send_s)
 
     def receive(self, target: memoryview) -> int:
         """See :class:`Duplex`."""
         try:
-            return self._socket.recv_into(target)
+            return self._receive_into(target)
         except BlockingIOError:
             raise TimeoutError from None
 

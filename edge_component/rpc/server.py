@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge_component.polling import NEVER, Polling
 from edge_component.rpc.calls import Service
 from edge_component.rpc.connection import Connection, Limits
 from edge_component.rpc.duplex import Duplex, PlainDuplex
@@ -55,7 +56,13 @@ class RpcServer:
     """See the module's text."""
 
     def __init__(
-        self, place: Place, service_for: ServiceFor, limits: Limits, capacity: Capacity, greeter: Greeter | None = None
+        self,
+        place: Place,
+        service_for: ServiceFor,
+        limits: Limits,
+        capacity: Capacity,
+        greeter: Greeter | None = None,
+        polling: Polling = NEVER,
     ) -> None:
         """Not yet open."""
         self._place = place
@@ -63,6 +70,7 @@ class RpcServer:
         self._limits = limits
         self._capacity = capacity
         self._greeter = greeter
+        self._polling = polling
         self._workers: Workers | None = None
         self._connections: dict[socket.socket, Connection] = {}
         self._listener = Listener(place, self._serve, self._refuse, meets_strangers=greeter is not None, end=self._end)
@@ -122,7 +130,7 @@ class RpcServer:
     def _greeted(self, accepted: socket.socket) -> Duplex:
         tick_s = self._limits.request_s_max
         if self._greeter is None:
-            return PlainDuplex(accepted, tick_s, tick_s)
+            return PlainDuplex(accepted, tick_s, tick_s, self._polling)
         from edge_component.rpc.duplex_tls import shake_hands  # noqa: PLC0415 - only for doors with keys
 
         return shake_hands(accepted, self._greeter.context(), self._greeter.hello_s, tick_s, tick_s)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from edge_component.cores import run_anywhere
 from edge_component.rpc.errors import CallEnded, GrpcCode
 from edge_component.rpc.relief import Relief
 
@@ -24,7 +25,7 @@ class Workers:
         self.threads_max = threads_max
         places_count = calls_max + threads_max  # a client hears an answer before its thread has given the place back
         self._places = deque([None] * places_count)
-        self._threads = ThreadPoolExecutor(threads_max, thread_name_prefix=name)
+        self._threads = ThreadPoolExecutor(threads_max, thread_name_prefix=name, initializer=run_anywhere)
 
     def enter(self) -> None:
         """Take a call's place; give it back by :meth:`leave`.

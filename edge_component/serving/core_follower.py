@@ -8,7 +8,8 @@ It is worth it where a model's run is about as short as a wake-up. Longer ones a
 to spread, so they are followed only to a client that is itself pinned to one core (``taskset``, ``sched_setaffinity``),
 and only by one connection for each core: its inputs then lie in that core's caches, and nobody else's runs queue up
 behind it. Sessions with several threads are never followed. How one gets there: nothing at all for short runs, where a
-client that is not pinned is found again within ``LOOK_EVERY_COUNT`` requests; pin the asking thread for long ones.
+client that is not pinned is found again after a pause, and within ``LOOK_EVERY_COUNT`` requests; pin the asking thread for
+long ones.
 
 The kernel names the client's process (``SO_PEERCRED``), its hello the thread; a hint that leads nowhere (another process
 namespace, a thread that has ended) is not followed. Belongs to one connection's thread.
@@ -21,14 +22,18 @@ import struct
 import threading
 from typing import Protocol
 
+from edge_component.cores import keep_to
+
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_COUNT = 256
 """Requests between two looks at most: less than 1 in 100 pays the 10 µs of one."""
+LOOKS_APART_COUNT = 8
+"""Requests between two looks at least, but for the first."""
+PAUSE_NS = 2_000_000
+"""From the beginning of one request to the next, from which on the client may have been moved meanwhile."""
 LOOK_EVERY_US = 25_000
 """Of runs between two looks; so long runs do not leave a client's move unseen for seconds."""
-PROCESSOR_FIELD = 36
-"""Of ``/proc/<pid>/stat``, counted from the state that follows the parenthesised name: the core it ran on last."""
 
 
 def look_every_count(run_us: int) -> int:
@@ -91,51 +96,12 @@ class CoreFollower:
             self._long_runs.give_back(self)
         if core == self._core:
             return
-        try:
-            os.sched_setaffinity(0, {core} if core in self._allowed else self._allowed)
-        except OSError as error:  # a control group may forbid what the mask allowed
-            log.debug("a client's core cannot be followed: %s", error)
+        keep_to({core} if core in self._allowed else self._allowed)
         self._core = core
 
     def stop(self) -> None:
         """The client has gone."""
         self._long_runs.give_back(self)
-
-
-class ThreadOf:
-    """A thread of another process, as the kernel shows it; holds one descriptor until :meth:`close`."""
-
-    def __init__(self, process_id: int, thread_id: int) -> None:
-        """A thread that cannot be seen has no core, for ever."""
-        self._thread_id = thread_id
-        self._descriptor = -1
-        try:
-            self._descriptor = os.open(f"/proc/{process_id}/task/{thread_id}/stat", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            log.debug("a client's thread cannot be followed: %s", error)
-
-    def core(self) -> int | None:
-        """See :class:`ClientThread`."""
-        if self._descriptor < 0:
-            return None
-        try:
-            fields = os.pread(self._descriptor, 1024, 0).rpartition(b")")[2].split()
-            return int(fields[PROCESSOR_FIELD])
-        except (OSError, ValueError, IndexError):  # the thread has ended
-            return None
-
-    def is_pinned(self) -> bool:
-        """See :class:`ClientThread`; asked right after :meth:`core`, so the thread's number is still its own."""
-        try:
-            return len(os.sched_getaffinity(self._thread_id)) == 1
-        except OSError:
-            return False
-
-    def close(self) -> None:
-        """Let go of the descriptor."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 def peer_process_id(connection: socket.socket) -> int:

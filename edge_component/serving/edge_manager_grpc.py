@@ -209,7 +209,9 @@ class EdgeManagerDoor:
         }
         unaries = paths(SERVICE, {name: unary(rpcs[name], method, code_of) for name, method in methods.items()})
         place = Door(parts.work_path / SOCKET_NAME, socket.SOCK_STREAM, parts.access, CONNECTIONS_MAX)
-        self._server = RpcServer(place, lambda *_: Service(unaries), Limits(MESSAGE_BYTES_MAX), CAPACITY)
+        self._server = RpcServer(
+            place, lambda *_: Service(unaries), Limits(MESSAGE_BYTES_MAX), CAPACITY, polling=parts.serving.polling
+        )
 
     def open(self) -> None:
         """Listen.

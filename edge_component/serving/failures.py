@@ -1,8 +1,15 @@
-"""Whose fault a failed request is, for every door: what counts against a model on probation."""
+"""Failed requests: whose fault they are, which every door tells probation, and how the fast path tells its client."""
 
 from edge_component.config import RuntimeConfig
+from edge_component.contracts.fastpath import Failure
 from edge_component.errors import DeviceError
-from edge_component.inference.errors import OutputMismatchError, RunDeadlineError, RunFailedError
+from edge_component.inference.errors import (
+    AnswerTooLargeError,
+    OutputMismatchError,
+    OverloadedError,
+    RunDeadlineError,
+    RunFailedError,
+)
 
 
 def speaks_against_the_model(failure: DeviceError, allowed_s: float, config: RuntimeConfig) -> bool:
@@ -10,3 +17,10 @@ def speaks_against_the_model(failure: DeviceError, allowed_s: float, config: Run
     if isinstance(failure, RunDeadlineError):
         return allowed_s >= config.fault_deadline_s
     return isinstance(failure, RunFailedError | OutputMismatchError)
+
+
+def failure_of(error: DeviceError) -> Failure:
+    """The wire form of a device's error."""
+    needed_bytes = error.needed_bytes if isinstance(error, AnswerTooLargeError) else None
+    retry_after_ms = error.retry_after_ms if isinstance(error, OverloadedError) else None
+    return Failure(error.code, str(error), error.remedy, needed_bytes, retry_after_ms)

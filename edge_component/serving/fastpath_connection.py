@@ -27,7 +27,6 @@ from edge_component.contracts.fastpath import (
     MODEL_NAMED,
     REQUEST_HEAD,
     VERSIONS,
-    Failure,
     Hello,
     Kind,
     Open,
@@ -36,23 +35,31 @@ from edge_component.contracts.fastpath import (
     pack_failed,
     unpack_control,
 )
+from edge_component.cores import ThreadOf
 from edge_component.errors import DeviceError
 from edge_component.inference.deadline import DeadlineWatch
 from edge_component.inference.errors import (
     AnswerTooLargeError,
     ChannelLimitError,
-    OverloadedError,
     ProtocolViolationError,
     StaleChannelError,
     UnknownChannelError,
     UnsupportedProtocolError,
 )
 from edge_component.inference.router import ActiveModel, Route, Router
+from edge_component.polling import NEVER, Polling
 from edge_component.serving.binding import Binding, Outputs
 from edge_component.serving.channel import Channel
-from edge_component.serving.core_follower import CoreFollower, LongRuns, ThreadOf, look_every_count, peer_process_id
+from edge_component.serving.core_follower import (
+    LOOKS_APART_COUNT,
+    PAUSE_NS,
+    CoreFollower,
+    LongRuns,
+    look_every_count,
+    peer_process_id,
+)
 from edge_component.serving.detoured import Detoured
-from edge_component.serving.failures import speaks_against_the_model
+from edge_component.serving.failures import failure_of, speaks_against_the_model
 from edge_component.serving.layout import Layout, plan_layout
 from edge_component.serving.steady import KEY, REPLY, REPLY_AT, Steady, SteadySlots
 from edge_component.telemetry_sink import Outcome, TelemetrySink, Tensors
@@ -75,6 +82,7 @@ class Serving:
     config: RuntimeConfig
     runtime_version: str
     long_runs: LongRuns = field(default_factory=LongRuns)
+    polling: Polling = NEVER
 
 
 class Trouble(NamedTuple):
@@ -102,6 +110,7 @@ class FastpathConnection:
         self._sink_failed = False
         self._follower: CoreFollower | None = None
         self._until_look_count = 1
+        self._before_ns = perf_counter_ns()
         self._longest_us = int(serving.config.run_s_max * 1_000_000)
 
     def serve(self) -> None:
@@ -242,8 +251,9 @@ class FastpathConnection:
         if steady.tells_first:
             os.write(self._descriptor, reply)
         self._until_look_count -= 1
-        if not self._until_look_count:
+        if not self._until_look_count or started_ns - self._before_ns > PAUSE_NS:
             self._look(run_us)
+        self._before_ns = started_ns
         return True
 
     def _answer(self, size: int, started_ns: int, trouble: Trouble | None = None) -> None:
@@ -293,8 +303,9 @@ class FastpathConnection:
             self._record(active, inputs, outputs, run_us, code)
             self._socket.send(reply)
         self._until_look_count -= 1
-        if not self._until_look_count:
+        if not self._until_look_count or started_ns - self._before_ns > PAUSE_NS:
             self._look(run_us)
+        self._before_ns = started_ns
 
     def _compute(
         self,
@@ -334,8 +345,11 @@ class FastpathConnection:
         self._sink_failed = True
 
     def _look(self, run_us: int) -> None:
-        """Now and then: where the client runs."""
-        self._until_look_count = look_every_count(run_us)
+        """Now and then, and after a pause, in which it may have been moved: where the client runs."""
+        every_count = look_every_count(run_us)
+        if self._until_look_count > every_count - LOOKS_APART_COUNT:
+            return  # a client that always pauses would pay for it each time
+        self._until_look_count = every_count
         if self._follower is not None:
             self._follower.look(run_us)
 
@@ -390,10 +404,3 @@ class FastpathConnection:
     def _refuse(self, error: DeviceError) -> bool:
         self._socket.send(pack_control(Kind.REFUSED, failure_of(error).to_document()))
         return False
-
-
-def failure_of(error: DeviceError) -> Failure:
-    """The wire form of a device's error."""
-    needed_bytes = error.needed_bytes if isinstance(error, AnswerTooLargeError) else None
-    retry_after_ms = error.retry_after_ms if isinstance(error, OverloadedError) else None
-    return Failure(error.code, str(error), error.remedy, needed_bytes, retry_after_ms)

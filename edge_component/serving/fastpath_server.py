@@ -6,7 +6,8 @@ from pathlib import Path
 from edge_component.contracts.fastpath import SOCKET_NAME, Kind, pack_control
 from edge_component.inference.errors import BusyError
 from edge_component.serving.access import OWNER_ONLY, SocketAccess
-from edge_component.serving.fastpath_connection import FastpathConnection, Serving, failure_of
+from edge_component.serving.failures import failure_of
+from edge_component.serving.fastpath_connection import FastpathConnection, Serving
 from edge_component.serving.listener import Door, Listener
 
 

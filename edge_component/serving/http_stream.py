@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from edge_component.polling import NEVER, PolledSocket, Polling
 from edge_component.serving.http_messages import Buffer
 
 DRAIN_BYTES = 16_384
@@ -44,14 +45,17 @@ class ByteStream(Protocol):
 class PlainStream:
     """The socket itself. Its time limits are the kernel's (``SO_RCVTIMEO``), which cost an ordinary request no call."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, polling: Polling = NEVER) -> None:
         """Take over the socket."""
         self._socket = connection
+        self._polled = PolledSocket(connection, polling) if polling.limit_ns else None
         self.send = connection.sendmsg
 
     def receive(self, target: memoryview, flags: int = 0) -> int:
         """See :class:`ByteStream`."""
         try:
+            if self._polled is not None and not flags:
+                return self._polled.receive_into(target)
             return self._socket.recv_into(target, 0, flags)
         except BlockingIOError:
             return 0

@@ -76,7 +76,7 @@ class GrpcDoor:
 
             greeter = GrpcGreeter(guard)
             limits = Limits(message_bytes_max, idle_s=IDLE_S)
-        self._server = RpcServer(place, self._service_for, limits, CAPACITY, greeter)
+        self._server = RpcServer(place, self._service_for, limits, CAPACITY, greeter, behind.polling)
 
     def open(self) -> None:
         """Listen and answer.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from edge_component.errors import DeviceError
+from edge_component.polling import Polling
 from edge_component.serving.fastpath_connection import Serving
 from edge_component.serving.oip_documents import (
     model_config,
@@ -124,13 +125,14 @@ class Behind:
     service: OipService
     repository: Repository
     regions: Regions | None
+    polling: Polling
 
     @classmethod
     def make(cls, serving: Serving, *, shared_memory: bool, tensor_bytes_max: int) -> Self:
         """One for all doors of a runtime, so that a region registered at one is known at the other."""
         service = OipService(serving)
         regions = Regions(tensor_bytes_max) if shared_memory else None
-        return cls(service, Repository(service, shared_memory=shared_memory), regions)
+        return cls(service, Repository(service, shared_memory=shared_memory), regions, serving.polling)
 
     def without_shared_memory(self) -> Self:
         """The same for a door beyond loopback: another machine shares no memory, and has no business in this one's."""

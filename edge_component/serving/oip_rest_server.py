@@ -39,7 +39,7 @@ def rest_listener(door: Place, behind: Behind, limits: HttpLimits, guard: "DoorG
     def serve(connection: socket.socket) -> None:
         if over_tcp:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stream: PlainStream | TlsStream = PlainStream(connection)
+        stream: PlainStream | TlsStream = PlainStream(connection, behind.polling)
         if guard is not None:
             secured = _greeted(guard, connection)
             if secured is None:

@@ -39,7 +39,14 @@ ALLOWED: dict[str, frozenset[str]] = {
 CONTRACTS_ONLY = ("edge_component.client",)
 """Rooms of the device that may use nothing of it but the contracts."""
 
-KEEPS_TO = {"edge_component.rpc": ("edge_component.rpc", "edge_component.serving.listener")}
+KEEPS_TO = {
+    "edge_component.rpc": (
+        "edge_component.rpc",
+        "edge_component.serving.listener",
+        "edge_component.cores",
+        "edge_component.polling",
+    )
+}
 """Rooms of the device that use of it only what is named: they could be a package of their own."""
 
 REACH_AWS = ("cloud.aws", "cloud.cli", "cloud.infrastructure.setup", "cloud.publishing.keys", "cloud.publishing.stage")

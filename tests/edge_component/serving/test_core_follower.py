@@ -3,14 +3,17 @@
 import os
 import socket
 import threading
+import time
 from dataclasses import dataclass
 
 import pytest
 
+from edge_component.cores import ThreadOf
 from edge_component.serving.core_follower import (
+    LOOKS_APART_COUNT,
+    PAUSE_NS,
     CoreFollower,
     LongRuns,
-    ThreadOf,
     look_every_count,
     peer_process_id,
 )
@@ -125,6 +128,20 @@ def test_a_pinned_client_is_served_on_its_core(door: Door) -> None:
     client.infer("scale", {"x": ROW})
     client.infer("scale", {"x": ROW})
     (serving,) = door.listener._connections.values()
+    wait_until(lambda: os.sched_getaffinity(serving.native_id or 0) == {CORES[1]})
+
+
+@needs_two_cores
+def test_a_client_that_was_moved_in_a_pause_is_found_after_it(door: Door) -> None:
+    os.sched_setaffinity(0, {CORES[0]})
+    client = door.client()
+    for _ in range(LOOKS_APART_COUNT + 1):
+        client.infer("scale", {"x": ROW})
+    (serving,) = door.listener._connections.values()
+    wait_until(lambda: os.sched_getaffinity(serving.native_id or 0) == {CORES[0]})
+    os.sched_setaffinity(0, {CORES[1]})
+    time.sleep(2 * PAUSE_NS / 1e9)  # the pause itself
+    client.infer("scale", {"x": ROW})
     wait_until(lambda: os.sched_getaffinity(serving.native_id or 0) == {CORES[1]})
 
 
