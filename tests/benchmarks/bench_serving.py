@@ -209,7 +209,8 @@ def swaps(askers: Askers, served: Device, models: Sequence[BenchModel], count: i
     seconds = 3.0 + count * 1.5
     for model in models:
         spans: list[tuple[float, float]] = []
-        swap = partial(served.swap_until, model, 3.0, seconds, count, spans)
+        bundles = [served.next_bundle(model) for _ in range(count)]  # as they arrive: packed and signed elsewhere
+        swap = partial(served.swap_until, bundles, 3.0, seconds, spans)
         (load,) = load_together(askers.all[:1], model, seconds, meanwhile=swap)
         steady, during = split_by(load, spans)
         ratio = p50_p99(during)[1] / p50_p99(steady)[1]

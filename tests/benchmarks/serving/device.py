@@ -82,24 +82,23 @@ class Device:
 
     def swap_until(
         self,
-        model: BenchModel,
+        bundles: Sequence[Bundle],
         from_s: float,
         until_s: float,
-        count: int,
         spans: list[tuple[float, float]],
         at_s: float,
     ) -> None:
-        """Up to ``count`` swaps, evenly spread over some seconds after ``at_s`` (monotonic).
+        """Activations of these, evenly spread over some seconds after ``at_s`` (monotonic).
 
         ``spans`` gets when each began and ended.
         """
-        for number in range(count):
-            due_s = at_s + from_s + (until_s - from_s) * number / count
+        for number, bundle in enumerate(bundles):
+            due_s = at_s + from_s + (until_s - from_s) * number / len(bundles)
             time.sleep(max(due_s - time.monotonic(), 0))
             if time.monotonic() > at_s + until_s - 1:
                 return
             began_s = time.monotonic()
-            self.swap(model)
+            self.activate(bundle)
             spans.append((began_s, time.monotonic()))
 
     def stop(self) -> None:
