@@ -128,7 +128,7 @@ class Core:
 
     def reasons(self) -> Sequence[str]:
         """What is not as it was asked for, now."""
-        return (*self.routing.missing(), *self.router.fallbacks())
+        return (*self.activator.problems(), *self.routing.missing(), *self.router.fallbacks())
 
     def stop(self) -> None:
         """End the threads and let go of the work folder."""

@@ -39,6 +39,8 @@ from edge_component.inference.trial import Trial, TrialFailedError
 log = logging.getLogger(__name__)
 
 ERROR_CHARS_MAX = 300
+RESERVES_EVERY_S = 30.0
+"""How often a disk that gave no reserve for the journal is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Activator:
         self._config = parts.slots.config
         self._slots = Slots(parts.slots)
         self._lock = threading.Lock()
+        self._reserves_asked_s = self._clock.monotonic_s()
 
     def restore(self) -> tuple[str, ...]:
         """Read the journal and serve what it says; called once, before any door opens.
@@ -151,10 +154,14 @@ class Activator:
             return self._tell(attempt, "deactivated")
 
     def tick(self) -> None:
-        """Judge every model on probation; called about once a second. Does nothing while a change is under way."""
+        """Judge every model on probation, and have what a full disk is survived with; called about once a second.
+
+        Does nothing while a change is under way.
+        """
         if not self._lock.acquire(blocking=False):
             return
         try:
+            self._ask_for_reserves()
             for name, slot in self._slots.state.slots.items():
                 if slot.phase is Phase.PENDING:
                     self._judge(name, self._slots.stands_for_s(name))
@@ -162,6 +169,16 @@ class Activator:
             log.warning("a verdict on probation could not be persisted; it will be tried again: %s", error)
         finally:
             self._lock.release()
+
+    def _ask_for_reserves(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._reserves_asked_s >= RESERVES_EVERY_S:
+            self._reserves_asked_s = now_s
+            self._slots.ask_for_reserves()
+
+    def problems(self) -> tuple[str, ...]:
+        """What is amiss with what is kept on the disk, now, in sentences."""
+        return self._slots.problems()
 
     def models(self) -> tuple[ServedModel, ...]:
         """What every model name stands at, for heartbeat and status."""

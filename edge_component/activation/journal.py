@@ -9,7 +9,8 @@ A disk that damages just that file must cost neither what serves nor the protect
 nothing of a candidate. Both carry a checksum (sealed.py). It is read only to raise floors that the journal lacks, and in the place of a journal that cannot
 be read; what it names was verified, tried and committed, so nothing comes to serve that should not.
 
-Both have a reserve (reserved.py): on a full disk, what was served can still be served again, or be removed.
+Both have a reserve (reserved.py): on a full disk, what was served can still be served again, or be removed. A disk that was
+full before it could give one (an upgrade from a version without) is asked again, and told of until it has.
 
 It decides nothing (table.py does). One writer at a time.
 """
@@ -212,6 +213,17 @@ class Journal:
         except OSError as error:
             raise store_error(error, f"writing {JOURNAL_FILE}") from error
         self._follow(state.committed(), is_way_back=is_way_back)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Sentences on reserves that the disk has not given."""
+        return tuple(file.problem for file in (self._file, self._committed_file) if file.problem)
+
+    def ask_for_reserves(self) -> None:
+        """Once more, for those that the disk has not given yet."""
+        for file in (self._file, self._committed_file):
+            if file.problem:
+                file.reserve()
 
     def _follow(self, committed: State, *, is_way_back: bool = False) -> None:
         """Nothing depends on this one while the journal can be read, so a failure is made good with the next save."""

@@ -94,6 +94,14 @@ class Slots:
             log.error("%s", found.problem)
         return found.problem
 
+    def problems(self) -> tuple[str, ...]:
+        """What is amiss with the journal now, in sentences."""
+        return self._parts.journal.problems
+
+    def ask_for_reserves(self) -> None:
+        """See :meth:`Journal.ask_for_reserves`."""
+        self._parts.journal.ask_for_reserves()
+
     def signal(self, name: str, signal: Signal, offered: Installed | None = None) -> DeviceError | None:
         """Let something happen to a slot; returns why what it then wanted could not be loaded, if so.
 

@@ -62,6 +62,7 @@ class Seen:
     open_files_max: int
     shared_memory_problem: str
     journal_problem: str
+    reserve_problem: str
     trust_problem: str | None
     trust_mode: int
     now: datetime
@@ -163,6 +164,11 @@ def _folder(seen: Seen) -> Iterator[Check]:
         f"chmod go-w {seen.folder}: others could replace what is served.", HURTS,
     )  # fmt: skip
     yield Check("journal", seen.journal_problem, "Check the device's disk, then deploy the models again.")
+    yield Check(
+        "way back on a full disk", seen.reserve_problem,
+        "Free disk space: a runtime that is up takes its reserve within a minute. Until then a full disk refuses a revert.",
+        HURTS,
+    )  # fmt: skip
     yield Check(
         "socket path", f"it takes {seen.socket_path_bytes} bytes" if seen.socket_path_bytes > PATH_BYTES_MAX else "",
         f"Our own clients cope; others need a work folder whose sockets take at most {PATH_BYTES_MAX} bytes.", HURTS,

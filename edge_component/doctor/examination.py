@@ -24,6 +24,7 @@ from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import Heartbeat
 from edge_component.doctor.diagnosis import Seen
 from edge_component.doctor.doors import examine_doors
+from edge_component.reserved import ReservedFile
 from edge_component.sealed import unseal
 
 PACKAGES = ("numpy", "onnxruntime", "cryptography")
@@ -53,6 +54,7 @@ def examine(work: Path, trust: Path | None, clock: Clock) -> Seen:
         open_files_max=_open_files_max(),
         shared_memory_problem=_shared_memory_problem(),
         journal_problem=journal_problem,
+        reserve_problem=_reserve_problem(work / JOURNAL_FILE),
         trust_problem=None if trust is None else _trust_problem(trust),
         trust_mode=0 if trust is None else _mode(trust),
         now=clock.now(),
@@ -126,6 +128,10 @@ def _journal(path: Path) -> tuple[str, datetime | None]:
         return "", None
     except (OSError, ContractError) as error:
         return f"{path.name} cannot be read: {error}", None
+
+
+def _reserve_problem(path: Path) -> str:
+    return f"{path.name} has no room reserved for its next version" if ReservedFile(path).lacks_room() else ""
 
 
 def _trust_of_last_start(work: Path) -> Path | None:

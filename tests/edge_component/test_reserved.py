@@ -30,10 +30,11 @@ def test_on_a_full_disk_it_is_replaced_as_often_as_is_asked(tmp_path: Path) -> N
         with pytest.raises(OSError, match="No space left"):
             file.replace(NEW, may_use_reserve=False)
         assert content(disk) == OLD
-        for wanted in (NEW, OLD, NEW, OLD):
+        for wanted in (NEW, OLD, NEW + b"longer", NEW + b"longer still", OLD):
             file.replace(wanted, may_use_reserve=True)
             fill_up(disk)  # whatever it gave back is gone at once
             assert content(disk) == wanted
+            assert file.problem == "", "a smaller one is a reserve as well"
         with pytest.raises(OSError, match="No space left"):
             file.replace(bytes(RESERVE_BYTES_MIN * 2), may_use_reserve=True)
         assert content(disk) == OLD
@@ -47,6 +48,23 @@ def test_the_reserve_grows_with_what_it_is_for(tmp_path: Path) -> None:
     assert (tmp_path / "slots.json.reserve").stat().st_size == RESERVE_BYTES_MIN
     file.replace(b"x" * RESERVE_BYTES_MIN, may_use_reserve=False)
     assert (tmp_path / "slots.json.reserve").stat().st_size == 2 * RESERVE_BYTES_MIN
+
+
+def test_a_disk_that_was_full_before_there_was_a_reserve_is_told_of_until_it_gives_one(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk") as disk:
+        (disk / "slots.json").write_bytes(OLD)  # as a version without reserves left it
+        fill_up(disk)
+        file = ReservedFile(disk / "slots.json")
+        file.reserve()
+        assert file.problem == "slots.json has no reserve: No space left on device"
+        with pytest.raises(OSError, match="No space left"):
+            file.replace(NEW, may_use_reserve=True)
+        (disk / FILLER).unlink()
+        file.reserve()
+        assert file.problem == ""
+        fill_up(disk)
+        file.replace(NEW, may_use_reserve=True)
+        assert content(disk) == NEW
 
 
 class Ends(BaseException):

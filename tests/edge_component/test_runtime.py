@@ -185,6 +185,27 @@ def test_on_a_full_disk_the_way_back_is_open(
         assert runtime.terminate() == 0
 
 
+def test_a_disk_that_was_full_when_this_version_came_is_told_of_until_there_is_room_for_the_reserve(
+    start_runtime: StartRuntime, bundles: BundleFactory, tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "work") as work:
+        runtime = start_runtime(work)
+        for minor in (0, 1):
+            activate(runtime, bundles.scale(f"1.{minor}.0", minor + 1.0))
+        runtime.kill()
+        for reserve in work.glob("*.reserve"):  # which versions before this one did not have
+            reserve.unlink()
+        fill_up(work)
+        runtime = start_runtime(work)
+        assert "activation.json has no reserve" in " ".join(runtime.admin.status().reasons)
+        (work / FILLER).unlink()
+        assert runtime.admin.revert("scale").outcome == "reverted"
+        assert "has no reserve" not in " ".join(runtime.admin.status().reasons)
+        fill_up(work)
+        assert runtime.admin.command("deactivate", {"model_name": "scale"})["outcome"] == "deactivated"
+        assert runtime.terminate() == 0
+
+
 def test_two_runtimes_do_not_share_a_folder_and_a_stale_socket_is_replaced(start_runtime: StartRuntime) -> None:
     runtime = start_runtime()
     second = start_runtime(runtime.work, wait=False)

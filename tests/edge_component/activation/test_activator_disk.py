@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_component.activation.activator import RESERVES_EVERY_S
 from edge_component.activation.journal import COMMITTED_FILE, JOURNAL_FILE
 from edge_component.activation.slots import LOADS_MAX
 from edge_component.bundles.store import Store
@@ -147,3 +148,36 @@ def test_a_disk_that_fills_up_refuses_at_every_write_and_the_old_one_serves(
         break
     assert device.factor() == 3.0
     assert allowed_count > 5, "it failed at several places before it got through"
+
+
+def test_a_disk_that_gave_no_reserve_is_asked_again_now_and_then(
+    device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.hand_over(bundles.scale("1.0.0", 2.0))
+    for reserve in device.work.glob("*.reserve"):  # as after an upgrade from a version that knew none
+        reserve.unlink()
+    really_open, refusals = os.open, []
+
+    def full(path: object, flags: int, *rest: int) -> int:
+        if flags & os.O_CREAT and str(path).endswith(".reserve.new"):
+            refusals.append(path)
+            raise OSError(28, "No space left on device")
+        return really_open(path, flags, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", full)
+    device.start()
+    names = (JOURNAL_FILE, COMMITTED_FILE)
+    told = tuple(f"{name} has no reserve: No space left on device" for name in names)
+    assert device.activator.problems() == told
+    asked_count = len(refusals)
+    for _ in range(50):
+        device.activator.tick()
+    assert len(refusals) == asked_count, "not with every tick"
+    device.clock.advance(RESERVES_EVERY_S)
+    device.activator.tick()
+    assert device.activator.problems() == told
+    monkeypatch.setattr(os, "open", really_open)
+    device.clock.advance(RESERVES_EVERY_S)
+    device.activator.tick()
+    assert device.activator.problems() == ()
+    assert {path.name for path in device.work.glob("*.reserve")} == {f"{name}.reserve" for name in names}

@@ -50,6 +50,14 @@ def test_a_damaged_journal_is_named_and_left_where_it_is(tmp_path: Path) -> None
     assert (tmp_path / "activation.json").read_bytes() == b"{"
 
 
+def test_a_journal_without_its_reserve_is_told_of(tmp_path: Path) -> None:
+    """As a disk that was full already when this version came leaves it."""
+    (tmp_path / "activation.json").write_bytes(b"{" + b" " * 900)
+    assert "way back on a full disk" in ill(examine(tmp_path, None, CLOCK))
+    (tmp_path / "activation.json.reserve").write_bytes(b"x" * 1_000)
+    assert "way back on a full disk" not in ill(examine(tmp_path, None, CLOCK))
+
+
 @pytest.mark.parametrize(("name", "content"), [("none.txt", b""), ("broken.pem", b"no key")])
 def test_a_trust_folder_without_a_usable_key(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
