@@ -2,7 +2,8 @@
 
 The failure this exists for: a five-minute window of a model that is asked once an hour holds twelve records, and no test
 says anything about twelve. Windows are monoids, so neighbours are added until there are enough records; what is left
-over waits for more.
+over waits for more. Which ones belong together is told by their rows in the store; what they hold is read once they do
+(:func:`observed`): windows that cannot be judged yet may lie there for a month.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,13 +27,13 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class WholeWindow:
-    """A window with all its parts."""
+    """A window of which every part has arrived."""
 
+    thing_name: str
     window_id: str
     starts_at: datetime
     ends_at: datetime
     record_count: int
-    parts: tuple[TelemetryWindow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,8 @@ def batches(windows: Iterable[WholeWindow], record_count_min: int) -> tuple[Batc
     return tuple(done)
 
 
-def observed(windows: Sequence[WholeWindow]) -> Observed:
-    """Everything in some windows, added up."""
-    parts = [part for window in windows for part in window.parts]
+def observed(windows: Sequence[WholeWindow], parts: Sequence[TelemetryWindow]) -> Observed:
+    """Everything in some windows, added up; ``parts`` are theirs."""
     return Observed(
         record_count=sum(window.record_count for window in windows),
         features=_merged(part.features for part in parts),

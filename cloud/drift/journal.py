@@ -6,7 +6,7 @@ transaction, so a crash repeats a judgement or has made it, never half. Thread-s
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,7 +35,7 @@ class Journal:
         self._database = database
 
     def waiting(self, arrived_before: datetime) -> Mapping[Stretch, tuple[WholeWindow, ...]]:
-        """Complete windows with a baseline that nobody has judged, by whom they are about."""
+        """Complete windows with a baseline that nobody has judged, by whom they are about; :meth:`parts` reads them."""
         query = (
             "SELECT * FROM window WHERE decision_id IS NULL AND arrived_count = part_count AND baseline_id <> ''"
             " AND arrived_at_ms <= ? ORDER BY thing_name, model_name, version, ends_at_ms"
@@ -44,7 +44,7 @@ class Journal:
         with self._database.read() as connection:
             for row in connection.execute(query, (to_ms(arrived_before),)):
                 stretch = Stretch(row["thing_name"], row["model_name"], row["version"], row["baseline_id"])
-                found.setdefault(stretch, []).append(_whole(connection, row))
+                found.setdefault(stretch, []).append(_whole(row))
         return {stretch: tuple(windows) for stretch, windows in found.items()}
 
     def peers(self, stretch: Stretch, batch: Batch) -> tuple[WholeWindow, ...]:
@@ -58,7 +58,17 @@ class Journal:
             PEER_WINDOWS_MAX,
         )  # fmt: skip
         with self._database.read() as connection:
-            return tuple(_whole(connection, row) for row in connection.execute(query, values).fetchall())
+            return tuple(_whole(row) for row in connection.execute(query, values))
+
+    def parts(self, windows: Sequence[WholeWindow]) -> tuple[TelemetryWindow, ...]:
+        """What some windows hold, part by part."""
+        query = "SELECT body FROM window_part WHERE thing_name = ? AND window_id = ? ORDER BY part"
+        with self._database.read() as connection:
+            return tuple(
+                TelemetryWindow.read(from_bytes(row["body"], PART_BYTES_MAX))
+                for window in windows
+                for row in connection.execute(query, (window.thing_name, window.window_id))
+            )
 
     def streaks(self, stretch: Stretch) -> Mapping[str, tuple[Streak, Streak]]:
         """How long each feature has drifted, by the last judgement of this device and model version."""
@@ -90,26 +100,26 @@ class Journal:
                 return None
             return open_attempt(connection, attempt, _detail(stretch, batch, decision, decision_id), now)
 
-    def forget_windows(self, ended_before: datetime) -> int:
-        """Delete windows older than the retention; decisions stay. Returns how many."""
+    def forget_windows(self, arrived_before: datetime) -> int:
+        """Delete windows older than the retention; decisions stay. Returns how many.
+
+        By the time of their arrival, which is AWS IoT's: a device's own clock may make them older than that on their first
+        day, or younger for years.
+        """
         with self._database.write() as connection:
-            old = "SELECT thing_name, window_id FROM window WHERE ends_at_ms < ?1"
-            limit = (to_ms(ended_before),)
+            old = "SELECT thing_name, window_id FROM window WHERE arrived_at_ms < ?1"
+            limit = (to_ms(arrived_before),)
             connection.execute(f"DELETE FROM window_part WHERE (thing_name, window_id) IN ({old})", limit)  # noqa: S608 - our own text
-            return connection.execute("DELETE FROM window WHERE ends_at_ms < ?1", limit).rowcount
+            return connection.execute("DELETE FROM window WHERE arrived_at_ms < ?1", limit).rowcount
 
 
-def _whole(connection: sqlite3.Connection, row: sqlite3.Row) -> WholeWindow:
-    parts: Iterable[sqlite3.Row] = connection.execute(
-        "SELECT body FROM window_part WHERE thing_name = ? AND window_id = ? ORDER BY part",
-        (row["thing_name"], row["window_id"]),
-    )
+def _whole(row: sqlite3.Row) -> WholeWindow:
     return WholeWindow(
+        thing_name=row["thing_name"],
         window_id=row["window_id"],
         starts_at=from_ms(row["starts_at_ms"]),
         ends_at=from_ms(row["ends_at_ms"]),
         record_count=row["record_count"],
-        parts=tuple(TelemetryWindow.read(from_bytes(part["body"], PART_BYTES_MAX)) for part in parts),
     )
 
 
@@ -145,5 +155,5 @@ def _detail(stretch: Stretch, batch: Batch, decision: DriftDecision, decision_id
 
 
 def retention_start(now: datetime, retention_s: float) -> datetime:
-    """Windows that ended before this are forgotten."""
+    """Windows that arrived before this are forgotten."""
     return now - timedelta(seconds=retention_s)

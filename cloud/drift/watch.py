@@ -8,12 +8,12 @@ incident id, which is also the name of what it starts. One watch per fleet datab
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from cloud.drift.assembly import Batch, Stretch, batches, observed
+from cloud.drift.assembly import Batch, Stretch, WholeWindow, batches, observed
 from cloud.drift.attempts import AttemptLimits, next_attempt, outcome
 from cloud.drift.decision import decide
 from cloud.drift.incidents import Incidents
@@ -41,6 +41,7 @@ class WatchLimits:
         settle_s: how long a complete window waits for its peers of the same time.
         retention_s: how long windows are kept.
         forget_every_s: how often old windows are looked for.
+        baseline_again_s: after which a baseline that was not there, or damaged, is looked for again.
         follow_every_s: how often Step Functions is asked what became of a pending attempt.
         attempts: how often a model version is retrained.
     """
@@ -49,8 +50,17 @@ class WatchLimits:
     settle_s: float = 2.0
     retention_s: float = 30 * 86_400.0
     forget_every_s: float = 3_600.0
+    baseline_again_s: float = 60.0
     follow_every_s: float = 10.0
     attempts: AttemptLimits = field(default_factory=AttemptLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """A baseline that nothing can be judged by: why, and when it is looked for again."""
+
+    error: BaselineUnknownError | BaselineDamagedError
+    again_at: datetime
 
 
 class DriftWatch:
@@ -71,14 +81,15 @@ class DriftWatch:
         self._clock = clock
         self._limits = limits
         self._drift_limits = drift_limits
+        self._missing: dict[str, _Missing] = {}
         self._forgot_at: datetime | None = None
         self._followed_at: datetime | None = None
 
     def pass_once(self) -> tuple[DriftDecision, ...]:
         """Judge every batch of windows that is complete and settled; announce what must be; returns the decisions.
 
-        Windows whose baseline is unknown or damaged stay where they are; the rest is judged, and then the error is raised:
-        one model's missing object must not blind the watch to all the others.
+        Windows whose baseline is unknown or damaged stay where they are, unread, until it is there; the rest is judged, and
+        then the error is raised: one model's missing object must not blind the watch to all the others.
 
         Raises:
             BaselineUnknownError, BaselineDamagedError, UnavailableError: what could not be done stays to be done.
@@ -86,7 +97,10 @@ class DriftWatch:
         now = self._clock()
         decisions: list[DriftDecision] = []
         unjudged: BaselineUnknownError | BaselineDamagedError | None = None
-        for stretch, windows in self._journal.waiting(now - timedelta(seconds=self._limits.settle_s)).items():
+        waiting = self._journal.waiting(now - timedelta(seconds=self._limits.settle_s))
+        asked_for = {stretch.baseline_id for stretch in waiting}
+        self._missing = {each: missing for each, missing in self._missing.items() if each in asked_for}
+        for stretch, windows in waiting.items():
             try:
                 cut = batches(windows, self._drift_limits.record_count_min)
                 decisions.extend(self._judge(stretch, batch, now) for batch in cut)
@@ -117,14 +131,30 @@ class DriftWatch:
             stop.wait(self._limits.interval_s)
 
     def _judge(self, stretch: Stretch, batch: Batch, now: datetime) -> DriftDecision:
-        baseline = self._ports.baselines.baseline(stretch.baseline_id)
-        window = observed(batch.windows)
-        peers = observed(self._journal.peers(stretch, batch))
+        baseline = self._baseline(stretch.baseline_id, now)
+        window = self._observed(batch.windows)
+        peers = self._observed(self._journal.peers(stretch, batch))
         decision = decide(window, baseline, peers, self._journal.streaks(stretch), limits=self._drift_limits)
         if decision.level in {"warn", "alarm"}:
             self._report(stretch, batch, window, baseline, decision)
         self._journal.record(stretch, batch, decision, now, self._attempt_for(stretch, decision, now))
         return decision
+
+    def _baseline(self, baseline_id: str, now: datetime) -> Baseline:
+        """The baseline; one that was missing a moment ago is not looked for."""
+        missing = self._missing.get(baseline_id)
+        if missing is not None and now < missing.again_at:
+            raise missing.error.with_traceback(None)  # or it would grow by a line each time
+        try:
+            found = self._ports.baselines.baseline(baseline_id)
+        except (BaselineUnknownError, BaselineDamagedError) as error:
+            self._missing[baseline_id] = _Missing(error, now + timedelta(seconds=self._limits.baseline_again_s))
+            raise
+        self._missing.pop(baseline_id, None)
+        return found
+
+    def _observed(self, windows: Sequence[WholeWindow]) -> Observed:
+        return observed(windows, self._journal.parts(windows))
 
     def _attempt_for(self, stretch: Stretch, decision: DriftDecision, now: datetime) -> int | None:
         """The number of the retraining that a decision asks for, if it may have one."""

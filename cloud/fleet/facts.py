@@ -5,11 +5,17 @@ the store, inside its transaction. Values only; no I/O.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from edge_component.contracts.activation import ActivationEvent
 from edge_component.contracts.heartbeat import Heartbeat
 from edge_component.contracts.telemetry import TelemetryWindow
+
+FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
+"""No device's clock that is right shows less."""
+CLOCKS_APART_MAX = timedelta(minutes=5)
+"""How far a right clock of a device may be ahead of AWS IoT's."""
+LONGEST_WINDOW = timedelta(days=31)
 
 IN_PROGRESS_STATUSES = frozenset({"QUEUED", "IN_PROGRESS"})
 
@@ -46,6 +52,21 @@ class WindowFact:
 
     origin: Origin
     window: TelemetryWindow
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """When the window began and ended, as well as can be known.
+
+        By the device's clock where that can be right. One that says 1970, as before the first synchronisation, or a time
+        that has not come yet, is not asked: then the window ended when it arrived. A clock that was set within the window
+        makes a beginning that is none; then it is as long as the monotonic clock says.
+        """
+        window, arrived_at = self.window, self.origin.received_at
+        may_be_right = FIRST_DAY <= window.ends_at <= arrived_at + CLOCKS_APART_MAX
+        ends_at = window.ends_at if may_be_right else arrived_at
+        if may_be_right and FIRST_DAY <= window.starts_at <= ends_at:
+            return window.starts_at, ends_at
+        return ends_at - min(timedelta(milliseconds=window.duration_ms), LONGEST_WINDOW), ends_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,6 +205,7 @@ def _note_restart(connection: sqlite3.Connection, fact: HeartbeatFact) -> None:
 
 def _store_window(connection: sqlite3.Connection, fact: WindowFact) -> bool:
     name, window = fact.origin.thing_name, fact.window
+    starts_at, ends_at = fact.span
     written = connection.execute(
         "INSERT OR IGNORE INTO window_part VALUES (?, ?, ?, ?)",
         (name, window.window_id, window.part, to_bytes(window.to_document())),
@@ -213,10 +214,11 @@ def _store_window(connection: sqlite3.Connection, fact: WindowFact) -> bool:
         return False
     connection.execute(
         "INSERT INTO window VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, NULL) ON CONFLICT (thing_name, window_id)"
-        " DO UPDATE SET arrived_count = arrived_count + 1, arrived_at_ms = excluded.arrived_at_ms",
+        " DO UPDATE SET arrived_count = arrived_count + 1, arrived_at_ms = max(arrived_at_ms, excluded.arrived_at_ms),"
+        " starts_at_ms = min(starts_at_ms, excluded.starts_at_ms), ends_at_ms = max(ends_at_ms, excluded.ends_at_ms)",
         (
             name, window.window_id, window.model.name, window.model.version, window.model.digest, window.baseline_id,
-            to_ms(window.starts_at), to_ms(window.ends_at), window.record_count, window.part_count,
+            to_ms(starts_at), to_ms(ends_at), window.record_count, window.part_count,
             to_ms(fact.origin.received_at),
         ),
     )  # fmt: skip

@@ -62,7 +62,7 @@ def _judge(journal: Journal) -> None:
         streaks = journal.streaks(stretch)
         for turn in range(3):
             starts_at = T0 + timedelta(minutes=turn)
-            whole = WholeWindow(f"w{turn}", starts_at, starts_at + timedelta(minutes=1), 400, ())
+            whole = WholeWindow(thing, f"w{turn}", starts_at, starts_at + timedelta(minutes=1), 400)
             decision = decide(window(baseline, random, 400, shifts, centre), baseline, None, streaks)
             attempt = 1 if decision.action == "retrain" else None
             journal.record(stretch, Batch((whole,)), decision, NOW + timedelta(seconds=turn), attempt)

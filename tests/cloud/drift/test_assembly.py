@@ -13,11 +13,14 @@ T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
 def whole(index: int, count: int) -> WholeWindow:
     starts_at, ends_at = T0 + timedelta(minutes=index), T0 + timedelta(minutes=index + 1)
-    part = TelemetryWindow(
-        ModelRef("weather", "1.0.0", "a" * 64), "b" * 64, f"w{index}", starts_at, ends_at, 60_000, count,
-        {"f0": ColumnCounts((count,), nan_count=1)},
+    return WholeWindow("EWR", f"w{index}", starts_at, ends_at, count)
+
+
+def part_of(whole: WholeWindow) -> TelemetryWindow:
+    return TelemetryWindow(
+        ModelRef("weather", "1.0.0", "a" * 64), "b" * 64, whole.window_id, whole.starts_at, whole.ends_at, 60_000,
+        whole.record_count, {"f0": ColumnCounts((whole.record_count,), nan_count=1)},
     )  # fmt: skip
-    return WholeWindow(f"w{index}", starts_at, ends_at, count, (part,))
 
 
 @given(st.lists(st.integers(0, 300), max_size=12), st.randoms())
@@ -36,6 +39,6 @@ def test_batches_are_full_in_order_and_disjoint(counts: list[int], random: objec
 def test_a_batch_is_the_sum_of_its_windows() -> None:
     (batch,) = batches([whole(0, 150), whole(1, 60)], 200)
     assert (batch.starts_at, batch.ends_at) == (T0, T0 + timedelta(minutes=2))
-    merged = observed(batch.windows)
+    merged = observed(batch.windows, [part_of(window) for window in batch.windows])
     assert merged.record_count == 210
     assert merged.features["f0"] == ColumnCounts((210,), nan_count=2)

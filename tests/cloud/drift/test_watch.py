@@ -1,10 +1,12 @@
 """From windows in the store to one announced incident; each step may fail, and none is taken twice."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from cloud.errors import UnavailableError
 from cloud.fleet.database import Database
 from cloud.fleet.facts import Origin, WindowFact
 from cloud.fleet.store import SqliteFactSink
+from edge_component.contracts.baseline import Baseline
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.telemetry import TelemetryWindow
 from tests.cloud.drift.samples import simple_baseline, window
@@ -59,12 +62,13 @@ class World:
         part_count: int = 1,
         *,
         baseline_id: str = BASELINE_ID,
+        clock_is_off: timedelta = timedelta(0),
     ) -> None:
         seen = window(BASELINE, self.random, count, shifts, centre)
         ends_at = T0 + timedelta(minutes=5 * turn)
         whole = TelemetryWindow(
-            ModelRef("weather", version, "a" * 64), baseline_id, f"{thing}-{turn}", ends_at - timedelta(minutes=5),
-            ends_at, 300_000, count, seen.features, seen.outputs, part_count=part_count,
+            ModelRef("weather", version, "a" * 64), baseline_id, f"{thing}-{turn}",
+            ends_at + clock_is_off - timedelta(minutes=5), ends_at + clock_is_off, 300_000, count, seen.features, seen.outputs, part_count=part_count,
         )  # fmt: skip
         self.sequence += 1
         origin = Origin(thing, "e1", self.sequence, ends_at, ends_at)
@@ -147,7 +151,44 @@ def test_windows_wait_for_their_parts_for_settling_and_for_their_baseline(world:
     with pytest.raises(BaselineUnknownError, match="bbbbbbbbbbbb"):
         world.watch.pass_once()
     world.baselines.known[BASELINE_ID] = known
+    world.now += timedelta(seconds=WatchLimits().baseline_again_s)
     assert len(world.watch.pass_once()) == 1
+
+
+def test_windows_that_cannot_be_judged_are_neither_read_nor_looked_up_at_each_pass_nor_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of them may lie there for a month, and a pass comes every other second."""
+    known = world.baselines.known.pop(BASELINE_ID)
+    read, looked_up = Counter[str](), Counter[str]()
+    read_part, look_up = TelemetryWindow.read, MemoryBaselines.baseline
+
+    def reading(document: Any) -> TelemetryWindow:
+        read[document["window_id"]] += 1
+        return read_part(document)
+
+    def looking(baselines: MemoryBaselines, baseline_id: str) -> Baseline:
+        looked_up[baseline_id] += 1
+        return look_up(baselines, baseline_id)
+
+    monkeypatch.setattr(TelemetryWindow, "read", reading)
+    monkeypatch.setattr(MemoryBaselines, "baseline", looking)
+    for turn in range(1, 4):
+        for thing in ("EWR", "JFK"):
+            world.send(turn, thing, DRIFT)
+    for _ in range(5):
+        with pytest.raises(BaselineUnknownError, match="bbbbbbbbbbbb"):
+            world.watch.pass_once()
+    assert (read, looked_up) == (Counter(), Counter({BASELINE_ID: 1}))
+    world.baselines.known[BASELINE_ID] = known
+    world.now += timedelta(seconds=WatchLimits().baseline_again_s)
+    assert len(world.watch.pass_once()) == 6, "every one of them counts now"
+    assert len(world.incidents.announced) == 1
+    read.clear()
+    world.send(4, count=90)  # too few records to be judged
+    for _ in range(5):
+        assert world.watch.pass_once() == ()
+    assert read == Counter()
 
 
 def test_one_damaged_baseline_leaves_every_other_model_watched(world: World) -> None:
@@ -187,6 +228,24 @@ def test_old_windows_are_forgotten_and_decisions_kept(world: World) -> None:
     assert world.one("SELECT count(*) FROM window") == 0
     assert world.one("SELECT count(*) FROM window_part") == 0
     assert world.one("SELECT count(*) FROM decision") == 1
+
+
+@pytest.mark.parametrize("years", [-56, 10], ids=["1970", "ten years ahead"])
+def test_a_device_whose_clock_is_wrong_is_judged_among_its_peers_and_forgotten_in_time(
+    world: World, years: int
+) -> None:
+    for turn in range(1, 4):
+        world.send(turn, "JFK", count=190, clock_is_off=timedelta(days=365 * years))
+        world.send(turn, "EWR")
+    decisions = world.watch.pass_once()
+    assert [(decision.record_count, decision.peer_record_count) for decision in decisions[-1:]] == [(380, 800)]
+    assert world.one("SELECT count(*) FROM window WHERE decision_id IS NULL") == 1, "it waits for more"
+    world.now += timedelta(days=29)
+    world.watch.pass_once()
+    assert world.one("SELECT count(*) FROM window") == 6
+    world.now += timedelta(days=2)
+    world.watch.pass_once()
+    assert world.one("SELECT count(*) FROM window") == 0
 
 
 def drift_on(world: World, turns: range, announced_count: int) -> None:

@@ -1,7 +1,9 @@
 """One suite for every FactSink: each fact once, each device in its own order; then what only SQLite has."""
 
+import json
 import sqlite3
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,13 @@ from cloud.drift.attempts import Attempt
 from cloud.drift.incidents import Incidents
 from cloud.errors import InvalidInputError
 from cloud.fleet.database import Database, StoreUnavailableError, from_ms
-from cloud.fleet.facts import Fact, Rejection
+from cloud.fleet.facts import Fact, Rejection, WindowFact
+from cloud.fleet.ingest import read_body
+from cloud.fleet.order import to_ms
 from cloud.fleet.schema import SCHEMA_VERSION, TABLES, StoreTooNewError
 from cloud.fleet.store import CommitResult, FactSink, MemoryFactSink, SqliteFactSink, activation_sentence
-from tests.cloud.fleet.samples import activation_fact, deployment_fact, heartbeat_fact, window_fact
+from edge_component.contracts.envelope import Envelope
+from tests.cloud.fleet.samples import T0, activation_fact, deployment_fact, heartbeat_fact, rule_output, window_fact
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -97,6 +102,45 @@ def test_a_window_is_complete_when_every_part_has_come_once(database: Database) 
     assert one(database, "SELECT arrived_count FROM window") == 1
     sink.commit([part0, part1])
     assert one(database, "SELECT arrived_count = part_count FROM window") == 1
+
+
+AT_1970, IN_10_YEARS = datetime(1970, 1, 1, 0, 3, tzinfo=UTC), T0 + timedelta(days=3650)
+FIVE_MINUTES = timedelta(minutes=5)
+SPANS = [
+    ("a right clock", T0, T0 + FIVE_MINUTES, (0, 300)),
+    ("asleep for most of it", T0, T0 + timedelta(hours=1), (0, 3600)),
+    ("never set since the device started", AT_1970 - FIVE_MINUTES, AT_1970, (7200 - 300, 7200)),
+    ("set within the window, forwards", AT_1970, T0 + FIVE_MINUTES, (0, 300)),
+    ("set within the window, backwards", T0 + FIVE_MINUTES, T0 + timedelta(minutes=2), (120 - 300, 120)),
+    ("ten years ahead", IN_10_YEARS - FIVE_MINUTES, IN_10_YEARS, (7200 - 300, 7200)),
+    ("set back by ten years within the window", IN_10_YEARS, T0 + FIVE_MINUTES, (0, 300)),
+]
+
+
+@pytest.mark.parametrize(("starts_at", "ends_at", "span_s"), [row[1:] for row in SPANS], ids=[row[0] for row in SPANS])
+def test_a_window_lies_where_it_can_have_been_whatever_the_devices_clock_says(
+    database: Database, starts_at: datetime, ends_at: datetime, span_s: tuple[int, int]
+) -> None:
+    made = window_fact(7200, starts_at=starts_at, ends_at=ends_at)
+    message = Envelope("window", "EWR", "e1", 7200, T0, made.window.to_document())
+    fact = read_body(json.dumps({**json.loads(rule_output(message)), "received_at_ms": to_ms(made.origin.received_at)}))
+    assert isinstance(fact, WindowFact)
+    SqliteFactSink(database).commit([fact])
+    row = [from_ms(one(database, f"SELECT {name} FROM window")) for name in ("starts_at_ms", "ends_at_ms")]
+    assert row == [T0 + timedelta(seconds=second) for second in span_s]
+
+
+def test_a_window_of_a_wrong_clock_lies_in_the_same_place_in_whichever_order_its_parts_come(tmp_path: Path) -> None:
+    parts = [window_fact(7200 + part, part=part, part_count=2, starts_at=AT_1970, ends_at=AT_1970) for part in range(2)]
+    rows = set()
+    for name, order in (("forth", parts), ("back", parts[::-1])):
+        database = Database(tmp_path / f"{name}.db")
+        for fact in order:
+            SqliteFactSink(database).commit([fact])
+        with database.read() as connection:
+            rows.add(tuple(connection.execute("SELECT * FROM window").fetchone()))
+        database.close()
+    assert len(rows) == 1
 
 
 def test_a_batch_that_fails_leaves_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
