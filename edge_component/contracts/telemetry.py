@@ -123,7 +123,8 @@ class TelemetryWindow:
         baseline_id: whose edges the bins are over; empty for a model without a baseline (service counters only).
         window_id: unique on the device; the same in all parts.
         part, part_count: this part, from 0.
-        starts_at, ends_at: by the device's clock; ``duration_ms`` by its monotonic one.
+        starts_at, ends_at: by the device's clock, which may be wrong by years; ``duration_ms`` by its monotonic one. A
+            clock that is set within the window moves its beginning too.
         record_count: predictions summarised, the same in all parts.
         features, outputs: columns by name.
         service: in part 0; ``None`` in the others.

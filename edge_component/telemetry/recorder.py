@@ -18,7 +18,6 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from edge_component.clock import Clock
@@ -92,7 +91,6 @@ class _OpenWindow:
     """A window under way; guarded by the counting lock."""
 
     plan: WatchPlan
-    starts_at: datetime
     started_s: float
     counts: WindowCounts = field(default_factory=WindowCounts)
 
@@ -125,7 +123,7 @@ class Recorder:
         self._windows: dict[str, _OpenWindow] = {}
         self._unsent: deque[TelemetryWindow] = deque()
         self._is_sink_failing = False
-        self._counted_at, self._counted_s = clock.now(), clock.monotonic_s()
+        self._counted_s = clock.monotonic_s()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._worker = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -296,7 +294,7 @@ class Recorder:
             self._add(model, WindowCounts(lost_count=lost_count))
             for observer in self._observers:
                 observer.lost(model, lost_count)
-        self._counted_at, self._counted_s = self._clock.now(), self._clock.monotonic_s()
+        self._counted_s = self._clock.monotonic_s()
         return closed_count
 
     def _count_batch(self, batch: Sequence[_Record]) -> None:
@@ -338,7 +336,7 @@ class Recorder:
         window = self._windows.get(model.digest)
         if window is None:
             plan = self._plans.get(model.digest, WatchPlan(model))
-            window = self._windows[model.digest] = _OpenWindow(plan, self._counted_at, self._counted_s)
+            window = self._windows[model.digest] = _OpenWindow(plan, self._counted_s)
         return window
 
     def _add(self, model: ModelRef, counts: WindowCounts) -> None:
@@ -350,7 +348,7 @@ class Recorder:
         if window.counts.is_empty:
             return False
         duration_ms = max(round((self._clock.monotonic_s() - window.started_s) * 1000), 0)
-        span = Span(window.starts_at, self._clock.now(), duration_ms)
+        span = Span(self._clock.now(), duration_ms)
         closed = close_window(window.plan, window.counts, span, self._new_window_id())
         self._unsent.extend(split_window(closed, self._body_bytes_max))
         return True

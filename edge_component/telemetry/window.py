@@ -9,7 +9,7 @@ Pure values. Not the recorder (``recorder`` decides when a window closes) and no
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -65,11 +65,18 @@ class WindowCounts:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """When a window was open: the wall clock's ends, and the monotonic clock's duration."""
+    """When a window was open: until this moment of the wall clock, for so long by the monotonic one.
 
-    starts_at: datetime
+    The wall clock may have been set since it was opened: what it said then is no beginning.
+    """
+
     ends_at: datetime
     duration_ms: int
+
+    @property
+    def starts_at(self) -> datetime:
+        """By the wall clock as it is now."""
+        return self.ends_at - timedelta(milliseconds=self.duration_ms)
 
 
 def count_service(latencies_us: Sequence[float], error_codes: Sequence[str]) -> ServiceCounts:

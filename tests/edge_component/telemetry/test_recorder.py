@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,20 @@ def test_a_flushed_window_says_everything(recorder: Recorder, windows: Windows, 
     assert (window.service.answered_count, window.service.failed_count) == (2, 1)
     assert window.service.errors == {"deadline-exceeded": 1}
     assert sum(window.service.latency_counts) == 3
+
+
+@pytest.mark.parametrize("set_to", ["1970-01-01", "2016-06-01", "2036-06-01"])
+def test_a_clock_that_is_set_within_a_window_makes_it_neither_longer_nor_negative(
+    recorder: Recorder, windows: Windows, clock: ManualClock, set_to: str
+) -> None:
+    recorder.record(Outcome(V1, rows((0, 0)), answer(1), 1, None))
+    recorder._tick()
+    clock.wall = datetime.fromisoformat(f"{set_to}T00:00:00+00:00")
+    clock.advance(120)
+    recorder.flush()
+    (window,) = windows.taken
+    assert (window.ends_at, window.duration_ms) == (clock.now(), 120_000)
+    assert window.ends_at - window.starts_at == timedelta(seconds=120)
 
 
 def test_what_the_client_overwrites_afterwards_was_copied(recorder: Recorder, windows: Windows) -> None:

@@ -26,7 +26,7 @@ from edge_component.telemetry.window import (
 BINS = Bins(np.linspace(-3, 3, 63), -3, 3)
 MODEL = ModelRef("weather", "1.0.0", "a" * 64)
 AT = datetime(2026, 3, 1, tzinfo=UTC)
-SPAN = Span(AT, AT, 0)
+SPAN = Span(AT, 0)
 ROOM = body_bytes_max("t" * 128, SystemClock())
 
 histograms = st.lists(st.floats(-5, 5), max_size=5).map(lambda values: count_values(np.array(values, float), BINS))
