@@ -33,6 +33,9 @@ from edge_component.telemetry_sink import Outcome
 
 logger = logging.getLogger(__name__)
 
+VERSIONS_MAX = 3
+"""Of one model that a device holds, any of which may answer: active, previous, candidate (activation/table.py)."""
+
 Sink = Callable[[str, Document], object]
 """``Outbox.append``: takes a kind and a body, durably, or raises a ``TelemetryError``."""
 
@@ -215,16 +218,17 @@ class Recorder:
         self._worker.start()
 
     def model_switched(self, plan: WatchPlan) -> None:
-        """From now on ``plan.model`` answers for its name; the window of the version before it is closed.
+        """From now on ``plan.model`` answers for its name; the windows of other versions are closed.
 
-        Requests of that version which are still under way are counted in one more window of its own.
+        What those still answer, under way or by a split or a pin, is counted in one more window of their own.
         """
         if plan.left_out:
             logger.warning("recorder: %s is not watched in full: %s", plan.model.name, "; ".join(plan.left_out))
         with self._ring_lock:
             others = {digest: known for digest, known in self._plans.items() if known.model.name != plan.model.name}
-            before = [known for known in self._plans.values() if known.model.name == plan.model.name][-1:]
-            self._plans = {**others, **{known.model.digest: known for known in before}, plan.model.digest: plan}
+            before = [known for known in self._plans.values() if known.model.name == plan.model.name]
+            held = {known.model.digest: known for known in before if known.model.digest != plan.model.digest}
+            self._plans = {**others, **dict(list(held.items())[1 - VERSIONS_MAX :]), plan.model.digest: plan}
             self._ring.append(plan)
         self._wake.set()
 

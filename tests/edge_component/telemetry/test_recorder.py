@@ -105,12 +105,20 @@ def test_a_switch_closes_the_old_window_and_latecomers_get_one_more(recorder: Re
     assert len({window.window_id for window in windows.taken}) == 3
 
 
-def test_a_switch_keeps_one_version_before_and_other_models(recorder: Recorder) -> None:
-    other = ModelRef("vad", "1.0.0", "e" * 64)
+def test_whatever_a_device_holds_of_a_model_may_answer_beside_the_newest_and_is_watched(
+    recorder: Recorder, windows: Windows
+) -> None:
+    """A candidate on probation, the version before it, and the one before that, under pins or in a split."""
+    other, newest = ModelRef("vad", "1.0.0", "e" * 64), ModelRef("weather", "1.9.0", "9" * 64)
     recorder.model_switched(WatchPlan(other))
-    recorder.model_switched(plan(V2))
-    recorder.model_switched(plan(V3))
-    assert set(recorder._plans) == {V2.digest, V3.digest, other.digest}
+    for ref in (V2, V3):
+        recorder.model_switched(plan(ref))
+    for ref in (V1, V2, V3):
+        recorder.record(Outcome(ref, rows((0, 0)), answer(1), 1, None))
+    recorder.flush()
+    assert [(window.model, window.record_count) for window in windows.taken] == [(V1, 1), (V2, 1), (V3, 1)]
+    recorder.model_switched(plan(newest))
+    assert set(recorder._plans) == {V2.digest, V3.digest, newest.digest, other.digest}, "and no more than that"
 
 
 def test_a_model_that_answers_before_it_is_announced_is_watched_from_the_announcement_on(
