@@ -1,13 +1,15 @@
 """A baseline counted from sample requests, for a model that brings none.
 
 The bins are the contract's: 64 over the samples' own quantiles, ``edges[i-1] < x <= edges[i]``, edges being values that
-occurred, in float32, so that the device's comparison rounds nothing. Too few samples make quantiles of noise and drift
+occurred, unrounded, in float64, as which the device compares. A value that fills more than a bin (a constant, a zero, a
+class) has one of its own, so that what lies just below it is not taken for it. Too few samples make quantiles of noise and drift
 out of nothing: then there is no baseline, and no drift detection, rather than a wrong one. Pure.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cloud.compilation.samples import Array
 from edge_component.contracts.baseline import BIN_COUNT, Baseline, BaselineColumn
@@ -58,11 +60,11 @@ def baseline_of(
 
 def column(name: str, values: Array) -> BaselineColumn:
     """One histogram with its counters."""
-    flat = values.reshape(-1).astype(np.float32)
+    flat = values.reshape(-1).astype(np.float64)  # float32 would move a 0.7 of a float64 model into another bin
     finite = flat[np.isfinite(flat)]
-    edges, counts = np.zeros(BIN_COUNT - 1, np.float32), np.zeros(BIN_COUNT, np.int64)
+    edges, counts = np.zeros(BIN_COUNT - 1), np.zeros(BIN_COUNT, np.int64)
     if finite.size:
-        edges = np.quantile(finite, np.arange(1, BIN_COUNT) / BIN_COUNT, method="inverted_cdf").astype(np.float32)
+        edges = edges_of(finite)
         counts = np.bincount(np.searchsorted(edges, finite, side="left"), minlength=BIN_COUNT)
     return BaselineColumn(
         name=name,
@@ -74,6 +76,15 @@ def column(name: str, values: Array) -> BaselineColumn:
         infinite_count=int(np.isinf(flat).sum()),
         zero_count=int((flat == 0).sum()),
     )
+
+
+def edges_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The inner edges: quantiles, and before each that repeats itself the next number below it."""
+    edges = np.quantile(values, np.arange(1, BIN_COUNT) / BIN_COUNT, method="inverted_cdf")
+    repeats = edges[1:] == edges[:-1]
+    first = np.flatnonzero(repeats & ~np.concatenate(([False], repeats[:-1])))
+    edges[first] = np.maximum(np.nextafter(edges[first], -np.inf), np.finfo(np.float64).min)
+    return edges
 
 
 def _is_table(spec: TensorSpec, columns_max: int) -> bool:

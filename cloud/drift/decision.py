@@ -112,6 +112,25 @@ def baseline_histogram(column: BaselineColumn) -> list[int]:
     return [column.nan_count + column.infinite_count, *column.counts]
 
 
+def gap_beyond(seen: ColumnCounts | None, column: BaselineColumn) -> float:
+    """A distance that is certain from the values beyond the baseline's range, which share bins with those at its ends.
+
+    The failure this exists for: a feature that was 0 in most of the baseline, and is -5 now. Both lie in the first bin.
+
+    Of the values out of range a share b lies below and the rest above; where b can lie is known from the outer bins. Of the
+    baseline nothing lies there, so the distance is at least b, and the difference of the missing values before it, on the
+    one side, and the rest on the other: the least that the larger of them can be.
+    """
+    total = sum(seen.counts) + seen.nan_count + seen.infinite_count if seen else 0
+    known = sum(column.counts) + column.nan_count + column.infinite_count
+    if seen is None or not total or not known or len(seen.counts) < len(column.counts):
+        return 0.0
+    missing = (seen.nan_count + seen.infinite_count) / total - (column.nan_count + column.infinite_count) / known
+    beyond, first, last = (count / total for count in (seen.out_of_range_count, seen.counts[0], seen.counts[-1]))
+    below = min(max((beyond - missing) / 2, beyond - last, 0.0), first, beyond)
+    return max(missing + below, beyond - below, 0.0)
+
+
 def _judge_column(
     column: BaselineColumn,
     window: Observed,
@@ -123,7 +142,7 @@ def _judge_column(
     expected, seen = baseline_histogram(column), histogram(window.features.get(column.name), len(column.counts))
     beside = histogram(peers.features.get(column.name) if peers else None, len(column.counts))
     p_max = limits.significance / (2 * len(baseline.features))
-    absolute = kolmogorov_smirnov(seen, expected)
+    absolute = kolmogorov_smirnov(seen, expected, gap_beyond(window.features.get(column.name), column))
     relative = kolmogorov_smirnov(seen, beside) if peers else NO_EVIDENCE
     absolute_level, relative_level = _level(absolute, p_max, limits), _level(relative, p_max, limits)
     before = streaks.get(column.name, (Streak(), Streak()))

@@ -7,6 +7,7 @@ the levels of its count's binary digits, which is a valid sketch with exactly th
 """
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,14 +77,15 @@ def _moments(counts: NDArray[np.int64], bounds: NDArray[np.float64]) -> Mapping[
     total = int(counts.sum())
     if total == 0:
         return {"mean": 0.0, "sum": 0.0, "std_dev": 0.0, "min": 0.0, "max": 0.0}
-    middles = (bounds[:-1] + bounds[1:]) / 2
-    mean = float((counts * middles).sum() / total)
-    variance = float((counts * (middles - mean) ** 2).sum() / total)
+    shares, scale = counts / total, float(np.abs(bounds).max()) or 1.0
+    middles = _middles(bounds) / scale  # squares of large numbers are none that JSON has
+    mean = float((shares * middles).sum())
+    variance = float((shares * (middles - mean) ** 2).sum())
     filled = np.flatnonzero(counts)
     return {
-        "mean": mean,
-        "sum": mean * total,
-        "std_dev": math.sqrt(variance),
+        "mean": mean * scale,
+        "sum": _bounded(mean * scale * total),
+        "std_dev": math.sqrt(variance) * scale,
         "min": float(bounds[filled[0]]),
         "max": float(bounds[filled[-1] + 1]),
     }
@@ -92,19 +94,33 @@ def _moments(counts: NDArray[np.int64], bounds: NDArray[np.float64]) -> Mapping[
 def _buckets(counts: NDArray[np.int64], bounds: NDArray[np.float64]) -> list[dict[str, float]]:
     """Ten buckets of equal width between the extremes; a bin counts where its middle lies."""
     low, high = float(bounds[0]), float(bounds[-1])
-    width = (high - low) / BUCKET_COUNT
-    middles = (bounds[:-1] + bounds[1:]) / 2
-    index = np.zeros(len(counts), int) if width == 0 else np.minimum((middles - low) / width, BUCKET_COUNT - 1)
+    width = high / BUCKET_COUNT - low / BUCKET_COUNT
+    index = np.zeros(len(counts))
+    if width != 0:
+        index = np.minimum(_middles(bounds) / width - low / width, BUCKET_COUNT - 1)
     sums = np.bincount(np.asarray(index, int), counts, BUCKET_COUNT)
     return [
-        {"lower_bound": low + step * width, "upper_bound": low + (step + 1) * width, "count": float(sums[step])}
+        {
+            "lower_bound": _bounded(low + step * width),
+            "upper_bound": _bounded(low + (step + 1) * width),
+            "count": float(sums[step]),
+        }
         for step in range(BUCKET_COUNT)
     ]
 
 
+def _middles(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(bounds[:-1] / 2 + bounds[1:] / 2, np.float64)
+
+
+def _bounded(number: float) -> float:
+    """JSON has no infinity."""
+    return min(max(number, -sys.float_info.max), sys.float_info.max)
+
+
 def _sketch(counts: NDArray[np.int64], bounds: NDArray[np.float64]) -> dict[str, Any]:
     """Level i of a KLL sketch holds items of weight 2**i."""
-    middles = (bounds[:-1] + bounds[1:]) / 2
+    middles = _middles(bounds)
     levels = max(int(counts.max()).bit_length(), 1)
     data = [[float(middle) for middle, count in zip(middles, counts, strict=True) if count >> level & 1]
             for level in range(levels)]  # fmt: skip
