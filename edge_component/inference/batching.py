@@ -56,6 +56,8 @@ class _Member:
 class _Batch:
     members: list[_Member] = field(default_factory=list)
     rows: int = 0
+    began_s: float = 0.0
+    """When nobody waited for others any more."""
     closed: bool = False
     done: threading.Event = field(default_factory=threading.Event)
 
@@ -86,7 +88,8 @@ class Batcher:
         """See :class:`~edge_component.inference.versions.Detour`; a turn means nothing here."""
         del turn
         feed = self._session.checked(inputs)
-        member = _Member(feed, _rows(feed), self._monotonic_s() + allowed_s)
+        joined_s = self._monotonic_s()
+        member = _Member(feed, _rows(feed), joined_s + allowed_s)
         if not 0 < member.rows < self.rule.rows_max:
             return run_session(self._session, feed, leash, allowed_s)
         batch = self._join(member)
@@ -94,6 +97,7 @@ class Batcher:
             self._lead(batch, member, leash)
         elif not batch.done.wait(allowed_s):
             raise RunDeadlineError(f"not computed within {allowed_s:g} s; the request waited for a batch")
+        leash.waited_s += batch.began_s - joined_s
         if member.error is not None:
             raise member.error
         return member.outputs
@@ -128,6 +132,7 @@ class Batcher:
             with self._lanes:
                 with self._changed:
                     self._close(batch)
+                batch.began_s = self._monotonic_s()
                 self._compute(batch, leash)
         except Exception as error:  # whoever waits for this thread must be told, whatever is wrong
             log.exception("a batch of %d requests ended in an unforeseen error", len(batch.members))

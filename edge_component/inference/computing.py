@@ -20,7 +20,7 @@ def compute(active: ActiveModel, inputs: Tensors, leash: Leash, allowed_s: float
     Args:
         active: who answers, from :meth:`Route.resolve`.
         inputs: as ``active.inputs`` says.
-        leash: the calling thread's own.
+        leash: the calling thread's own; afterwards it says how long the request waited, and how often the model ran.
         allowed_s: for waiting and computing together.
         turn: whose state is carried, for models that have any.
 
@@ -30,6 +30,7 @@ def compute(active: ActiveModel, inputs: Tensors, leash: Leash, allowed_s: float
         RequestError: as :meth:`Session.run`.
     """
     left_s = active.gate.enter(allowed_s)
+    leash.waited_s = allowed_s - left_s
     try:
         if active.detour is not None:
             return active.detour.run(inputs, leash, left_s, turn)
@@ -56,6 +57,7 @@ def run_session(session: Session, inputs: Tensors, leash: Leash, allowed_s: floa
         leash.end()
         raise
     leash.end()
+    leash.runs_count += 1
     return outputs
 
 

@@ -37,10 +37,13 @@ class Leash:
     Attributes:
         is_wanted: whether anybody still waits for the present run; set before the run, called from the watcher's thread,
             must not raise. ``None`` for always.
+        waited_s: for how long the present request has waited for others, by computing.py and the detours.
+        runs_count: how often the model has run to its end on this leash, for one request or for several together.
     """
 
     __slots__ = (
         "__weakref__", "_announced", "_ends_at_s", "_lock", "_monotonic_s", "_stopped", "_watch", "is_wanted", "options",
+        "runs_count", "waited_s",
     )  # fmt: skip
 
     def __init__(self, clock: Clock, watch: "DeadlineWatch") -> None:
@@ -53,6 +56,8 @@ class Leash:
         self._stopped = False
         self.is_wanted: Callable[[], bool] | None = None
         self.options = run_options()
+        self.waited_s = 0.0
+        self.runs_count = 0
 
     def start(self, allowed_s: float) -> None:
         """A run begins."""

@@ -122,7 +122,9 @@ class Sequences:
         try:
             if turn.starts:
                 kept.state = {}
-            return self._step(kept, inputs, leash, max(allowed_s - (self._monotonic_s() - began_s), 0.0))
+            waited_s = self._monotonic_s() - began_s
+            leash.waited_s += waited_s
+            return self._step(kept, inputs, leash, max(allowed_s - waited_s, 0.0))
         finally:
             kept.used_s = self._monotonic_s()
             kept.turn.release()

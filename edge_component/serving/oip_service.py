@@ -26,7 +26,7 @@ from edge_component.inference.versions import NO_TURN, Turn
 from edge_component.serving.failures import speaks_against_the_model
 from edge_component.serving.fastpath_connection import NO_TENSORS, Serving
 from edge_component.serving.oip_codec import DATATYPES
-from edge_component.serving.oip_statistics import Figures, Statistics
+from edge_component.serving.oip_statistics import Figures, Spent, Statistics
 from edge_component.telemetry_sink import Outcome
 
 log = logging.getLogger(__name__)
@@ -72,8 +72,7 @@ class Answered(NamedTuple):
     active: ActiveModel
     inputs: Mapping[str, Array]
     outputs: Mapping[str, Array]
-    decoded_ns: int
-    run_ns: int
+    spent: Spent
     request_id: str = ""
 
 
@@ -172,6 +171,8 @@ class Asker:
         Raises:
             DeviceError: not answered; it has been counted and recorded where it concerns a model.
         """
+        asked_ns = time.perf_counter_ns()
+        self._leash.runs_count = 0
         route, active = self._service.find(question.model_name, question.model_version, question.key)
         inputs = NO_TENSORS
         run_began_ns = time.perf_counter_ns()
@@ -187,15 +188,21 @@ class Asker:
             raise
         ended_ns = time.perf_counter_ns()
         self._tally(route, active).answered_count += 1
-        decoded_ns, run_ns = run_began_ns - question.began_ns, ended_ns - run_began_ns
-        return Answered(active, inputs, outputs, decoded_ns, run_ns, question.request_id)
+        leash = self._leash
+        waited_ns = min(int(leash.waited_s * 1e9), ended_ns - run_began_ns)  # of two clocks
+        spent = Spent(
+            asked_ns - question.began_ns,
+            run_began_ns - asked_ns + waited_ns,
+            ended_ns - run_began_ns - waited_ns,
+            leash.runs_count,
+        )
+        return Answered(active, inputs, outputs, spent, question.request_id)
 
     def settle(self, answered: Answered, output_ns: int) -> None:
         """The answer is encoded and, where the transport allows it, sent: count the time, tell telemetry."""
-        active = answered.active
-        rows = _rows(answered.inputs)
-        self._figures(active).answered(rows, answered.decoded_ns, answered.run_ns, output_ns)
-        run_us = (answered.decoded_ns + answered.run_ns) // 1000
+        active, spent = answered.active, answered.spent
+        self._figures(active).answered(_rows(answered.inputs), spent, output_ns)
+        run_us = (spent.input_ns + spent.queue_ns + spent.run_ns) // 1000
         self._service.record(active, answered.inputs, answered.outputs, run_us, None, answered.request_id)
 
     def _as_cancelled(self, question: Question) -> RunCancelledError | None:
@@ -213,7 +220,7 @@ class Asker:
         self, route: Route, active: ActiveModel, question: Question, inputs: Mapping[str, Array], failure: DeviceError
     ) -> None:
         took_ns = time.perf_counter_ns() - question.began_ns
-        self._figures(active).failed(took_ns)
+        self._figures(active).failed(took_ns, self._leash.runs_count)
         if speaks_against_the_model(failure, self._allowed_s(question.deadline_s), self._serving.config):
             self._tally(route, active).failed_count += 1
         self._service.record(active, inputs, NO_TENSORS, took_ns // 1000, failure.code, question.request_id)

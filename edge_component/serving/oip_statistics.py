@@ -2,19 +2,32 @@
 
 Each thread that answers writes a ledger of its own, so that counting takes no lock; the ledgers are added up when somebody
 asks. These are the doors' own figures: what the fast path answered is in the heartbeat and in telemetry, and
-``inference_count`` here does not include it (a client computes averages from count and time together). What a request waited
-for a place among others is part of ``compute_infer``: ``queue`` counts it, and has no time of its own.
+``inference_count`` here does not include it (a client computes averages from count and time together).
+
+Of a request that was answered, ``success`` is the sum of the others, as in Triton: ``queue`` is what it waited for a place among
+others, for its batch, for its turn in a sequence, or for a version that was asleep; ``compute_input`` its decoding,
+``compute_infer`` the run and what surrounds it, ``compute_output`` the encoding. ``execution_count`` counts runs of the model:
+requests that were computed together are one. A request that was refused, cancelled or failed is in ``fail`` alone.
 """
 
 import threading
 import time
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge_component.clock import Clock
 from edge_component.contracts.heartbeat import ModelRef
 
 Document = dict[str, Any]
+
+
+class Spent(NamedTuple):
+    """Where a request's time went before its answer was encoded, and how many runs of the model it led."""
+
+    input_ns: int
+    queue_ns: int
+    run_ns: int
+    runs_count: int
 
 
 @dataclass(slots=True)
@@ -23,7 +36,9 @@ class Figures:
 
     answered_count: int = 0
     rows_count: int = 0
+    executions_count: int = 0
     answered_ns: int = 0
+    queue_ns: int = 0
     input_ns: int = 0
     run_ns: int = 0
     output_ns: int = 0
@@ -31,19 +46,22 @@ class Figures:
     failed_ns: int = 0
     last_at_ns: int = 0
 
-    def answered(self, rows: int, input_ns: int, run_ns: int, output_ns: int) -> None:
+    def answered(self, rows: int, spent: Spent, output_ns: int) -> None:
         """One request was answered; ``rows``: as many as its first input's first axis has."""
         self.answered_count += 1
         self.rows_count += rows
-        self.input_ns += input_ns
-        self.run_ns += run_ns
+        self.executions_count += spent.runs_count
+        self.input_ns += spent.input_ns
+        self.queue_ns += spent.queue_ns
+        self.run_ns += spent.run_ns
         self.output_ns += output_ns
-        self.answered_ns += input_ns + run_ns + output_ns
+        self.answered_ns += spent.input_ns + spent.queue_ns + spent.run_ns + output_ns
         self.last_at_ns = time.monotonic_ns()
 
-    def failed(self, took_ns: int) -> None:
-        """One request was not."""
+    def failed(self, took_ns: int, runs_count: int) -> None:
+        """One request was not; those computed with it may have been."""
         self.failed_count += 1
+        self.executions_count += runs_count
         self.failed_ns += took_ns
         self.last_at_ns = time.monotonic_ns()
 
@@ -107,11 +125,11 @@ class Statistics:
             "version": version,
             "last_inference": now_ms - idle_ms if figures.last_at_ns else 0,
             "inference_count": figures.rows_count if batched else count,
-            "execution_count": count,
+            "execution_count": figures.executions_count,
             "inference_stats": {
                 "success": _duration(count, figures.answered_ns),
                 "fail": _duration(figures.failed_count, figures.failed_ns),
-                "queue": _duration(count, 0),
+                "queue": _duration(count, figures.queue_ns),
                 "compute_input": _duration(count, figures.input_ns),
                 "compute_infer": _duration(count, figures.run_ns),
                 "compute_output": _duration(count, figures.output_ns),
