@@ -194,7 +194,7 @@ def _action(evidence: Evidence, limits: DriftLimits) -> str:
 
 
 def _estimated(window: Observed, baseline: Baseline) -> Performance | None:
-    support = support_of(window.features, window.record_count)
+    support = support_of(window.features)
     for column in baseline.outputs:
         counts = window.outputs.get(column.name)
         performance = estimate(column, counts, support) if counts else None

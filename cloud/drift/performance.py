@@ -100,9 +100,10 @@ class Performance:
         return _in_errors(self.accuracy_drop, self.window.accuracy_se, self.baseline.accuracy_se)
 
 
-def support_of(features: Mapping[str, ColumnCounts], record_count: int) -> Support:
-    """The feature with the most records beyond the baseline's range."""
-    shares = {name: column.out_of_range_count / record_count for name, column in features.items() if record_count}
+def support_of(features: Mapping[str, ColumnCounts]) -> Support:
+    """The feature with the most values beyond the baseline's range."""
+    totals = {name: sum(each.counts) + each.nan_count + each.infinite_count for name, each in features.items()}
+    shares = {name: features[name].out_of_range_count / total for name, total in totals.items() if total}
     if not shares:
         return Support()
     name = max(sorted(shares), key=lambda each: shares[each])

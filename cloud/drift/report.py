@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cloud.drift.judgement import DEFAULT_LIMITS, DriftDecision, DriftLimits, Observed
 from edge_component.contracts.baseline import Baseline, BaselineColumn
-from edge_component.contracts.telemetry import ColumnCounts
+from edge_component.contracts.telemetry import COUNT_MAX, ColumnCounts
 
 BUCKET_COUNT = 10
 SKETCH_PARAMETERS = {"c": 0.64, "k": 2048.0}
@@ -53,7 +53,8 @@ def violations(decision: DriftDecision, limits: DriftLimits = DEFAULT_LIMITS) ->
 
 
 def _feature(column: BaselineColumn, seen: ColumnCounts) -> dict[str, Any]:
-    counts = np.asarray([*seen.counts, *[0] * len(column.counts)][: len(column.counts)], np.int64)
+    padded = [*seen.counts, *[0] * len(column.counts)][: len(column.counts)]
+    counts = np.asarray([min(count, COUNT_MAX) for count in padded], np.int64)  # sums of what a device claims
     bounds = bin_bounds(column)
     missing = seen.nan_count + seen.infinite_count
     return {

@@ -55,6 +55,12 @@ class WatchLimits:
     attempts: AttemptLimits = field(default_factory=AttemptLimits)
 
 
+class UnjudgedError(EdgewrightError):
+    """A defect of ours, met with what one device sent of one model; its windows wait."""
+
+    code = "unjudged"
+
+
 @dataclass(frozen=True, slots=True)
 class _Missing:
     """A baseline that nothing can be judged by: why, and when it is looked for again."""
@@ -92,11 +98,12 @@ class DriftWatch:
         then the error is raised: one model's missing object must not blind the watch to all the others.
 
         Raises:
-            BaselineUnknownError, BaselineDamagedError, UnavailableError: what could not be done stays to be done.
+            BaselineUnknownError, BaselineDamagedError, UnjudgedError, UnavailableError: what could not be done stays to be
+                done.
         """
         now = self._clock()
         decisions: list[DriftDecision] = []
-        unjudged: BaselineUnknownError | BaselineDamagedError | None = None
+        unjudged: EdgewrightError | None = None
         waiting = self._journal.waiting(now - timedelta(seconds=self._limits.settle_s))
         asked_for = {stretch.baseline_id for stretch in waiting}
         self._missing = {each: missing for each, missing in self._missing.items() if each in asked_for}
@@ -106,6 +113,10 @@ class DriftWatch:
                 decisions.extend(self._judge(stretch, batch, now) for batch in cut)
             except (BaselineUnknownError, BaselineDamagedError) as error:
                 unjudged = error
+            except EdgewrightError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it would keep every model after this one from being judged
+                unjudged = _unjudged(stretch, error)
         for incident in self._incidents.unannounced():
             self._ports.incidents.announce(incident)
             self._incidents.mark_announced(incident, now)
@@ -192,3 +203,10 @@ class DriftWatch:
             return
         self._journal.forget_windows(retention_start(now, self._limits.retention_s))
         self._forgot_at = now
+
+
+def _unjudged(stretch: Stretch, error: Exception) -> UnjudgedError:
+    whose = f"{stretch.model_name} {stretch.version} on {stretch.thing_name}"
+    told = UnjudgedError(f"{whose} cannot be judged: {error!r}", "Report this; everything else is judged.")
+    told.__cause__ = error
+    return told

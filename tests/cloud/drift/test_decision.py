@@ -42,6 +42,13 @@ def row_of(
     return decision
 
 
+def test_a_device_that_lies_about_its_counts_makes_a_report_all_the_same(baseline: Baseline) -> None:
+    column = ColumnCounts((2**64, *[2**53 - 1] * 63), nan_count=2**64)
+    lied = Observed(400, {each.name: column for each in baseline.features}, {})
+    assert json.dumps(statistics(lied, baseline), allow_nan=False)
+    assert decide(lied, baseline).columns[0].absolute.statistic > 0
+
+
 CASES = [
     ("no drift", {}, "quiet", "none"),
     ("drift, not yet in a row", {"shifts": SHIFTED, "centre": UNSURE, "count": 2}, "quiet", "none"),

@@ -57,10 +57,12 @@ def test_what_the_baseline_never_saw_counts_as_the_base_rate() -> None:
 
 
 def test_support_names_the_feature_with_most_records_out_of_range() -> None:
-    columns = {"temp": ColumnCounts((1,), out_of_range_count=30), "dewp": ColumnCounts((1,), out_of_range_count=10)}
-    assert support_of(columns, 40) == Support(0.75, "temp")
-    assert support_of({"temp": ColumnCounts((1,))}, 40) == Support(0.0, "")
-    assert support_of({}, 0) == Support()
+    columns = {"temp": ColumnCounts((40,), out_of_range_count=30), "dewp": ColumnCounts((9, 31), out_of_range_count=10)}
+    assert support_of(columns) == Support(0.75, "temp")
+    assert support_of({"temp": ColumnCounts((1,))}) == Support(0.0, "")
+    assert support_of({"temp": ColumnCounts(()), "dewp": ColumnCounts(())}) == Support()
+    four_rows_each = {"temp": ColumnCounts((160,), nan_count=40, out_of_range_count=50)}
+    assert support_of(four_rows_each) == Support(0.25, "temp"), "of its own values, not of another input's rows"
 
 
 def test_no_calibration_or_no_records_is_no_estimate() -> None:

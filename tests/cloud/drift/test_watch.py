@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cloud.drift import watch as watch_module
 from cloud.drift.attempts import Execution
 from cloud.drift.incidents import Incident
+from cloud.drift.judgement import DriftDecision, Observed
 from cloud.drift.ports import (
     BaselineDamagedError,
     BaselineUnknownError,
@@ -22,7 +24,7 @@ from cloud.drift.ports import (
     MemoryReports,
     WatchPorts,
 )
-from cloud.drift.watch import DriftWatch, WatchLimits
+from cloud.drift.watch import DriftWatch, UnjudgedError, WatchLimits
 from cloud.errors import UnavailableError
 from cloud.fleet.database import Database
 from cloud.fleet.facts import Origin, WindowFact
@@ -197,6 +199,26 @@ def test_one_damaged_baseline_leaves_every_other_model_watched(world: World) -> 
         world.send(turn, "AAA", baseline_id="d" * 64)
         world.send(turn, "EWR", DRIFT)
     with pytest.raises(BaselineDamagedError):
+        world.watch.pass_once()
+    assert len(world.incidents.announced) == 1
+    assert world.one("SELECT count(*) FROM window WHERE decision_id IS NULL") == 3
+
+
+def test_a_defect_in_judging_one_model_leaves_every_other_one_watched_and_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_decide = watch_module.decide
+
+    def deciding(window: Observed, *rest: Any, **named: Any) -> DriftDecision:
+        if window.record_count == 401:
+            raise ZeroDivisionError("of ours")
+        return really_decide(window, *rest, **named)
+
+    monkeypatch.setattr(watch_module, "decide", deciding)
+    for turn in range(1, 4):
+        world.send(turn, "AAA", DRIFT, count=401)
+        world.send(turn, "EWR", DRIFT)
+    with pytest.raises(UnjudgedError, match=r"weather 1\.0\.0 on AAA.*ZeroDivisionError.*of ours"):
         world.watch.pass_once()
     assert len(world.incidents.announced) == 1
     assert world.one("SELECT count(*) FROM window WHERE decision_id IS NULL") == 3
