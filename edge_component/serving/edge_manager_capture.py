@@ -1,8 +1,8 @@
 """Captures: tensors that a client wants kept, as JSON lines on this device, in SageMaker's data-capture format.
 
 The failure this exists for: a capture that is said to be done and is not on disk, and one that fills it. The agent could
-send captures to S3 or keep them on disk; this keeps them on disk, bounded, oldest first away: sending raw records is the
-fleet's business, by request (telemetry). One thread writes; the status of the last so many captures is remembered.
+send captures to S3 or keep them on disk; this keeps them on disk, bounded, oldest first away, and sends none: what leaves
+the device by itself are counts (telemetry/). One thread writes; the status of the last so many captures is remembered.
 """
 
 import base64

@@ -73,7 +73,8 @@ class Outbox:
     ) -> None:
         """Open it, and recover what waits there; if the file system refuses, that is logged and tried again later."""
         self._directory = directory
-        self._thing_name = thing_name
+        self.thing_name = thing_name
+        """Who appends; what waits from before may name another."""
         self._clock = clock
         self._limits = limits or LogLimits()
         self._new_epoch = new_epoch
@@ -94,7 +95,7 @@ class Outbox:
     @property
     def body_bytes_max(self) -> int:
         """How large a body's canonical JSON may be, so that its envelope fits a publish whatever its numbers."""
-        return body_bytes_max(self._thing_name, self._clock)
+        return body_bytes_max(self.thing_name, self._clock)
 
     def append(self, kind: str, body: Document) -> int:
         """Keep a message; returns its sequence number once it is durable.
@@ -107,7 +108,7 @@ class Outbox:
         recorded_at = self._clock.now()
 
         def encode(epoch: str, sequence: int) -> bytes:
-            return Envelope(kind, self._thing_name, epoch, sequence, recorded_at, body).to_bytes()
+            return Envelope(kind, self.thing_name, epoch, sequence, recorded_at, body).to_bytes()
 
         try:
             sequence = self._log().append(encode)
@@ -132,9 +133,7 @@ class Outbox:
         with self._arrived:
             self._process_epoch = self._process_epoch or self._new_epoch()
             self._latest_count += 1
-            envelope = Envelope(
-                kind, self._thing_name, self._process_epoch, self._latest_count, self._clock.now(), body
-            )
+            envelope = Envelope(kind, self.thing_name, self._process_epoch, self._latest_count, self._clock.now(), body)
             self._latest = Queued(envelope.to_bytes())
         self._notice_arrival()
 

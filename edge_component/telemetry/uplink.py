@@ -5,7 +5,8 @@ publishes fail, one message is tried at growing, jittered intervals; when one ge
 What is logged is the transition, not the attempt. And its opposite: one message that the nucleus refuses for what it is,
 which would hold up all the others for ever. After a few refusals the message behind it is tried: if that one gets
 through, the first was at fault and is given up, counted; if it is refused too, the fault is elsewhere (a wrong
-accessControl, say), nothing is given up, and everything waits for the remedy.
+accessControl, say), nothing is given up, and everything waits for the remedy. What was queued under another thing's name
+(a card that was moved, a copied image) is given up at once: AWS IoT takes it from nobody but that thing.
 
 :func:`decide` is pure; :class:`Uplink` is a thread around :meth:`Uplink.step`. Not the store (``outbox``) and not the
 connection (``nucleus``).
@@ -191,6 +192,8 @@ class Uplink:
     def _send(self, queued: Queued) -> tuple[Outcome, str]:
         try:
             message = Envelope.from_bytes(queued.payload)
+            if message.thing_name != self._outbox.thing_name:
+                return Outcome.UNREADABLE, f"it is from when this device was {message.thing_name}"
             topic = basic_ingest_topic(Address(message.thing_name, message.kind), self._rule)
             self._publisher.publish(topic, queued.payload)
         except ContractError as error:

@@ -3,11 +3,13 @@
 import logging
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
 
 from edge_component.backoff import Backoff
+from edge_component.clock import ManualClock
 from edge_component.contracts.envelope import Envelope
 from edge_component.nucleus_port import InMemoryNucleus
 from edge_component.telemetry.outbox import Outbox
@@ -60,6 +62,20 @@ def test_backoff_doubles_between_its_bounds_and_is_jittered(failures_count: int,
 
 
 # -- with a real outbox and the nucleus that ships ---------------------------------------------------------------------
+
+
+def test_messages_of_another_thing_hold_up_none_of_this_one(tmp_path: Path, clock: ManualClock) -> None:
+    """A card moved to another device, or an image taken of one that was in use: AWS IoT would take none of them, for ever."""
+    before = Outbox(tmp_path / "moved", "station-ewr", clock)
+    for number in range(10):
+        before.append("window", {"n": number})
+    before.close()
+    outbox, nucleus = Outbox(tmp_path / "moved", "station-jfk", clock), InMemoryNucleus()
+    outbox.append("heartbeat", {"n": 1})
+    assert set(step_until_empty(make_uplink(outbox, nucleus))) == {0.0}
+    assert [topic for topic, _ in nucleus.published] == [HEARTBEAT]
+    assert (outbox.state().queued_count, outbox.state().dropped_count) == (0, 10), "every one of them counted"
+    outbox.close()
 
 
 def test_messages_go_out_in_order_to_their_topics(open_outbox: OpenOutbox) -> None:
