@@ -19,6 +19,7 @@ It reads no store and fetches no baseline (``watch`` does). The history that per
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from cloud.drift.distances import NO_EVIDENCE, Test, chi_squared, kolmogorov_smirnov, population_stability_index
 from cloud.drift.judgement import (
@@ -99,36 +100,41 @@ def dropped(performance: Performance, limits: DriftLimits = DEFAULT_LIMITS) -> b
     return by_loss or by_accuracy
 
 
-def histogram(counts: ColumnCounts | None, bin_count: int) -> list[int]:
-    """Counts with the missing values (NaN, infinite) as a first bin of their own; all zeros for ``None``."""
+def histogram(counts: ColumnCounts) -> list[int]:
+    """Counts with the missing values (NaN, infinite) as a first bin of their own."""
+    return [counts.nan_count + counts.infinite_count, *counts.counts]
+
+
+def _whole(counts: ColumnCounts | None, column: BaselineColumn) -> ColumnCounts:
+    """As many bins as the baseline has; empty ones for ``None``."""
     if counts is None:
-        return [0] * (bin_count + 1)
-    bins = list(counts.counts[:bin_count])
-    return [counts.nan_count + counts.infinite_count, *bins, *[0] * (bin_count - len(bins))]
+        return ColumnCounts((0,) * len(column.counts))
+    missing_count = max(len(column.counts) - len(counts.counts), 0)
+    return replace(counts, counts=counts.counts[: len(column.counts)] + (0,) * missing_count)
 
 
-def baseline_histogram(column: BaselineColumn) -> list[int]:
-    """The same for a baseline's column."""
-    return [column.nan_count + column.infinite_count, *column.counts]
-
-
-def gap_beyond(seen: ColumnCounts | None, column: BaselineColumn) -> float:
-    """A distance that is certain from the values beyond the baseline's range, which share bins with those at its ends.
+def gap_beyond(one: ColumnCounts, other: ColumnCounts) -> float:
+    """A distance that is certain from values beyond the baseline's range, which share bins with those at its ends.
 
     The failure this exists for: a feature that was 0 in most of the baseline, and is -5 now. Both lie in the first bin.
 
-    Of the values out of range a share b lies below and the rest above; where b can lie is known from the outer bins. Of the
-    baseline nothing lies there, so the distance is at least b, and the difference of the missing values before it, on the
-    one side, and the rest on the other: the least that the larger of them can be.
+    How large a share lies below the range, and how large above, is known within bounds: at least what the other end's bin
+    cannot hold, at most what its own does. Where the bounds of two samples are apart, so are their distributions.
     """
-    total = sum(seen.counts) + seen.nan_count + seen.infinite_count if seen else 0
-    known = sum(column.counts) + column.nan_count + column.infinite_count
-    if seen is None or not total or not known or len(seen.counts) < len(column.counts):
-        return 0.0
-    missing = (seen.nan_count + seen.infinite_count) / total - (column.nan_count + column.infinite_count) / known
-    beyond, first, last = (count / total for count in (seen.out_of_range_count, seen.counts[0], seen.counts[-1]))
-    below = min(max((beyond - missing) / 2, beyond - last, 0.0), first, beyond)
-    return max(missing + below, beyond - below, 0.0)
+    pairs = zip(_ends(one), _ends(other), strict=True)
+    return min(max(max(first[0] - second[1], second[0] - first[1], 0.0) for first, second in pairs), 1.0)
+
+
+def _ends(counts: ColumnCounts) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Bounds of the shares that lie below the range, with what is missing before them, and above it."""
+    missing = counts.nan_count + counts.infinite_count
+    total = sum(counts.counts) + missing
+    if not total:
+        return (0.0, 1.0), (0.0, 1.0)  # anything may be so
+    beyond, first, last = counts.out_of_range_count, counts.counts[0], counts.counts[-1]
+    below = missing + max(beyond - last, 0), missing + min(beyond, first)
+    above = max(beyond - first, 0), min(beyond, last)
+    return (below[0] / total, below[1] / total), (above[0] / total, above[1] / total)
 
 
 def _judge_column(
@@ -139,11 +145,13 @@ def _judge_column(
     streaks: Mapping[str, tuple[Streak, Streak]],
     limits: DriftLimits,
 ) -> ColumnJudgement:
-    expected, seen = baseline_histogram(column), histogram(window.features.get(column.name), len(column.counts))
-    beside = histogram(peers.features.get(column.name) if peers else None, len(column.counts))
+    known = ColumnCounts(column.counts, column.nan_count, column.infinite_count)
+    mine = _whole(window.features.get(column.name), column)
+    theirs = _whole(peers.features.get(column.name) if peers else None, column)
+    expected, seen, beside = (histogram(counts) for counts in (known, mine, theirs))
     p_max = limits.significance / (2 * len(baseline.features))
-    absolute = kolmogorov_smirnov(seen, expected, gap_beyond(window.features.get(column.name), column))
-    relative = kolmogorov_smirnov(seen, beside) if peers else NO_EVIDENCE
+    absolute = kolmogorov_smirnov(seen, expected, gap_beyond(mine, known))
+    relative = kolmogorov_smirnov(seen, beside, gap_beyond(mine, theirs)) if peers else NO_EVIDENCE
     absolute_level, relative_level = _level(absolute, p_max, limits), _level(relative, p_max, limits)
     before = streaks.get(column.name, (Streak(), Streak()))
     return ColumnJudgement(
@@ -156,7 +164,7 @@ def _judge_column(
         relative_level=relative_level,
         absolute_streak=_continued(before[0], absolute_level),
         relative_streak=_continued(before[1], relative_level),
-        peers_level=_level(kolmogorov_smirnov(beside, expected), p_max, limits),
+        peers_level=_level(kolmogorov_smirnov(beside, expected, gap_beyond(theirs, known)), p_max, limits),
     )
 
 

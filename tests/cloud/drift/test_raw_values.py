@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from cloud.compilation.baseline import column
 from cloud.drift.assembly import WholeWindow, observed
 from cloud.drift.decision import decide
-from cloud.drift.judgement import ColumnJudgement
+from cloud.drift.judgement import ColumnJudgement, Observed
 from cloud.drift.report import statistics
 from edge_component.contracts.baseline import Baseline, BaselineColumn
 from edge_component.contracts.codec import from_bytes, to_bytes
@@ -29,19 +29,23 @@ REF = ModelRef("m", "1.0.0", "a" * 64)
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 
-def judged(baseline: Baseline, values: np.ndarray) -> tuple[ColumnJudgement, dict[str, object]]:
-    """Seven windows of a device, of unequal sizes, one of them empty; and what the report says of them together."""
+def sent(baseline: Baseline, values: np.ndarray) -> Observed:
+    """Seven windows of a device, of unequal sizes, one of them empty, as the cloud adds them up."""
     cuts = sorted(np.random.default_rng(5).integers(0, len(values), 5).tolist())
     parts: list[TelemetryWindow] = []
     for index, piece in enumerate([*np.split(values, cuts), values[:0]]):
         counts = WindowCounts(len(piece), features={"f": count_values(piece, baseline_bins(baseline.features[0]))})
         closed = close_window(WatchPlan(REF, "b" * 64), counts, Span(T0, 1000), f"w{index}")
-        sent = [to_bytes(part.to_document()) for part in split_window(closed, 4_500)]
-        parts.extend(TelemetryWindow.read(from_bytes(body, 5_000)) for body in sent)
+        bodies = [to_bytes(part.to_document()) for part in split_window(closed, 4_500)]
+        parts.extend(TelemetryWindow.read(from_bytes(body, 5_000)) for body in bodies)
     windows = [WholeWindow("EWR", part.window_id, T0, T0, part.record_count) for part in parts]
-    seen = observed(windows, parts)
-    (judgement,) = decide(seen, baseline).columns
-    return judgement, statistics(seen, baseline)["features"][0]
+    return observed(windows, parts)
+
+
+def judged(baseline: Baseline, values: np.ndarray, peers: np.ndarray | None = None) -> ColumnJudgement:
+    beside = None if peers is None else sent(baseline, peers)
+    (judgement,) = decide(sent(baseline, values), baseline, beside).columns
+    return judgement
 
 
 def baseline_of(values: np.ndarray) -> Baseline:
@@ -99,7 +103,7 @@ PAIRS: list[tuple[str, Draw, Draw]] = [
 def test_the_distance_is_scipys_of_the_raw_values_up_to_one_bin(before: Draw, now: Draw) -> None:
     random = np.random.default_rng(20260101)
     known, values = before(random, 6_000), now(random, 900)
-    mine, _ = judged(baseline_of(known), values)
+    mine = judged(baseline_of(known), values)
     theirs = stats.ks_2samp(placed(values.astype(float)), placed(known.astype(float)), method="asymp")
     assert theirs.statistic - 1 / 32 <= mine.absolute.statistic <= theirs.statistic + 1e-9
     if theirs.statistic > 0.2:
@@ -122,25 +126,35 @@ def test_the_distance_is_never_more_than_that_of_the_raw_values(data: st.DataObj
     counts = np.bincount(np.searchsorted(edges, finite, side="left"), minlength=64).tolist()
     tied = BaselineColumn("f", edges, tuple(counts), own.minimum, own.maximum, own.nan_count)
     theirs = stats.ks_2samp(placed(values), placed(known), method="asymp").statistic
+    peers = np.round(random.normal(centre + data.draw(st.integers(-3, 3)), 2.0, 250))
+    apart = stats.ks_2samp(placed(values), placed(peers), method="asymp").statistic
     for each in (own, tied):
-        mine, _ = judged(Baseline("m", 300, (each,)), values)
+        mine = judged(Baseline("m", 300, (each,)), values, peers)
         assert mine.absolute.statistic <= theirs + 1e-9
+        assert mine.relative.statistic <= apart + 1e-9
 
 
-def test_a_baseline_of_ones_own_whose_first_value_fills_bins_sees_what_falls_below_it() -> None:
-    tied = BaselineColumn("f", (0.0,) * 50 + tuple(range(1, 14)), (5_100, *[0] * 49, *[64] * 14), 0.0, 20.0)
-    assert judged(Baseline("m", 6_000, (tied,)), np.full(500, -5.0))[0].absolute_level == "alarm"
-    assert judged(Baseline("m", 6_000, (tied,)), np.full(500, 0.0))[0].absolute.statistic == pytest.approx(
-        0.15, abs=0.01
-    )
+TIED = BaselineColumn("f", (0.0,) * 50 + tuple(range(1, 14)), (5_100, *[0] * 49, *[64] * 14), 0.0, 20.0)
+"""Of a training script of one's own: the first value fills bins, and none is left for what lies below it."""
+
+
+def test_what_falls_below_a_first_value_that_fills_bins_is_seen() -> None:
+    baseline = Baseline("m", 6_000, (TIED,))
+    fell, stayed = np.full(500, -5.0), np.full(500, 0.0)
+    assert judged(baseline, fell).absolute_level == "alarm"
+    assert judged(baseline, stayed).absolute.statistic == pytest.approx(0.15, abs=0.01)
+    assert judged(baseline, fell, stayed).relative.statistic == 1
+    assert judged(baseline, fell, fell).relative.statistic == 0
+    assert judged(baseline, stayed, fell).peers_level == "alarm", "it is no fault of this device that it differs"
 
 
 @pytest.mark.parametrize(("before", "now"), [pair[1:] for pair in PAIRS], ids=[pair[0] for pair in PAIRS])
 def test_the_report_counts_exactly_and_can_always_be_written(before: Draw, now: Draw) -> None:
     random = np.random.default_rng(20260102)
     known, values = before(random, 6_000), now(random, 900)
-    _, entry = judged(baseline_of(known), values)
+    baseline = baseline_of(known)
+    (entry,) = statistics(sent(baseline, values), baseline)["features"]
     numbers = entry["numerical_statistics"]
     finite = values[np.isfinite(values)]
-    assert numbers["common"] == {"num_present": finite.size, "num_missing": 900 - finite.size}  # type: ignore[index]
+    assert numbers["common"] == {"num_present": finite.size, "num_missing": 900 - finite.size}
     assert to_bytes(entry)
