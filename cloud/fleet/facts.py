@@ -11,8 +11,9 @@ from edge_component.contracts.activation import ActivationEvent
 from edge_component.contracts.heartbeat import Heartbeat
 from edge_component.contracts.telemetry import TelemetryWindow
 
-FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
-"""No device's clock that is right shows less."""
+FIRST_DAY = datetime(2000, 1, 1, tzinfo=UTC)
+"""Before it lie only clocks that began to count when the device did. A later one may be right: an outbox keeps for months, and
+recorded data may be replayed; where it is wrong all the same, the window has no peers, and no harm is done."""
 CLOCKS_APART_MAX = timedelta(minutes=5)
 """How far a right clock of a device may be ahead of AWS IoT's."""
 LONGEST_WINDOW = timedelta(days=31)

@@ -105,13 +105,14 @@ def test_a_window_is_complete_when_every_part_has_come_once(database: Database) 
 
 
 AT_1970, IN_10_YEARS = datetime(1970, 1, 1, 0, 3, tzinfo=UTC), T0 + timedelta(days=3650)
-FIVE_MINUTES = timedelta(minutes=5)
+FIVE_MINUTES, REPLAYED = timedelta(minutes=5), T0 - timedelta(days=1000)
 SPANS = [
     ("a right clock", T0, T0 + FIVE_MINUTES, (0, 300)),
     ("asleep for most of it", T0, T0 + timedelta(hours=1), (0, 3600)),
     ("never set since the device started", AT_1970 - FIVE_MINUTES, AT_1970, (7200 - 300, 7200)),
     ("set within the window, forwards", AT_1970, T0 + FIVE_MINUTES, (0, 300)),
     ("set within the window, backwards", T0 + FIVE_MINUTES, T0 + timedelta(minutes=2), (120 - 300, 120)),
+    ("sent years later", REPLAYED, REPLAYED + FIVE_MINUTES, (-86_400 * 1000, -86_400 * 1000 + 300)),
     ("ten years ahead", IN_10_YEARS - FIVE_MINUTES, IN_10_YEARS, (7200 - 300, 7200)),
     ("set back by ten years within the window", IN_10_YEARS, T0 + FIVE_MINUTES, (0, 300)),
 ]
