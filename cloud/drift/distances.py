@@ -91,15 +91,21 @@ def population_stability_index(baseline: Counts, observed: Counts, bin_count: in
 def coarse(
     baseline: Counts, observed: Counts, bin_count: int = COARSE_BIN_COUNT
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Merge neighbouring bins until each holds at least ``1/bin_count`` of the baseline; both keep their totals."""
+    """Merge neighbouring bins until each holds at least ``1/bin_count`` of the baseline; both keep their totals.
+
+    What lies before all of the baseline (missing values, where it had none; values below it) is a bin of its own: among the
+    first tenth it would pass for what was always there.
+    """
     first, second = _floats(baseline), _floats(observed)
     total = first.sum()
     if total == 0:
         return first, second
-    group = np.minimum(((np.cumsum(first) - first) / total * bin_count).astype(int), bin_count - 1)
+    until = np.cumsum(first)
+    tenth = np.minimum(((until - first) / total * bin_count).astype(int), bin_count - 1)
+    group = np.where(until == 0, 0, tenth + 1)
     return (
-        np.bincount(group, first, bin_count).astype(np.float64),
-        np.bincount(group, second, bin_count).astype(np.float64),
+        np.bincount(group, first, bin_count + 1).astype(np.float64),
+        np.bincount(group, second, bin_count + 1).astype(np.float64),
     )
 
 

@@ -134,6 +134,37 @@ def test_the_distance_is_never_more_than_that_of_the_raw_values(data: st.DataObj
         assert mine.relative.statistic <= apart + 1e-9
 
 
+def raw_stability(known: np.ndarray, values: np.ndarray) -> float:
+    """PSI as it is customarily computed: by the baseline's deciles, and what it never had before them by itself."""
+    lowest = known[np.isfinite(known)].astype(float).min(initial=np.inf)
+    edges = np.unique(np.quantile(known[np.isfinite(known)], np.arange(1, 10) / 10, method="inverted_cdf"))
+
+    def shares(of: np.ndarray) -> np.ndarray:
+        finite = of[np.isfinite(of)]
+        known_counts = np.bincount(
+            np.searchsorted(edges, finite[finite >= lowest], side="left"), minlength=len(edges) + 1
+        )
+        return np.maximum(np.array([len(of) - known_counts.sum(), *known_counts]) / len(of), 1e-4)
+
+    expected, actual = shares(known), shares(values)
+    return float(((actual - expected) * np.log(actual / expected)).sum())
+
+
+STABLE = [pair for pair in PAIRS if pair[0] in {
+    "nothing changed", "a shift", "a constant as before", "a constant that fell", "a constant that rose",
+    "zeros that became negative", "another level above", "a fifth missing now", "all missing now",
+}]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "now"), [pair[1:] for pair in STABLE], ids=[pair[0] for pair in STABLE])
+def test_the_stability_index_is_numpys_of_the_raw_values(before: Draw, now: Draw) -> None:
+    random = np.random.default_rng(20260103)
+    known, values = before(random, 6_000), now(random, 900)
+    mine = judged(baseline_of(known), values)
+    assert mine.stability_index == pytest.approx(raw_stability(known, values), rel=0.05, abs=0.005)
+    assert (mine.chi_squared.p_value < 1e-6) == (mine.absolute.statistic > 0.1)
+
+
 TIED = BaselineColumn("f", (0.0,) * 50 + tuple(range(1, 14)), (5_100, *[0] * 49, *[64] * 14), 0.0, 20.0)
 """Of a training script of one's own: the first value fills bins, and none is left for what lies below it."""
 
