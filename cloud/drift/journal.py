@@ -6,7 +6,7 @@ transaction, so a crash repeats a judgement or has made it, never half. Thread-s
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,18 +34,31 @@ class Journal:
         """Borrow the database; the caller closes it."""
         self._database = database
 
-    def waiting(self, arrived_before: datetime) -> Mapping[Stretch, tuple[WholeWindow, ...]]:
-        """Complete windows with a baseline that nobody has judged, by whom they are about; :meth:`parts` reads them."""
+    def waiting(
+        self, arrived_before: datetime, but_of: Collection[str] = ()
+    ) -> Mapping[Stretch, tuple[WholeWindow, ...]]:
+        """Complete windows with a baseline that nobody has judged, by whom they are about; :meth:`parts` reads them.
+
+        Those over the baselines ``but_of`` are passed over.
+        """
         query = (
             "SELECT * FROM window WHERE decision_id IS NULL AND arrived_count = part_count AND baseline_id <> ''"
-            " AND arrived_at_ms <= ? ORDER BY thing_name, model_name, version, ends_at_ms"
+            " AND arrived_at_ms <= ? AND baseline_id NOT IN (SELECT value FROM json_each(?)) ORDER BY thing_name, model_name, version, ends_at_ms"
         )
         found: dict[Stretch, list[WholeWindow]] = {}
         with self._database.read() as connection:
-            for row in connection.execute(query, (to_ms(arrived_before),)):
+            for row in connection.execute(query, (to_ms(arrived_before), json.dumps(list(but_of)))):
                 stretch = Stretch(row["thing_name"], row["model_name"], row["version"], row["baseline_id"])
                 found.setdefault(stretch, []).append(_whole(row))
         return {stretch: tuple(windows) for stretch, windows in found.items()}
+
+    def waits_for(self, baseline_id: str) -> bool:
+        """Whether there is any such window over this baseline."""
+        query = (
+            "SELECT 1 FROM window WHERE baseline_id = ? AND decision_id IS NULL AND arrived_count = part_count LIMIT 1"
+        )
+        with self._database.read() as connection:
+            return connection.execute(query, (baseline_id,)).fetchone() is not None
 
     def peers(self, stretch: Stretch, batch: Batch) -> tuple[WholeWindow, ...]:
         """What other devices saw over the same bins in the same time, judged or not, the latest first."""

@@ -103,27 +103,27 @@ class DriftWatch:
         """
         now = self._clock()
         decisions: list[DriftDecision] = []
-        unjudged: EdgewrightError | None = None
-        waiting = self._journal.waiting(now - timedelta(seconds=self._limits.settle_s))
-        asked_for = {stretch.baseline_id for stretch in waiting}
-        self._missing = {each: missing for each, missing in self._missing.items() if each in asked_for}
+        self._missing = {each: known for each, known in self._missing.items() if self._journal.waits_for(each)}
+        missing = {each: known.error for each, known in self._missing.items() if now < known.again_at}
+        unjudged: EdgewrightError | None = next(iter(missing.values()), None)
+        waiting = self._journal.waiting(now - timedelta(seconds=self._limits.settle_s), but_of=missing)
         for stretch, windows in waiting.items():
             try:
                 cut = batches(windows, self._drift_limits.record_count_min)
                 decisions.extend(self._judge(stretch, batch, now) for batch in cut)
             except (BaselineUnknownError, BaselineDamagedError) as error:
-                unjudged = error
+                unjudged = unjudged or error
             except EdgewrightError:
                 raise
             except Exception as error:  # noqa: BLE001 - it would keep every model after this one from being judged
-                unjudged = _unjudged(stretch, error)
+                unjudged = unjudged or _unjudged(stretch, error)
         for incident in self._incidents.unannounced():
             self._ports.incidents.announce(incident)
             self._incidents.mark_announced(incident, now)
         self._forget(now)
         self._follow(now)
         if unjudged is not None:
-            raise unjudged
+            raise unjudged.with_traceback(None)  # a remembered one would grow by some lines each time
         return tuple(decisions)
 
     def run(self, stop: threading.Event, report: Callable[[EdgewrightError | None], None]) -> None:
@@ -152,10 +152,10 @@ class DriftWatch:
         return decision
 
     def _baseline(self, baseline_id: str, now: datetime) -> Baseline:
-        """The baseline; one that was missing a moment ago is not looked for."""
+        """The baseline; one that another device's windows have just missed is not looked for again."""
         missing = self._missing.get(baseline_id)
         if missing is not None and now < missing.again_at:
-            raise missing.error.with_traceback(None)  # or it would grow by a line each time
+            raise missing.error
         try:
             found = self._ports.baselines.baseline(baseline_id)
         except (BaselineUnknownError, BaselineDamagedError) as error:

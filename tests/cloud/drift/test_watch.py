@@ -182,6 +182,13 @@ def test_windows_that_cannot_be_judged_are_neither_read_nor_looked_up_at_each_pa
         with pytest.raises(BaselineUnknownError, match="bbbbbbbbbbbb"):
             world.watch.pass_once()
     assert (read, looked_up) == (Counter(), Counter({BASELINE_ID: 1}))
+    with world.database.write() as connection:  # as retention does
+        connection.execute("UPDATE window SET arrived_count = 0")
+    assert world.watch.pass_once() == (), "nothing waits for it any more, and nothing is said of it"
+    with world.database.write() as connection:
+        connection.execute("UPDATE window SET arrived_count = 1")
+    with pytest.raises(BaselineUnknownError):
+        world.watch.pass_once()
     world.baselines.known[BASELINE_ID] = known
     world.now += timedelta(seconds=WatchLimits().baseline_again_s)
     assert len(world.watch.pass_once()) == 6, "every one of them counts now"
