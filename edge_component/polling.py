@@ -112,18 +112,18 @@ class PolledSocket:
         self._eagerness = Eagerness(polling.limit_ns)
         self._is_aside = False
 
-    def receive_into(self, target: Target) -> int:
-        """As the socket's own ``recv_into``, which also says what it raises."""
+    def receive_into(self, target: Target, flags: int = 0) -> int:
+        """As the socket's own ``recv_into``, which also says what it raises; what is polled for comes in parts all the same."""
         is_alone = self._polling.served is self
         self._polling.served = self
         if self._eagerness.polls:
-            return self._receive_eagerly(target, is_alone=is_alone)
+            return self._receive_eagerly(target, flags, is_alone=is_alone)
         began_ns = perf_counter_ns()
-        received = self._receive_into(target)
+        received = self._receive_into(target, 0, flags)
         self._eagerness.waited(perf_counter_ns() - began_ns, is_alone=is_alone)
         return received
 
-    def _receive_eagerly(self, target: Target, *, is_alone: bool) -> int:
+    def _receive_eagerly(self, target: Target, flags: int, *, is_alone: bool) -> int:
         eagerness = self._eagerness
         received = self._poll(target) if is_alone else None
         if received is not None:
@@ -132,7 +132,7 @@ class PolledSocket:
         eagerness.missed()
         if not eagerness.polls:
             self._step_back()
-        received = self._receive_into(target)
+        received = self._receive_into(target, 0, flags)
         if eagerness.is_in_the_way:
             self._step_aside()
         return received

@@ -54,8 +54,8 @@ class PlainStream:
     def receive(self, target: memoryview, flags: int = 0) -> int:
         """See :class:`ByteStream`."""
         try:
-            if self._polled is not None and not flags:
-                return self._polled.receive_into(target)
+            if self._polled is not None:
+                return self._polled.receive_into(target, flags)
             return self._socket.recv_into(target, 0, flags)
         except BlockingIOError:
             return 0

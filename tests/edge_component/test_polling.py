@@ -144,8 +144,11 @@ class Watched(socket.socket):
         return any(flags & socket.MSG_DONTWAIT for flags, _ in self.calls)
 
 
+Pair = tuple[Watched, socket.socket]
+
+
 @pytest.fixture
-def pair() -> Iterator[tuple[Watched, socket.socket]]:
+def pair() -> Iterator[Pair]:
     ours, theirs = socket.socketpair()
     watched = Watched(ours.detach())
     with watched, theirs:
@@ -173,7 +176,7 @@ def made_eager(watched: Watched, theirs: socket.socket, process: Polling, then_u
     return polled
 
 
-def test_what_comes_while_it_is_polled_for_is_received(pair: tuple[Watched, socket.socket]) -> None:
+def test_what_comes_while_it_is_polled_for_is_received(pair: Pair) -> None:
     watched, theirs = pair
     polled = made_eager(watched, theirs, on_two_cores())
     later = threading.Timer(0.01, theirs.send, (b"later",))
@@ -185,7 +188,18 @@ def test_what_comes_while_it_is_polled_for_is_received(pair: tuple[Watched, sock
     later.join()
 
 
-def test_what_does_not_come_is_waited_for_asleep(pair: tuple[Watched, socket.socket]) -> None:
+def test_what_is_polled_for_is_taken_as_it_comes_also_where_all_of_it_is_wished_for(pair: Pair) -> None:
+    watched, theirs = pair
+    polled = made_eager(watched, theirs, on_two_cores())
+    theirs.send(b"some")
+    assert polled.receive_into(bytearray(8), socket.MSG_WAITALL) == len(b"some")
+    asleep = PolledSocket(watched, NEVER)
+    theirs.send(b"some")
+    threading.Timer(0.01, theirs.send, (b"more",)).start()
+    assert asleep.receive_into(bytearray(8), socket.MSG_WAITALL) == len(b"somemore")
+
+
+def test_what_does_not_come_is_waited_for_asleep(pair: Pair) -> None:
     watched, theirs = pair
     polled = made_eager(watched, theirs, on_two_cores(), then_us=1)
     asleep = threading.Event()
@@ -210,7 +224,7 @@ def test_what_does_not_come_is_waited_for_asleep(pair: tuple[Watched, socket.soc
     assert not watched.calls[-1][0] & socket.MSG_DONTWAIT
 
 
-def test_the_end_and_the_time_limit_are_the_sockets_own(pair: tuple[Watched, socket.socket]) -> None:
+def test_the_end_and_the_time_limit_are_the_sockets_own(pair: Pair) -> None:
     watched, theirs = pair
     polled = made_eager(watched, theirs, on_two_cores(), then_us=1)
     watched.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 10_000))
@@ -220,7 +234,7 @@ def test_the_end_and_the_time_limit_are_the_sockets_own(pair: tuple[Watched, soc
     assert polled.receive_into(bytearray(1)) == 0
 
 
-def test_nobody_is_polled_for_while_somebody_else_is_served(pair: tuple[Watched, socket.socket]) -> None:
+def test_nobody_is_polled_for_while_somebody_else_is_served(pair: Pair) -> None:
     watched, theirs = pair
     process = on_two_cores()
     polled = made_eager(watched, theirs, process)
@@ -235,7 +249,7 @@ def test_nobody_is_polled_for_while_somebody_else_is_served(pair: tuple[Watched,
 
 
 @pytest.mark.skipif(len(CORES) < 2, reason="there is one core: nobody can keep off it")
-def test_it_polls_beside_its_client_and_lets_go_of_that_when_it_stops(pair: tuple[Watched, socket.socket]) -> None:
+def test_it_polls_beside_its_client_and_lets_go_of_that_when_it_stops(pair: Pair) -> None:
     watched, theirs = pair
     polled = made_eager(watched, theirs, on_two_cores(), then_us=1)
     watched.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 1_000))
@@ -248,7 +262,7 @@ def test_it_polls_beside_its_client_and_lets_go_of_that_when_it_stops(pair: tupl
     assert watched.calls[-1] == (0, CORES)
 
 
-def test_a_process_that_may_not_poll_never_does(pair: tuple[Watched, socket.socket]) -> None:
+def test_a_process_that_may_not_poll_never_does(pair: Pair) -> None:
     watched, theirs = pair
     polled = PolledSocket(watched, NEVER)
     for _ in range(10 * QUICK_COUNT_MAX):
