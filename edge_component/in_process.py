@@ -31,7 +31,8 @@ from numpy.typing import ArrayLike
 from edge_component.activation.journal import Journal
 from edge_component.bundles.store import Store
 from edge_component.bundles.verification import Asked
-from edge_component.client import Answer
+from edge_component.client import Answer, InputError
+from edge_component.client.channel import converted
 from edge_component.clock import SystemClock
 from edge_component.config import RuntimeConfig
 from edge_component.contracts.activation import ActivationEvent
@@ -40,6 +41,7 @@ from edge_component.core import Core, CoreParts, Inference
 from edge_component.errors import DeviceError, StartError
 from edge_component.inference.computing import compute
 from edge_component.inference.deadline import Leash
+from edge_component.inference.errors import InputTypeError, RunDeadlineError
 from edge_component.inference.execution import session_options
 from edge_component.inference.loading import AnnouncingLoader, StoreLoader
 from edge_component.inference.router import ActiveModel, Route, Router, Tally
@@ -102,9 +104,12 @@ class Runtime:
         """Over the device's runtime's own work folder, read only.
 
         Raises:
+            StartError: there is no such folder.
             StoreDamagedError: what serves there cannot be read.
             DeviceError: a model could not be loaded.
         """
+        if not Path(work_path).is_dir():
+            raise StartError(f"{work_path} is no folder", "Give the work folder of the device's runtime.")
         config, shielded = config or RuntimeConfig(), ShieldedSink(sink or NullSink())
         inference = Inference(config, SystemClock())
         runtime = cls(inference, config, shielded)
@@ -132,7 +137,7 @@ class Runtime:
 
         Args:
             model: its name, an alias, or ``name@version``.
-            inputs: one array per input, of the model's dtype; lists are converted.
+            inputs: one array per input, of the model's dtype; lists are converted where they lose nothing by it.
             deadline_s: for waiting and computing together; without it the configuration's ``run_s_max``.
             key: whose request it is, where versions share the name.
             turn: of which sequence, where the model's state is carried.
@@ -142,9 +147,9 @@ class Runtime:
             RequestError: not answered; the leaf says why.
         """
         began_ns = time.perf_counter_ns()
+        allowed_s = self._allowed_s(deadline_s)
         route = self.router.route(model)
         active = route.active or route.resolve(key)
-        allowed_s = self._config.run_s_max if deadline_s is None else min(deadline_s, self._config.run_s_max)
         arrays: dict[str, Array] = {}
         try:
             arrays = _as_arrays(active, inputs)
@@ -215,6 +220,13 @@ class Runtime:
             except Exception:  # answering does not depend on it
                 log.exception("watching over models failed; it will be tried again")
 
+    def _allowed_s(self, deadline_s: float | None) -> float:
+        if deadline_s is None:
+            return self._config.run_s_max
+        if not deadline_s > 0:  # nor NaN, after which no run would be stopped
+            raise RunDeadlineError(f"a deadline of {deadline_s:g} s leaves no time to ask")
+        return min(deadline_s, self._config.run_s_max)
+
     def _leash(self) -> Leash:
         leash: Leash | None = getattr(self._mine, "leash", None)
         if leash is None:
@@ -277,9 +289,16 @@ class _Reader:
 
 
 def _as_arrays(active: ActiveModel, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
-    """Lists as arrays of the model's dtype; arrays as they are, for the session to check."""
+    """Lists as arrays of the model's dtype; arrays as they are, for the session to check.
+
+    Raises:
+        InputTypeError: a list that is no array, or would not be the same in that dtype.
+    """
     dtypes = {spec.name: tensor_dtype(spec.dtype) for spec in active.inputs}
-    return {
-        name: value if isinstance(value, np.ndarray) else np.asarray(value, dtypes.get(name))
-        for name, value in inputs.items()
-    }
+    try:
+        return {
+            name: value if isinstance(value, np.ndarray) else converted(name, value, dtypes.get(name))
+            for name, value in inputs.items()
+        }
+    except InputError as error:
+        raise InputTypeError(str(error), error.remedy) from error

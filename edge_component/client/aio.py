@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -52,6 +53,11 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """As :class:`~edge_component.client.client.Client`."""
+        again = partial(type(self), deadline_s=self._deadline_s, key=self._key, sequence=self._sequence)
+        return again, (self._socket_path,)
 
     def close(self) -> None:
         """Hang up. The client may be used again: it connects anew, and so does a request that is under way."""

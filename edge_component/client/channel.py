@@ -248,7 +248,7 @@ class Channel:
         except KeyError:
             self._refuse_names(inputs)
         if not isinstance(given, np.ndarray):
-            return _converted(name, given, dtype)
+            return converted(name, given, dtype)
         if given.dtype != dtype and given.dtype.newbyteorder("=") != dtype:
             raise InputError(
                 f"{name} has dtype {given.dtype}, the model takes {dtype}",
@@ -294,11 +294,15 @@ def room_of(name: str, given: ArrayLike) -> int:
     Raises:
         InputError: it is no array at all.
     """
-    return given.nbytes if isinstance(given, np.ndarray) else _converted(name, given, None).size * ITEM_BYTES_MAX
+    return given.nbytes if isinstance(given, np.ndarray) else converted(name, given, None).size * ITEM_BYTES_MAX
 
 
-def _converted(name: str, given: ArrayLike, dtype: np.dtype[np.generic] | None) -> Array:
-    """Lists and numbers become the model's dtype, if they can; they carry none of their own."""
+def converted(name: str, given: ArrayLike, dtype: np.dtype[np.generic] | None) -> Array:
+    """Lists and numbers become the model's dtype, if they can; they carry none of their own.
+
+    Raises:
+        InputError: they cannot.
+    """
     try:
         array = np.asarray(given, dtype)
         if dtype is not None and dtype.kind in "iub" and np.any(array != np.asarray(given)):

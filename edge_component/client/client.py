@@ -6,12 +6,13 @@ has no side effect) until its deadline, and only then fails, with the error that
 
 A ``Client`` may be shared by threads but serves them one at a time: for parallel requests, give each thread its own. An
 exception of a signal's handler (Ctrl-C, a watchdog's alarm) may end a request at any moment; the next one connects anew.
-After a ``fork`` the child's copy connects anew, and the parent's connection stays the parent's (forks.py). For asyncio
-there is aio.py.
+After a ``fork`` the child's copy connects anew, and the parent's connection stays the parent's (forks.py); a pickled or
+copied client is another one with the same arguments. For asyncio there is aio.py.
 """
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from types import TracebackType
@@ -60,6 +61,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """What pickle and copy make: another client, with a connection of its own."""
+        again = partial(type(self), deadline_s=self._deadline_s, key=self._key, sequence=self._sequence)
+        return again, (self._socket_path,)
 
     def close(self) -> None:
         """Hang up. The client may be used again: it connects anew."""

@@ -115,12 +115,18 @@ class Conversation:
         rooms = {name: room_of(name, value) for name, value in inputs.items()}
         asked = Open(model, rooms, output_bytes, self._key, self._stream)
         try:
-            return (yield from self._open(asked))
+            message = pack_control(Kind.OPEN, asked.to_document())
+        except ContractError as error:
+            raise InputError(
+                f"{model!r} cannot be asked: {error}", "input-name", "Give names that are text."
+            ) from error
+        try:
+            return (yield from self._open(asked, message))
         except RefusedError as error:
             if error.code != "channel-limit" or not self.channels:
                 raise
         yield from self._close(next(iter(self.channels)))
-        return (yield from self._open(asked))
+        return (yield from self._open(asked, message))
 
     def _close(self, model: str) -> Steps[None]:
         channel = self.channels.pop(model, None)
@@ -128,8 +134,8 @@ class Conversation:
             closed = yield pack_control(Kind.CLOSE, {"channel": channel.opened.channel})
             _expect(closed, Kind.CLOSED)
 
-    def _open(self, asked: Open) -> Steps[Channel]:
-        received = yield pack_control(Kind.OPEN, asked.to_document())
+    def _open(self, asked: Open, message: bytes) -> Steps[Channel]:
+        received = yield message
         try:
             opened = Opened.read(_expect(received, Kind.OPENED))
             if received.descriptor is None:

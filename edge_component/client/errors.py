@@ -31,6 +31,10 @@ class ClientError(Exception):
         self.code = code
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """For pickle: an error that cannot cross to another process leaves a ``multiprocessing.Pool`` waiting for ever."""
+        return type(self), (str(self), self.code, self.remedy), self.__dict__
+
 
 class UnavailableError(ClientError):
     """No runtime answered within the deadline; it was asked again and again until then."""

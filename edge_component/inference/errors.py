@@ -26,7 +26,7 @@ class InputNameError(RequestError):
     """An input is missing, or the model has none of that name."""
 
     code = "input-name"
-    usual_remedy = "Give exactly the inputs that `edgewright-edge models` lists."
+    usual_remedy = "Give exactly the model's inputs; `edgewright-edge models MODEL` lists them."
 
 
 class InputTypeError(RequestError):
@@ -40,7 +40,7 @@ class InputShapeError(RequestError):
     """An input's shape does not fit the model's."""
 
     code = "input-shape"
-    usual_remedy = "Give the shape that `edgewright-edge models` lists; -1 is any size."
+    usual_remedy = "Give the shape that the model takes; -1 is any size."
 
 
 class InputNanError(RequestError):
@@ -81,6 +81,10 @@ class OverloadedError(RequestError):
         super().__init__(message)
         self.retry_after_ms = retry_after_ms
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """For pickle, which calls with the message alone otherwise."""
+        return type(self), (str(self), self.retry_after_ms), self.__dict__
+
 
 class SequenceLimitError(RequestError):
     """As many sequences as the runtime carries state for are under way, or this one is being computed just now."""
@@ -105,6 +109,10 @@ class AnswerTooLargeError(RequestError):
         """Say how much room the largest output needs."""
         super().__init__(message)
         self.needed_bytes = needed_bytes
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """As :class:`OverloadedError`'s."""
+        return type(self), (str(self), self.needed_bytes), self.__dict__
 
 
 class StaleChannelError(RequestError):

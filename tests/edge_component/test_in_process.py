@@ -3,12 +3,15 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from edge_component.config import RuntimeConfig
+from edge_component.contracts.manifest import TensorSpec
 from edge_component.contracts.routes import Arm, ModelRules, RouteTable
 from edge_component.errors import (
     AlreadyRunningError,
@@ -20,9 +23,9 @@ from edge_component.errors import (
 )
 from edge_component.in_process import Runtime
 from edge_component.inference.computing import compute
-from edge_component.inference.errors import InputShapeError
+from edge_component.inference.errors import InputShapeError, InputTypeError, RunDeadlineError
 from edge_component.inference.router import Totals
-from tests.edge_component.bundle_factory import Bundle, BundleFactory, new_key
+from tests.edge_component.bundle_factory import Bundle, BundleFactory, new_key, npz, serialized
 from tests.edge_component.runtime_process import RuntimeProcess
 
 ROW = np.array([[1, 2, 3]], np.float32)
@@ -50,6 +53,43 @@ def test_a_bundle_is_verified_tried_and_answers(own: Runtime, bundles: BundleFac
     with pytest.raises(InputShapeError):
         own.infer("scale", {"x": ROW[:, :2]})
     assert own.router.totals("scale") == Totals(1, 0)
+
+
+def whole_numbers(own: Runtime, bundles: BundleFactory) -> None:
+    """A model ``count`` of one int64 input."""
+    x = helper.make_tensor_value_info("x", TensorProto.INT64, ["n"])
+    y = helper.make_tensor_value_info("y", TensorProto.INT64, ["n"])
+    golden = np.arange(3, dtype=np.int64).reshape(1, 3)
+    files = {
+        "model.onnx": serialized(helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "count", [x], [y])),
+        "golden.npz": npz(**{"input:x": golden, "output:y": golden}),
+    }
+    specs = {"inputs": (TensorSpec("x", "int64", (-1,)),), "outputs": (TensorSpec("y", "int64", (-1,)),)}
+    bundle = bundles.scale(
+        "1.0.0", 1.0, name="count", component="com.edgewright.model.Count", files=files,
+        change=lambda manifest: replace(manifest, **specs),
+    )  # fmt: skip
+    assert activate(own, bundle) == "activated"
+
+
+@pytest.mark.parametrize("given", [[1.5], [2**70], ["a"], [[1], [2, 3]], {"a": 1}, [None]])
+def test_a_list_that_the_models_dtype_cannot_hold_is_refused_and_not_cut(
+    own: Runtime, bundles: BundleFactory, given: object
+) -> None:
+    whole_numbers(own, bundles)
+    with pytest.raises(InputTypeError, match="x cannot become an array"):
+        own.infer("count", {"x": given})  # type: ignore[dict-item]
+    np.testing.assert_array_equal(own.infer("count", {"x": [1, 2]}).outputs["y"], [1, 2])
+
+
+@pytest.mark.parametrize("deadline_s", [0, -1, float("nan"), -float("inf")])
+def test_a_deadline_that_leaves_no_time_is_told_and_nothing_is_computed(
+    own: Runtime, bundles: BundleFactory, deadline_s: float
+) -> None:
+    activate(own, bundles.scale("1.0.0", 2.0))
+    with pytest.raises(RunDeadlineError, match="leaves no time"):
+        own.infer("scale", {"x": ROW}, deadline_s=deadline_s)
+    assert own.router.totals("scale") == Totals(0, 0)
 
 
 def test_a_model_that_goes_while_it_computes_has_answered(
@@ -108,6 +148,11 @@ def test_threads_share_it_while_versions_change(own: Runtime, bundles: BundleFac
         ended.set()
         total = sum(future.result(30) for future in asked)
     assert own.router.totals("scale") == Totals(total, 0)
+
+
+def test_beside_nothing_is_a_wrong_path_and_no_runtime_without_models(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="is no folder"):
+        Runtime.beside(tmp_path / "work-misspelt")
 
 
 def test_beside_the_devices_runtime_it_reads_and_follows_and_changes_nothing(
