@@ -1,20 +1,21 @@
 """``edgewright-edge``: what a person on the device may ask of its runtime.
 
 Results go to standard output as JSON, errors with their remedy to standard error. Exit codes: 0 done, 2 usage, 3 refused,
-4 the doctor found what stops this device, 5 no runtime. It speaks to the runtime through its doors only, like any other client.
+4 the doctor found what stops this device, 5 no runtime, 130 Ctrl-C. It speaks to the runtime through its doors only, like any other client.
 """
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_component.cli_bench import add_bench, run_bench
+from edge_component.cli_bench import add_bench, inputs_of, run_bench, tensors_of
 from edge_component.cli_route import add_route, run_route
 from edge_component.client import Client, ClientError, UnavailableError
 from edge_component.client.admin import AdminClient
@@ -25,11 +26,23 @@ from edge_component.doctor.diagnosis import diagnose
 from edge_component.doctor.examination import examine
 
 DEFAULT_WORK = Path("/greengrass/v2/work/com.edgewright.Runtime")
+LOOK_S = 5.0
+"""For a look at a model, which may have to be loaded first."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     arguments = _parser().parse_args(argv)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever reads has read enough: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python would complain at its end
+        return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         result = arguments.run(arguments)
     except ClientError as error:
@@ -40,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
-    print(json.dumps(result, indent=2))
+    print(json.dumps(result, indent=2), flush=True)
     return 4 if arguments.run is _doctor and not result["ok"] else 0
 
 
@@ -57,12 +70,16 @@ def _parser() -> argparse.ArgumentParser:
         name: str, run: Callable[[argparse.Namespace], Any], text: str, example: str = ""
     ) -> argparse.ArgumentParser:
         epilog = f"For example: edgewright-edge {example or name}"
-        command = commands.add_parser(name, help=text, description=text, epilog=epilog)
+        command = commands.add_parser(
+            name, help=text, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        command.add_argument("--work", type=Path, default=argparse.SUPPRESS, help="as before the command")
         command.set_defaults(run=run)
         return command
 
     add("status", _status, "everything the runtime says of itself")
-    add("models", _models, "what serves, and what a revert would bring back")
+    models = add("models", _models, "what serves, and what a revert would bring back", "models weather")
+    models.add_argument("model", nargs="?", help="one model's name: what it takes and gives")
     activate = add(
         "activate", _activate, "make a bundle's zip serve",
         "activate Weather-1.0.0-linux-x86_64.zip --component com.edgewright.model.Weather --version 1.0.0",
@@ -96,7 +113,14 @@ def _status(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
 
 
 def _models(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
-    return [dict(model.to_document()) for model in _admin(arguments).status().models]
+    if arguments.model is None:
+        return [dict(model.to_document()) for model in _admin(arguments).status().models]
+    opened = tensors_of(arguments.work / INFER_SOCKET, arguments.model, LOOK_S)
+    return {
+        "active": dict(opened.model.to_document()),
+        "inputs": [dict(region.spec.to_document()) for region in opened.inputs],
+        "outputs": [dict(region.spec.to_document()) for region in opened.outputs],
+    }
 
 
 def _activate(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
@@ -117,10 +141,7 @@ def _flush(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
 
 
 def _predict(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
-    text = sys.stdin.read() if arguments.inputs == "-" else arguments.inputs
-    inputs = json.loads(text)
-    if not isinstance(inputs, Mapping):
-        raise ValueError('the inputs must be an object such as {"input": [[1.0, 2.0]]}')  # noqa: TRY004 - user input
+    inputs = inputs_of(sys.stdin.read() if arguments.inputs == "-" else arguments.inputs)
     with Client(arguments.work / INFER_SOCKET, deadline_s=arguments.deadline_s) as client:
         answer = client.infer(arguments.model, inputs)
     return {

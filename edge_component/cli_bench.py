@@ -9,28 +9,18 @@ difference: the hop. What else the device does meanwhile is part of the result, 
 import argparse
 import json
 import math
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
 
-from edge_component.client import Client, RefusedError, UnavailableError
-from edge_component.contracts.fastpath import (
-    MESSAGE_BYTES_MAX,
-    SOCKET_NAME,
-    Failure,
-    Hello,
-    Kind,
-    Open,
-    Opened,
-    pack_control,
-    unpack_control,
-)
+from edge_component.client import Client
+from edge_component.client.connection import Connection
+from edge_component.client.patience import bounded, unavailable
+from edge_component.contracts.fastpath import SOCKET_NAME, Opened
 from edge_component.contracts.manifest import TensorSpec
-from edge_component.contracts.unix_address import unix_address
 
 WARM_UP_COUNT = 50
 
@@ -54,9 +44,10 @@ def run_bench(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
         raise ValueError("--count must be at least 1")
     socket_path = arguments.work / SOCKET_NAME
     if arguments.inputs:
-        inputs = json.loads(arguments.inputs)
+        inputs = inputs_of(arguments.inputs)
     else:
-        inputs = zeros_for(ask_inputs(socket_path, arguments.model, arguments.deadline_s))
+        opened = tensors_of(socket_path, arguments.model, arguments.deadline_s)
+        inputs = zeros_for([region.spec for region in opened.inputs])
     with Client(socket_path, deadline_s=arguments.deadline_s) as client:
         answer = client.infer(arguments.model, inputs)
 
@@ -107,26 +98,33 @@ def zeros_for(specs: Sequence[TensorSpec]) -> dict[str, Any]:
     return {spec.name: np.zeros([max(size, 1) for size in spec.shape], spec.dtype) for spec in specs}
 
 
-def ask_inputs(socket_path: Path, model: str, deadline_s: float) -> tuple[TensorSpec, ...]:
-    """What a model takes, as the runtime says when a channel is opened; the channel is not kept.
+def tensors_of(socket_path: Path, model: str, deadline_s: float) -> Opened:
+    """Who serves under a name and with which tensors, as the runtime says when a channel is opened; it is not kept.
 
     Raises:
         ClientError: no runtime, or it refuses.
     """
+    wait_s = bounded(deadline_s)
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            connection.settimeout(deadline_s)
-            with unix_address(socket_path) as address:
-                connection.connect(address)
-            connection.send(pack_control(Kind.HELLO, Hello(client="bench").to_document()))
-            connection.recv(MESSAGE_BYTES_MAX)
-            connection.send(pack_control(Kind.OPEN, Open(model).to_document()))
-            kind, document = unpack_control(connection.recv(MESSAGE_BYTES_MAX), Kind.OPENED, Kind.REFUSED)
+        connection = Connection(socket_path, wait_s)
+        try:
+            return connection.look(model)
+        finally:
+            connection.close()
     except OSError as error:
-        raise UnavailableError(
-            f"no runtime answers on {socket_path}: {error}", "runtime-unavailable", "See `edgewright-edge doctor`."
-        ) from error
-    if kind is Kind.REFUSED:
-        failure = Failure.read(document)
-        raise RefusedError(failure.message, failure.code, failure.remedy)
-    return tuple(region.spec for region in Opened.read(document).inputs)
+        raise unavailable(f"no runtime answers on {socket_path}: {error}", error) from error
+
+
+def inputs_of(text: str) -> Mapping[str, Any]:
+    """What a person has written for a model's inputs.
+
+    Raises:
+        ValueError: no JSON object.
+    """
+    try:
+        inputs = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"the inputs are no JSON: {error}") from error
+    if not isinstance(inputs, Mapping):
+        raise ValueError('the inputs must be an object such as {"input": [[1.0, 2.0]]}')  # noqa: TRY004 - user input
+    return inputs

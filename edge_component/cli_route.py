@@ -82,13 +82,14 @@ def changed_table(table: RouteTable, arguments: argparse.Namespace) -> RouteTabl
 
 def _changed_rules(rules: ModelRules, arguments: argparse.Namespace) -> ModelRules:
     if arguments.split is not None:
-        arms = (_numbers("--split", text) for text in arguments.split)
-        rules = replace(rules, split=tuple(Arm(version, int(weight)) for version, weight in arms))
+        arms = (_pair("--split", text) for text in arguments.split)
+        rules = replace(rules, split=tuple(Arm(version, _whole("--split", weight)) for version, weight in arms))
     if arguments.shadow is not None:
-        rules = replace(rules, shadow=ShadowRule(*_numbers("--shadow", arguments.shadow)))
+        version, ratio = _pair("--shadow", arguments.shadow)
+        rules = replace(rules, shadow=ShadowRule(version, _number("--shadow", ratio)))
     if arguments.batch is not None:
-        rows, delay_us = _numbers("--batch", arguments.batch)
-        rules = replace(rules, batch=BatchRule(int(rows), int(delay_us)))
+        rows, delay_us = (_whole("--batch", text) for text in _pair("--batch", arguments.batch))
+        rules = replace(rules, batch=BatchRule(rows, delay_us))
     if arguments.state is not None:
         rules = replace(rules, states=tuple(StatePair(*_pair("--state", text)) for text in arguments.state))
     if arguments.in_flight is not None:
@@ -105,9 +106,16 @@ def _pair(option: str, text: str) -> tuple[str, str]:
     return left, right
 
 
-def _numbers(option: str, text: str) -> tuple[str, float]:
-    left, right = _pair(option, text)
+def _number(option: str, text: str) -> float:
     try:
-        return left, float(right)
+        return float(text)
     except ValueError:
-        raise ValueError(f"{option}: {right!r} is not a number") from None
+        raise ValueError(f"{option}: {text!r} is not a number") from None
+
+
+def _whole(option: str, text: str) -> int:
+    """Of weights and counts: 0.5 would come down to nothing, and nobody be told."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{option}: {text!r} is not a whole number") from None

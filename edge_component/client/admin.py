@@ -20,6 +20,9 @@ from edge_component.contracts.limits import LIMITS
 from edge_component.contracts.routes import RouteTable
 from edge_component.contracts.unix_address import unix_address
 
+VERDICT_S = 5.0
+"""How much longer than a command's time its answer is waited for: what was not done by then is refused, and the reason told."""
+
 Answered = TypeVar("Answered", ActivationEvent, Heartbeat)
 
 
@@ -27,7 +30,7 @@ class AdminClient:
     """Commands to the runtime's ``admin.sock``."""
 
     def __init__(self, socket_path: str | Path, *, timeout_s: float = 60.0) -> None:
-        """Address the socket; nothing is opened before the first command."""
+        """Address the socket; nothing is opened before the first command, which has ``timeout_s`` to be carried out."""
         self._socket_path = Path(socket_path)
         self._timeout_s = timeout_s
 
@@ -71,7 +74,9 @@ class AdminClient:
             raise UnavailableError(
                 f"no runtime answers on {self._socket_path}: {error}",
                 "runtime-unavailable",
-                "Is the component com.edgewright.Runtime installed and running?",
+                "Ask as the component's user, or as root."
+                if isinstance(error, PermissionError)
+                else "Is the component com.edgewright.Runtime installed and running?",
             ) from error
         except ContractError as error:
             raise ProtocolError(f"the runtime's answer is not understood: {error}", "protocol-violation") from error
@@ -90,7 +95,7 @@ class AdminClient:
 
     def _exchange(self, line: bytes) -> bytes:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(self._timeout_s)
+            connection.settimeout(self._timeout_s + VERDICT_S)
             with unix_address(self._socket_path) as address:
                 connection.connect(address)
             connection.sendall(line)

@@ -24,7 +24,7 @@ from edge_component.client.answers import Answer, Array, AskAgainError
 from edge_component.client.channel import TooSmallError
 from edge_component.client.conversation import Conversation, Received, Result, Steps
 from edge_component.client.errors import InputError
-from edge_component.contracts.fastpath import MESSAGE_BYTES_MAX
+from edge_component.contracts.fastpath import MESSAGE_BYTES_MAX, Opened
 from edge_component.contracts.unix_address import unix_address
 
 SHORTEST_S = 0.000_001
@@ -92,6 +92,10 @@ class Connection:
                 trouble = error
         steps = self._conversation.predict(model, inputs, left_s, copy=copy, trouble=trouble)
         return self._drive(steps, left_s)
+
+    def look(self, model: str) -> Opened:
+        """Who serves under a name, and with which tensors; raises as :meth:`predict`."""
+        return self._drive(self._conversation.open(model, {}), self.wait_s).opened
 
     def prepare(self, model: str, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Views on shared memory where the next request's inputs will lie, holding these; raises as :meth:`predict`."""

@@ -46,6 +46,15 @@ def bounded(deadline_s: float) -> float:
     raise InputError("a deadline of NaN is not a time", "input-deadline", "Give a number of seconds.")
 
 
+def unavailable(sentence: str, error: OSError) -> UnavailableError:
+    """What to tell of a socket on which nobody answers: one that this user may not use is no runtime that is away."""
+    if isinstance(error, PermissionError):
+        remedy = "Ask as the component's user or as root, or set socket_group in the component's configuration."
+    else:
+        remedy = "Is the component com.edgewright.Runtime installed and running? See `edgewright-edge doctor`."
+    return UnavailableError(sentence, "runtime-unavailable", remedy)
+
+
 @dataclass(slots=True)
 class Patience:
     """For one request; times are of a monotonic clock, in seconds."""
@@ -76,10 +85,8 @@ class Patience:
             return pause_s
         if isinstance(error, BusyError):
             raise error
-        raise UnavailableError(
-            f"no runtime answered on {self.socket_path} within {self.allowed_s:g} s ({error})",
-            "runtime-unavailable",
-            "Is the component com.edgewright.Runtime installed and running? See `edgewright-edge doctor`.",
+        raise unavailable(
+            f"no runtime answered on {self.socket_path} within {self.allowed_s:g} s ({error})", error
         ) from error
 
     def outwaited(self) -> DeadlineExceededError:

@@ -42,6 +42,7 @@ class Seen:
     """What examination.py found; a ``_problem`` is a sentence, empty if there is none.
 
     Attributes:
+        user_problem: why this user cannot see enough to tell; then what it could not read is no illness.
         packages: name to problem, of what the runtime imports.
         folder_mode, trust_mode: permission bits; 0 where there is no folder.
         trust_problem: ``None`` if nobody knows where the trust folder is.
@@ -72,6 +73,7 @@ class Seen:
     runtime_problem: str
     heartbeat: Heartbeat | None = None
     doors: DoorsSeen | None = None
+    user_problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,11 @@ class Diagnosis:
 
 def diagnose(seen: Seen) -> Diagnosis:
     """Every check, in the order in which a person would repair them."""
-    return Diagnosis((*_software(seen), *_machine(seen), *_folder(seen), *_trust(seen), *_doors(seen), *_runtime(seen)))
+    device = (*_software(seen), *_machine(seen))
+    if seen.user_problem:
+        remedy = "Run it as root or as the component's user: the rest is not for others to see."
+        return Diagnosis((*device, Check("this user", seen.user_problem, remedy)))
+    return Diagnosis((*device, *_folder(seen), *_trust(seen), *_doors(seen), *_runtime(seen)))
 
 
 def _software(seen: Seen) -> Iterator[Check]:

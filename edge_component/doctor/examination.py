@@ -37,7 +37,7 @@ LOCK_FILE = "runtime.lock"
 
 def examine(work: Path, trust: Path | None, clock: Clock) -> Seen:
     """Look at a work folder and the machine around it; ``trust`` if it is not the one that the last start has named."""
-    existing = next(parent for parent in (work.absolute(), *work.absolute().parents) if parent.is_dir())
+    existing = next(parent for parent in (work.absolute(), *work.absolute().parents) if _is_dir(parent))
     statistics = os.statvfs(existing)
     journal_problem, trusted_at = _journal(work / JOURNAL_FILE)
     heartbeat, runtime_problem = _runtime(work)
@@ -64,6 +64,26 @@ def examine(work: Path, trust: Path | None, clock: Clock) -> Seen:
         runtime_problem=runtime_problem,
         heartbeat=heartbeat,
         doors=examine_doors(work, work / LOCK_FILE),
+        user_problem=_user_problem(work, os.geteuid()),
+    )
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # within a folder that this user may not look into
+        return False
+
+
+def _user_problem(work: Path, user_id: int) -> str:
+    try:
+        owner_id = work.stat().st_uid
+    except PermissionError:
+        return f"it may not look into {work}"
+    except OSError:
+        return ""
+    return (
+        "" if user_id in (0, owner_id) else f"it (id {user_id}) is neither root nor the owner of {work} (id {owner_id})"
     )
 
 
@@ -85,7 +105,7 @@ def _import_problem(name: str) -> str:
 
 
 def _folder_problem(work: Path) -> str:
-    if not work.is_dir():
+    if not _is_dir(work):
         return f"{work} is no folder"
     return "" if os.access(work, os.R_OK | os.W_OK | os.X_OK) else f"this user may not write to {work}"
 

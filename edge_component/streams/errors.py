@@ -22,7 +22,7 @@ class SampleError(StreamError):
     """A file, message or frame that cannot be turned into the model's inputs."""
 
     code = "stream-sample"
-    usual_remedy = "Compare it with the model's inputs (`edgewright-edge models`)."
+    usual_remedy = "Compare it with the model's inputs (`edgewright-edge models MODEL`)."
 
 
 class HeldError(StreamError):

@@ -57,6 +57,8 @@ def test_what_is_not_named_stays() -> None:
         ["--split", "active=1"], ["m", "--split", "active"], ["m", "--split", "active=x"], ["m", "--split", "new=1"],
         ["m", "--split", "active=0"], ["m", "--shadow", "active=2"], ["m", "--batch", "1=1"], ["--alias", "a"],
         ["m", "--split", "active=1", "active=2"], ["--alias", "a@1=m"],
+        ["m", "--split", "active=0.9", "previous=0.1"], ["m", "--split", "active=1e999"], ["m", "--batch", "8=1e999"],
+        ["m", "--batch", "x=1"], ["m", "--batch", "8=nan"], ["m", "--shadow", "previous=nan"],
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_before_it_is_sent(arguments: list[str]) -> None:

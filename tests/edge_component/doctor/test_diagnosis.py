@@ -50,6 +50,7 @@ def test_a_healthy_device_has_nothing() -> None:
     [
         ({"python": (3, 10)}, "python", STOPS),
         ({"packages": {"onnxruntime": "cannot be imported"}}, "onnxruntime", STOPS),
+        ({"user_problem": "it is a stranger", "journal_problem": "no", "runtime_problem": "no"}, "this user", STOPS),
         ({"disk_free_bytes": 49_999_999}, "disk", STOPS),
         ({"files_free_count": 0}, "files", STOPS),
         ({"memory_free_bytes": 1}, "memory", HURTS),

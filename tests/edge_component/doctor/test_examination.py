@@ -1,5 +1,6 @@
 """The doctor on real work folders: healthy, never started, damaged, without keys, with a runtime that is gone."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +43,18 @@ def test_a_device_on_which_nothing_was_ever_started(tmp_path: Path) -> None:
     assert {"work folder", "runtime answers", "trusted keys"} <= ill(seen)
     assert seen.disk_free_bytes > 0
     assert not (tmp_path / "nowhere").exists(), "a doctor changes nothing"
+
+
+def test_a_user_who_may_not_look_is_told_so_instead_of_an_illness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "activation.json").write_bytes(b"{")  # as good as unreadable
+    stranger_id = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: stranger_id)
+    seen = examine(tmp_path, None, CLOCK)
+    assert "this user" in ill(seen)
+    assert not {"journal", "runtime answers"} & ill(seen)
+    assert str(stranger_id) in seen.user_problem
 
 
 def test_a_damaged_journal_is_named_and_left_where_it_is(tmp_path: Path) -> None:

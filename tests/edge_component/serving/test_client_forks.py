@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edge_component.client import DeadlineExceededError
+from edge_component.client import Client, DeadlineExceededError, UnavailableError
+from edge_component.client.admin import AdminClient
 from edge_component.client.aio import AsyncClient
 from tests.edge_component.inference.test_trial import endless_model
 from tests.edge_component.serving.conftest import Door
@@ -86,3 +87,20 @@ def test_the_asyncio_client_connects_anew_too(door: Door) -> None:
         runner.run(ask(3))
         assert exit_code(child) == 0
         client.close()
+
+
+def test_a_socket_that_this_user_may_not_use_is_told_from_a_runtime_that_is_away(door: Door) -> None:
+    door.path.chmod(0)
+
+    def ask() -> None:
+        if os.geteuid() == 0:
+            os.setuid(65_534)
+        for ask_there in (
+            lambda: Client(door.path, deadline_s=0.05).infer("scale", {"x": ROW}),
+            lambda: AdminClient(door.path).status(),
+        ):
+            with pytest.raises(UnavailableError) as caught:
+                ask_there()
+            assert "Ask as the component's user" in caught.value.remedy
+
+    assert exit_code(in_child(ask)) == 0

@@ -1,0 +1,86 @@
+"""``edgewright-edge`` as a person types it: what a model takes, slips of the keyboard, Ctrl-C, pipes that end, closed doors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge_component import cli
+from edge_component.client import RefusedError
+from edge_component.client.admin import AdminClient
+from tests.edge_component.bundle_factory import BundleFactory
+from tests.edge_component.runtime_process import RuntimeProcess
+from tests.edge_component.serving.test_fastpath import wait_until
+from tests.edge_component.test_cli_route import run, run_failing
+
+
+@pytest.fixture
+def runtime(start_runtime: Callable[..., RuntimeProcess], bundles: BundleFactory) -> RuntimeProcess:
+    """Serving ``scale`` 1.0.0."""
+    process = start_runtime(config={"probation_s": 0})
+    bundle = bundles.scale("1.0.0", 2.0)
+    process.admin.activate(bundle.archive, bundle.component, bundle.version)
+    return process
+
+
+def test_a_models_tensors_are_listed(runtime: RuntimeProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [model["active"]["name"] for model in run(runtime, capsys, "models")] == ["scale"]
+    told = run(runtime, capsys, "models", "scale")
+    assert told["active"]["version"] == "1.0.0"
+    assert told["inputs"] == [{"name": "x", "dtype": "float32", "shape": [-1, 3]}]
+    assert told["outputs"] == [{"name": "y", "dtype": "float32", "shape": [-1, 3]}]
+    assert run_failing(runtime, capsys, "models", "nope")[0] == 3
+
+
+def test_the_folder_may_be_named_behind_the_command(
+    runtime: RuntimeProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["models", "--work", str(runtime.work)]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["active"]["name"] == "scale"
+
+
+@pytest.mark.parametrize("command", [["predict", "scale"], ["bench", "scale", "--count", "1", "--inputs"]])
+@pytest.mark.parametrize(("text", "told"), [("{x: 1}", "the inputs are no JSON"), ("[1]", "must be an object")])
+def test_inputs_that_are_none_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str], text: str, told: str
+) -> None:
+    assert cli.main(["--work", str(tmp_path), *command, text]) == 3
+    assert told in capsys.readouterr().err
+
+
+def command_of(work: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "edge_component.cli", "--work", str(work), *arguments]
+
+
+def test_a_change_that_runs_out_of_time_is_refused_with_its_reason_and_not_just_late(
+    runtime: RuntimeProcess, bundles: BundleFactory
+) -> None:
+    bundle = bundles.scale("1.1.0", 3.0)
+    with pytest.raises(RefusedError, match="not done after"):
+        AdminClient(runtime.work / "admin.sock", timeout_s=0.02).activate(
+            bundle.archive, bundle.component, bundle.version
+        )
+    assert runtime.admin.status().models[0].active.version == "1.0.0"
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(runtime: RuntimeProcess) -> None:
+    process = subprocess.Popen(
+        command_of(runtime.work, "bench", "scale", "--count", "1000000000"), stderr=subprocess.PIPE
+    )
+    wait_until(lambda: runtime.admin.status().models[0].answered_count > 0)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, b"")
+
+
+def test_a_reader_that_has_read_enough_is_no_error(runtime: RuntimeProcess) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(command_of(runtime.work, "status"), stdout=writing, stderr=subprocess.PIPE, timeout=60)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, b"")
