@@ -61,10 +61,11 @@ def test_a_change_that_runs_out_of_time_is_refused_with_its_reason_and_not_just_
     runtime: RuntimeProcess, bundles: BundleFactory
 ) -> None:
     bundle = bundles.scale("1.1.0", 3.0)
-    with pytest.raises(RefusedError, match="not done after"):
+    with pytest.raises(RefusedError) as caught:
         AdminClient(runtime.work / "admin.sock", timeout_s=0.02).activate(
             bundle.archive, bundle.component, bundle.version
         )
+    assert caught.value.code in ("activation-deadline", "trial-timeout"), "whichever phase it was in"
     assert runtime.admin.status().models[0].active.version == "1.0.0"
 
 
