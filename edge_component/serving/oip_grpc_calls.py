@@ -176,7 +176,7 @@ class OipGrpc:
             self._memory.aligned_at = self._recurring.raw_at
         else:
             head, raw = known
-        return self._predict(head, raw, call)
+        return self._predict(head, raw, call, call.began_ns)
 
     def model_stream_infer(self, received: Iterator[Buffer], call: Call) -> Generator[Reply, None, None]:
         """Predict, request by request; an error is an answer too, and the stream goes on."""
@@ -186,10 +186,12 @@ class OipGrpc:
             )
         try:
             for data in received:
+                began_ns = time.perf_counter_ns()  # of this request: the call may have been open for hours
                 request = read(self._door.infer, data)
                 try:
                     head = InferenceHead(request)
-                    yield self._streamed(head, self._predict(head, list(request.raw_input_contents), call))
+                    reply = self._predict(head, list(request.raw_input_contents), call, began_ns)
+                    yield self._streamed(head, reply)
                 except DeviceError as error:
                     failed = self._door.stream.response(
                         error_message=sentence_of(error), infer_response={"id": request.id}
@@ -198,10 +200,10 @@ class OipGrpc:
         finally:
             self._door.streams.release()
 
-    def _predict(self, head: InferenceHead, raw: list[Buffer], call: Call) -> Reply:
+    def _predict(self, head: InferenceHead, raw: list[Buffer], call: Call, began_ns: int) -> Reply:
         header_id = "" if head.id else call.metadata(REQUEST_ID_HEADER)
         wanted = head.wanted(self._shared)
-        question = head.question(raw, self._shared, call.time_left_s(), call.began_ns, header_id)
+        question = head.question(raw, self._shared, call.time_left_s(), began_ns, header_id)
         asker = self._door.askers.take()
         try:
             asker.is_wanted = call.is_wanted

@@ -1,6 +1,7 @@
 """The protocol as its real client speaks it: the same calls over HTTP and gRPC, the same answers as the fast path."""
 
 import threading
+import time
 from typing import Any
 
 import ml_dtypes
@@ -247,6 +248,21 @@ def test_a_stream_answers_in_order_and_survives_an_error(doors: Doors, grpc_clie
     np.testing.assert_array_equal(answers[0].as_numpy("y"), ROW * 2)
     assert "no model named 'nobody'" in str(answers[1])
     np.testing.assert_array_equal(answers[2].as_numpy("y"), ROW * 2)
+
+
+def test_a_streams_requests_are_each_timed_from_their_own_arrival(doors: Doors, grpc_client: Any) -> None:
+    answered = threading.Semaphore(0)
+    began_ns = time.perf_counter_ns()
+    grpc_client.start_stream(lambda result, error: answered.release())
+    for _ in range(20):
+        sent = tritonclient.grpc.InferInput("x", [1, 3], "FP32").set_data_from_numpy(ROW)
+        grpc_client.async_stream_infer("scale", [sent])
+        assert answered.acquire(timeout=20)
+    grpc_client.stop_stream()
+    (stats,) = grpc_client.get_inference_statistics("scale").model_stats
+    took_ns = time.perf_counter_ns() - began_ns
+    assert stats.inference_stats.success.count >= 19
+    assert stats.inference_stats.success.ns <= took_ns, "one after the other they cannot have taken longer than all of it"
 
 
 def client_of(request: Any, doors: Doors, door: str) -> tuple[Any, Any]:
