@@ -49,7 +49,7 @@ class InexpressibleTensorError(EdgeManagerError):
     """A tensor of a type that the agent's protocol cannot name."""
 
     code = "edge-manager-inexpressible"
-    usual_remedy = "Ask this model through the Open Inference Protocol's door, or the fast path."
+    usual_remedy = "Ask this model through the Open Inference Protocol's door, or (numbers but bfloat16) the fast path."
 
 
 class SegmentForeignError(EdgeManagerError):

@@ -2,7 +2,9 @@
 
 The field names are the protocol's in both. The configuration is what Triton's clients ask for before they send anything, and
 what they believe: a model whose every tensor begins with a free axis takes batches, so its ``max_batch_size`` is not 0, and
-its ``dims`` leave that axis out (the metadata's shapes never do); ``perf_analyzer -b`` and its like go by that.
+its ``dims`` leave that axis out (the metadata's shapes never do); ``perf_analyzer -b`` and its like go by that. Where an input
+is that axis alone nothing would be left, and what Triton says then (``dims: [1]``, sent as [n, 1]) is not what the model takes:
+it is told as it is, without batches.
 """
 
 from collections.abc import Iterable
@@ -45,7 +47,7 @@ def model_metadata(active: ActiveModel) -> Document:
 
 def model_config(active: ActiveModel) -> Document:
     """Triton's ModelConfig, as far as it says anything here."""
-    batched = takes_batches(active)
+    batched = takes_batches(active) and all(len(spec.shape) > 1 for spec in active.inputs)
     return {
         "name": active.ref.name,
         "platform": PLATFORM,

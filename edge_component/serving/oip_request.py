@@ -177,7 +177,9 @@ def chosen_outputs(answered: Answered, wanted: tuple[WantedOutput, ...], *, bina
     sent: list[SentOutput] = []
     for output in wanted or tuple(WantedOutput(name, binary) for name in datatypes):
         if output.name not in datatypes:
-            raise InputNameError(f"the model has the outputs {sorted(datatypes)}, not {output.name!r}")
+            raise InputNameError(
+                f"the model has the outputs {sorted(datatypes)}, not {output.name!r}", "Ask for outputs that it has."
+            )
         array, datatype = answered.outputs[output.name], datatypes[output.name]
         if output.classes:
             batched = takes_batches(answered.active)

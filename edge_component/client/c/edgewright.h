@@ -16,6 +16,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define EDGEWRIGHT_TENSORS_MAX 16
 #define EDGEWRIGHT_RANK_MAX 8
 
@@ -98,5 +102,9 @@ void edgewright_close(struct edgewright_client *client);
 
 /* Bytes of one element, or 0 for a dtype that this client does not know. */
 size_t edgewright_item_bytes(const char *dtype);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -45,6 +45,38 @@ def build(program: Path, source: Path) -> Path:
     return program
 
 
+CPP = """
+#include "edgewright.h"
+int main(int, char **paths) {
+    edgewright_client client = {};
+    edgewright_channel channel = {};
+    if (edgewright_connect(&client, paths[1], 20000) || edgewright_open(&client, &channel, "scale", nullptr, 0, 0))
+        return 1;
+    channel.inputs[0].dimensions[0] = 0;
+    int result = edgewright_infer(&client, &channel, 0);
+    edgewright_close_channel(&client, &channel);
+    edgewright_close(&client);
+    return result;
+}
+"""
+
+
+def test_a_program_in_cpp_uses_it_too(door: Door, tmp_path: Path) -> None:
+    compilers = [shutil.which(name) for name in ("cc", "c++")]
+    if None in compilers:
+        pytest.skip("there is no C++ compiler: apt install g++")
+    (tmp_path / "main.cpp").write_text(CPP)
+    warned = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
+    for command_line in (
+        [compilers[0], "-std=c11", *warned, "-c", SOURCES / "edgewright.c", "-o", tmp_path / "edgewright.o"],
+        [compilers[1], "-std=c++17", *warned, f"-I{SOURCES}", tmp_path / "main.cpp", tmp_path / "edgewright.o", "-o",
+         tmp_path / "main"],
+    ):  # fmt: skip
+        built = subprocess.run([str(word) for word in command_line], capture_output=True, text=True)
+        assert built.returncode == 0, built.stderr
+    assert subprocess.run([tmp_path / "main", door.path], timeout=60).returncode == 0
+
+
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("c") / "example", SOURCES / "example.c")

@@ -262,7 +262,9 @@ def test_a_streams_requests_are_each_timed_from_their_own_arrival(doors: Doors, 
     (stats,) = grpc_client.get_inference_statistics("scale").model_stats
     took_ns = time.perf_counter_ns() - began_ns
     assert stats.inference_stats.success.count >= 19
-    assert stats.inference_stats.success.ns <= took_ns, "one after the other they cannot have taken longer than all of it"
+    assert stats.inference_stats.success.ns <= took_ns, (
+        "one after the other they cannot have taken longer than all of it"
+    )
 
 
 def client_of(request: Any, doors: Doors, door: str) -> tuple[Any, Any]:

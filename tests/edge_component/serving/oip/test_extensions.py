@@ -50,6 +50,15 @@ def test_an_output_of_one_number_for_each_row_has_dims_that_triton_allows(doors:
     assert config["output"][1] == {"name": "label", "data_type": "TYPE_INT64", "dims": [1], "reshape": {"shape": []}}
 
 
+def test_an_input_of_one_number_for_each_row_is_told_as_the_model_takes_it(doors: Doors) -> None:
+    spec = TensorSpec("x", "float32", (-1,))
+    flat = active(doors)
+    flat.session.inputs = (spec,)
+    config = model_config(flat)
+    assert config["max_batch_size"] == 0
+    assert config["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [-1], "format": "FORMAT_NONE"}]
+
+
 def test_rules_are_triton_scheduling(doors: Doors) -> None:
     plain = active(doors)
     assert not {"dynamic_batching", "sequence_batching"} & model_config(plain).keys()

@@ -71,6 +71,7 @@ def served(trust: Path, bundles: BundleFactory, tmp_path_factory: pytest.TempPat
             bundles.scale("1.0.0", 2.0),
             bundles.scale("1.0.0", 2.0, name="fixed", component="com.edgewright.model.Fixed", batch=1),
             wide(bundles),
+            flat(bundles),
             running_sum(bundles),
         ):
             event = runtime.admin.activate(bundle.archive, bundle.component, bundle.version)
@@ -100,6 +101,18 @@ def wide(bundles: BundleFactory) -> Bundle:
     shape = (-1, -1)
     return other(bundles, "wide", graph, golden, lambda manifest: replace(
         manifest, inputs=(TensorSpec("x", "float32", shape),), outputs=(TensorSpec("y", "float32", shape),)
+    ))  # fmt: skip
+
+
+def flat(bundles: BundleFactory) -> Bundle:
+    """``y = -x`` over one number for each row."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch"])
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [x], [y])
+    rows = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    golden = npz(**{"input:x": rows, "output:y": -rows})
+    return other(bundles, "flat", graph, golden, lambda manifest: replace(
+        manifest, inputs=(TensorSpec("x", "float32", (-1,)),), outputs=(TensorSpec("y", "float32", (-1,)),)
     ))  # fmt: skip
 
 
@@ -134,6 +147,8 @@ def other(
     [
         ("fixed", "http", ""),
         ("fixed", "grpc", ""),
+        ("flat", "http", "--shape x:4"),
+        ("flat", "grpc", "--shape x:4 --shared-memory system"),
         ("scale", "http", "--concurrency-range 1:4"),
         ("scale", "grpc", "--concurrency-range 1:4"),
         ("scale", "http", "--async --concurrency-range 4"),
