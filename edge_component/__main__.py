@@ -27,7 +27,7 @@ from edge_component.clock import SystemClock
 from edge_component.config import RuntimeConfig, changed_fields
 from edge_component.contracts.codec import from_bytes
 from edge_component.contracts.errors import ContractError
-from edge_component.errors import ConfigurationError, DeviceError
+from edge_component.errors import ConfigurationError, DeviceError, sentence_of
 from edge_component.inference.execution import bind_to_cpus
 from edge_component.last_configuration import LastConfiguration
 from edge_component.nucleus_address import NucleusAddress
@@ -63,7 +63,8 @@ def main() -> int:
     try:
         return serve(arguments, os.environ)
     except (DeviceError, OSError) as error:
-        log.error("the runtime cannot start: %s %s", error, getattr(error, "remedy", ""))  # noqa: TRY400 - a sentence
+        told = sentence_of(error) if isinstance(error, DeviceError) else str(error)
+        log.error("the runtime cannot start: %s", told)  # noqa: TRY400 - a sentence
         return 1
 
 

@@ -50,6 +50,11 @@ class DeviceError(Exception):
         self.remedy = remedy or self.usual_remedy
 
 
+def sentence_of(error: DeviceError) -> str:
+    """The message, and what to do about it."""
+    return f"{error}{'' if str(error).endswith('.') else '.'} {error.remedy}".rstrip()
+
+
 class BundleError(DeviceError):
     """A handed-over bundle cannot be accepted; what served before serves on."""
 

@@ -76,7 +76,6 @@ class OptionalParts:
         try:
             door.open()
         except OSError as error:
-            log.error("%s could not be opened: %s", name, error)  # noqa: TRY400 - a sentence
             self._surroundings.say(f"{name} could not be opened: {error}")
         else:
             self._doors.append(door)

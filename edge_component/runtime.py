@@ -105,6 +105,8 @@ class Runtime:
             AlreadyRunningError: another process serves from this work folder.
             StoreError, OSError: the work folder cannot be used.
         """
+        for reason in self._reasons:
+            log.warning("%s", reason)
         self._reasons += self._core.start()
         for door in self._doors:
             door.open()
@@ -132,9 +134,10 @@ class Runtime:
         self._core.stop()
 
     def add_reason(self, reason: str) -> None:
-        """Something is amiss from now on; the heartbeat says so."""
+        """Something is amiss from now on; heartbeat and log say so."""
         if reason not in self._reasons:
             self._reasons += (reason,)
+            log.warning("%s", reason)
 
     def configured(self, document: Mapping[str, Any]) -> None:
         """This is the component's configuration from now on; the heartbeat tells digests of it, unless it is too large."""

@@ -58,7 +58,7 @@ def compile_model(
 
     int8 is chosen where it passes every gate, else fp32; the report says why. Exit code 3: the model is refused.
 
-    A job runs on the machine that the [compilation] of model.toml asks for: the file that the training job was submitted
+    A job runs on the machine that model.toml asks for under compilation: the file that the training job was submitted
     with, or that of --model.
 
     For example:

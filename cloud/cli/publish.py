@@ -26,7 +26,7 @@ from cloud.publishing.publication import Publication, PublishingPorts, PublishRe
 from cloud.publishing.publish import publish_model
 from cloud.publishing.publish_runtime import RuntimeRequest, publish_runtime as publish_the_runtime
 from cloud.publishing.source import compilation_folder, fetch_compilation
-from cloud.publishing.versions import AUTO
+from cloud.publishing.versions import AUTO, check_version
 from cloud.publishing.wheels import PYTHON_VERSIONS, default_cache
 from cloud.registry.packages import APPROVALS, register
 from cloud.s3_uri import S3Uri
@@ -74,6 +74,8 @@ def publish(
     chosen([precision], PRECISIONS, "--precision")
     own = _own_model(onnx, samples, name, source, precision)
     chosen([approval], APPROVALS, "--approval")
+    if version != AUTO:
+        check_version(version)  # before a model is compiled for it
     settings = Settings.from_environment()
     session = AwsSession(settings.region)
     with shown_progress() as report, _folder(own or source, session, report) as folder:

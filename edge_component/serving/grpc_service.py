@@ -9,11 +9,10 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from edge_component.errors import DeviceError
+from edge_component.errors import DeviceError, sentence_of
 from edge_component.rpc.calls import Call, Reply, Streaming, Unary
 from edge_component.rpc.errors import CallEnded, GrpcCode
 from edge_component.rpc.messages import Buffer
-from edge_component.serving.oip_status import sentence_of
 from edge_component.serving.proto_text import Rpc
 
 log = logging.getLogger(__name__)

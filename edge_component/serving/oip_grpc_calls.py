@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from threading import Semaphore
 from typing import Any
 
-from edge_component.errors import DeviceError
+from edge_component.errors import DeviceError, sentence_of
 from edge_component.inference.errors import BusyError
 from edge_component.rpc.calls import Call, Reply
 from edge_component.rpc.messages import Buffer, Memory
@@ -22,7 +22,6 @@ from edge_component.serving.oip_grpc_infer import InferenceHead, Recurring
 from edge_component.serving.oip_repository import Behind
 from edge_component.serving.oip_request import SharedMemory, WantedOutput, chosen_outputs
 from edge_component.serving.oip_service import Answered, Asker, OipService
-from edge_component.serving.oip_status import sentence_of
 from edge_component.serving.oip_wire import message_field, text_field
 from edge_component.serving.proto_text import Rpc
 

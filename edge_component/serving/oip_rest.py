@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from edge_component.errors import DeviceError
+from edge_component.errors import DeviceError, sentence_of
 from edge_component.inference.errors import OverloadedError
 from edge_component.serving.http_coding import unpacked
 from edge_component.serving.http_connection import AfterSending, HttpRequest
@@ -24,7 +24,7 @@ from edge_component.serving.oip_json import InferenceHead, read_object, write_an
 from edge_component.serving.oip_repository import Behind
 from edge_component.serving.oip_request import SharedMemory, chosen_outputs
 from edge_component.serving.oip_service import Asker
-from edge_component.serving.oip_status import sentence_of, status_of
+from edge_component.serving.oip_status import status_of
 
 log = logging.getLogger(__name__)
 

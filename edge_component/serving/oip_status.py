@@ -71,8 +71,3 @@ def status_of(error: DeviceError) -> Status:
         if kind in _STATUSES:
             return _STATUSES[kind]
     return _THE_MODELS
-
-
-def sentence_of(error: DeviceError) -> str:
-    """The message, and what to do about it."""
-    return f"{error} {error.remedy}" if str(error).endswith(".") else f"{error}. {error.remedy}".rstrip()

@@ -22,7 +22,7 @@ from edge_component.backoff import Backoff
 from edge_component.contracts.codec import Document, format_moment, schema_name, to_bytes
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.manifest import TensorSpec
-from edge_component.errors import DeviceError, UnknownModelError
+from edge_component.errors import DeviceError, UnknownModelError, sentence_of
 from edge_component.inference.errors import OverloadedError
 from edge_component.streams.bounded_queue import BoundedQueue
 from edge_component.streams.config import StreamConfig
@@ -175,7 +175,7 @@ class Stream:
             if result is None or self._insist("sink", lambda: self._put(result)) is None:
                 return  # stopping: it is taken again after the next start, if its source can
         except DeviceError as error:
-            self._failed(sample, f"{error} {error.remedy}".strip())
+            self._failed(sample, sentence_of(error))
         except Exception as error:  # a defect may cost this sample, not the stream
             log.exception("stream %s: %s ended in an unforeseen error", self._parts.config.name, sample.origin)
             self._failed(sample, repr(error))
@@ -220,7 +220,7 @@ class Stream:
         return None
 
     def _hold(self, step: str, error: DeviceError, failures_count: int) -> None:
-        reason = f"{error} {error.remedy}".strip()
+        reason = sentence_of(error)
         if self._held.get(step) is None:
             log.warning("stream %s: its %s is held: %s", self._parts.config.name, step, reason)
         self._held[step] = reason

@@ -238,6 +238,8 @@ def test_what_is_amiss_with_the_configuration_is_a_reason_and_no_obstacle(start_
         "configuration field heartbeat_s",
         "configuration field connections_max",
     ]
+    for reason in status.reasons:
+        assert runtime.log_text().count(reason) == 1
 
 
 def test_what_it_has_to_tell_waits_in_the_outbox(start_runtime: StartRuntime, bundles: BundleFactory) -> None:

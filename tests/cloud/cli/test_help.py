@@ -1,5 +1,6 @@
 """Every command's help has examples, and each is one that the command line takes."""
 
+import re
 import shlex
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +32,10 @@ def test_help_has_examples_that_the_command_takes(name: str, monkeypatch: pytest
     command = COMMANDS[name]
     described, _, examples = command.help.partition("For example:")
     assert described.strip()
+    told = [command.help, *(option.help for option in command.params if getattr(option, "help", None))]
+    assert not [text for text in told if re.search(r"\[[a-z/#@]", text)], (
+        "rich takes it for markup, and shows nothing of it"
+    )
     lines = [" ".join(line.split()) for line in examples.split("\n\n") if line.strip()]
     assert lines
     for line in lines:

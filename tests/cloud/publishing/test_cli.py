@@ -161,6 +161,7 @@ def test_an_onnx_file_of_ones_own_is_compiled_and_published(aws: Aws, tmp_path: 
     assert published["component_name"] == "com.edgewright.model.OwnLinear"
     assert [bundle["platform"] for bundle in published["bundles"]] == ["linux/aarch64", "linux/x86_64"]
     (tmp_path / "own.onnx").write_bytes(b"not ONNX")
+    assert "is not a version" in refuse(3, "publish", *own, "-v", "9.0"), "before a model is looked at"
     assert "own.onnx" in refuse(3, "publish", *own, "-v", "9.0.0")
 
 
