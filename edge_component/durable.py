@@ -17,7 +17,7 @@ from pathlib import Path
 FILE_MODE = 0o600
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, mode: int = FILE_MODE) -> None:
     """Give ``path`` this content, atomically and durably; its folder must exist.
 
     Raises:
@@ -25,7 +25,7 @@ def replace_file(path: Path, content: bytes) -> None:
     """
     beside = path.with_name(f".{path.name}.new")
     try:
-        write_new_file(beside, content)
+        write_new_file(beside, content, mode)
         beside.replace(path)
     except OSError:
         beside.unlink(missing_ok=True)
@@ -33,9 +33,9 @@ def replace_file(path: Path, content: bytes) -> None:
     sync_directory(path.parent)
 
 
-def write_new_file(path: Path, content: bytes) -> None:
+def write_new_file(path: Path, content: bytes, mode: int = FILE_MODE) -> None:
     """Write and fsync a file; not atomic, so only for names that nobody reads yet."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         view = memoryview(content)
         while view:

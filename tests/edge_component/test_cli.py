@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge_component import cli
 from edge_component.client import RefusedError
 from edge_component.client.admin import AdminClient
+from edge_component.operators_command import leave_command
 from tests.edge_component.bundle_factory import BundleFactory
 from tests.edge_component.runtime_process import RuntimeProcess
 from tests.edge_component.serving.test_fastpath import wait_until
@@ -51,6 +53,37 @@ def test_inputs_that_are_none_are_told(
 ) -> None:
     assert cli.main(["--work", str(tmp_path), *command, text]) == 3
     assert told in capsys.readouterr().err
+
+
+def test_a_device_without_the_command_finds_it_in_the_work_folder(
+    start_runtime: Callable[..., RuntimeProcess], bundles: BundleFactory, tmp_path: Path
+) -> None:
+    work = tmp_path / "a work's folder"
+    process = start_runtime(work)
+    bundle = bundles.scale("1.0.0", 2.0)
+    process.admin.activate(bundle.archive, bundle.component, bundle.version)
+
+    def ask(*words: str) -> Any:
+        asked = subprocess.run([command, *words], env={}, cwd="/", capture_output=True, timeout=60)
+        assert asked.returncode == 0, asked.stderr
+        return json.loads(asked.stdout)
+
+    command = work / "edgewright-edge"
+    wait_until(command.exists)  # written once the doors are open
+    assert ask("models")[0]["active"]["name"] == "scale"
+    assert command.stat().st_mode & 0o777 == 0o700
+    process.kill()
+    command.write_text("of a version that is gone")
+    start_runtime(work)
+    wait_until(lambda: "gone" not in command.read_text())
+    assert ask("predict", "scale", '{"x": [[1, 2, 3]]}')["outputs"]["y"] == [[2, 4, 6]]
+
+
+def test_a_disk_that_does_not_take_the_command_costs_the_command_alone(tmp_path: Path) -> None:
+    leave_command(tmp_path / "nowhere")
+    (tmp_path / "edgewright-edge").mkdir()
+    leave_command(tmp_path)
+    assert (tmp_path / "edgewright-edge").is_dir()
 
 
 def command_of(work: Path, *arguments: str) -> list[str]:

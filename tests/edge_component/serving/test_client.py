@@ -1,11 +1,16 @@
 """What the blocking client does beyond one request: writing in place, sharing, streams and keys, hints of overload."""
 
+import shutil
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import helper
 
+import edge_component
 from edge_component.client import DeadlineExceededError, InputError, OverloadedError
 from edge_component.client.client import Client
 from edge_component.client.errors import error_of
@@ -131,3 +136,20 @@ def test_a_list_is_never_rounded_to_whole_numbers(door: Door) -> None:
             with pytest.raises(InputError) as caught:
                 client.infer(dtype, {"x": given})
             assert caught.value.code == "input-dtype"
+
+
+def test_an_application_needs_no_more_of_the_package_than_client_and_contracts(door: Door, tmp_path: Path) -> None:
+    package, copied = Path(edge_component.__file__).parent, tmp_path / "edge_component"
+    for folder in ("client", "contracts"):
+        shutil.copytree(package / folder, copied / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(package / "__init__.py", copied)
+    program = (
+        "import sys, edge_component.client.aio\n"
+        "from edge_component.client import Client\n"
+        "with Client(sys.argv[1]) as client:\n"
+        "    print(edge_component.__file__, client.infer('scale', {'x': [[1, 2, 3]]}).outputs['y'].tolist())\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, door.path], env={"PYTHONPATH": str(tmp_path)}, cwd="/", capture_output=True
+    )
+    assert ran.stdout.decode().split(maxsplit=1) == [str(copied / "__init__.py"), "[[2.0, 4.0, 6.0]]\n"], ran.stderr
