@@ -20,6 +20,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before anything may import onnxruntime
 
@@ -235,5 +236,17 @@ def follow_nucleus(nucleus: Nucleus, followers: Followers) -> None:
     nucleus.on_connection(on_connection)
 
 
+def leave(code: int) -> NoReturn:
+    """End the process at once, once everything is told and written.
+
+    A run that has outlived ``stop_s`` is in a daemon thread still: Python's own end takes that away from under ONNX
+    Runtime, which aborts, and to a nucleus a SIGABRT is a crash.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -7,16 +7,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from edge_component import cli
 from edge_component.client import Client, ClientError, RefusedError, UnavailableError
 from edge_component.contracts.envelope import Envelope
-from tests.edge_component.bundle_factory import Bundle, BundleFactory
+from edge_component.contracts.manifest import TensorSpec
+from tests.edge_component.bundle_factory import Bundle, BundleFactory, npz, serialized
+from tests.edge_component.observability.test_metrics_door import UnixHttp, get
 from tests.edge_component.runtime_process import RuntimeProcess
+from tests.edge_component.serving.test_fastpath import wait_until
 from tests.edge_component.small_disk import FILLER, fill_up, mounted
 
 StartRuntime = Callable[..., RuntimeProcess]
@@ -43,6 +48,58 @@ def test_a_bundle_is_activated_answers_and_survives_a_restart(
         again = start_runtime(runtime.work)
         np.testing.assert_array_equal(client.infer("scale", {"x": ROW}).outputs["y"], ROW * 2)
         assert [model.active.version for model in again.admin.status().models] == ["1.0.0"]
+
+
+def rounds_model() -> dict[str, bytes]:
+    """``y`` is ``x`` doubled as often as ``k`` says: files of a bundle."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Add", ["v", "v"], ["v2"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, [1]),
+        ],
+        [
+            helper.make_tensor_value_info("c2", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v2", TensorProto.FLOAT, [1]),
+        ],
+    )
+    keep = helper.make_tensor("keep", TensorProto.BOOL, [], [True])
+    inputs = [
+        helper.make_tensor_value_info("k", TensorProto.INT64, []),
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1]),
+    ]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])]
+    loop = helper.make_node("Loop", ["k", "keep", "x"], ["y"], body=body)
+    ones = np.ones((1, 1), np.float32)
+    return {
+        "model.onnx": serialized(helper.make_graph([loop], "rounds", inputs, outputs, [keep])),
+        "golden.npz": npz(**{"input:k": np.array([2]), "input:x": ones, "output:y": ones * 4}),
+    }
+
+
+def test_a_run_that_outlives_the_stop_is_no_crash(start_runtime: StartRuntime, bundles: BundleFactory) -> None:
+    runtime = start_runtime(config={"probation_s": 0, "stop_s": 0.1, "metrics_socket": True})
+    specs = (TensorSpec("k", "int64", ()), TensorSpec("x", "float32", (1,)))
+    bundle = bundles.scale(
+        "1.0.0", 1.0, name="rounds", component="com.edgewright.model.Rounds", files=rounds_model(),
+        change=lambda manifest: replace(manifest, inputs=specs, outputs=(TensorSpec("y", "float32", (1,)),)),
+    )  # fmt: skip
+    assert activate(runtime, bundle) == "activated"
+    asked = {"k": np.array(2**62), "x": np.ones(1, np.float32)}
+
+    def ask() -> None:
+        with Client(runtime.infer_socket) as client, pytest.raises(ClientError):
+            client.infer("rounds", asked, deadline_s=6.0)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    metrics = UnixHttp(runtime.work / "metrics.sock")
+    wait_until(lambda: 'edgewright_requests_in_flight{model="rounds"} 1' in get(metrics)[2].decode())
+    assert runtime.terminate() == 0
+    asking.join()
+    assert "terminate called" not in runtime.log_text()
 
 
 class Load:
