@@ -274,7 +274,7 @@ class Channel:
         parts = [f"{', '.join(missing)} is missing"] if missing else []
         parts += [f"the model has no {', '.join(unknown)}"] if unknown else []
         raise InputError(
-            f"{self.opened.model.name} takes {', '.join(sorted(wanted))}: {'; '.join(parts)}",
+            f"{self.opened.model.name} takes {', '.join(sorted(wanted)) or 'nothing'}: {'; '.join(parts)}",
             "input-name",
             "Give exactly the model's inputs.",
         )

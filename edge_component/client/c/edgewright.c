@@ -133,6 +133,7 @@ int edgewright_connect(struct edgewright_client *client, const char *socket_path
     struct json welcome;
     int descriptor, size;
 
+    edgewright_close(client); /* who connects again has lost the connection, or gives it up */
     memset(client, 0, sizeof *client);
     client->socket = -1;
     client->timeout_ms = timeout_ms;

@@ -83,7 +83,7 @@ struct edgewright_room {
     uint64_t bytes;
 };
 
-/* Connect to infer.sock and agree on a version. Every later wait on the connection is bounded by timeout_ms. */
+/* Connect to infer.sock and agree on a version, hanging up first. Every later wait is bounded by timeout_ms. */
 int edgewright_connect(struct edgewright_client *client, const char *socket_path, uint32_t timeout_ms);
 
 /* Open a channel to a model; rooms may be NULL, output_bytes 0 (for outputs of open size). Close it before reuse. */

@@ -50,7 +50,10 @@ CPP = """
 int main(int, char **paths) {
     edgewright_client client = {};
     edgewright_channel channel = {};
-    if (edgewright_connect(&client, paths[1], 20000) || edgewright_open(&client, &channel, "scale", nullptr, 0, 0))
+    if (edgewright_connect(&client, paths[1], 20000)) return 1;
+    int first = client.socket;
+    if (edgewright_connect(&client, paths[1], 20000) || client.socket != first) return 2; /* hung up before */
+    if (edgewright_open(&client, &channel, "scale", nullptr, 0, 0))
         return 1;
     channel.inputs[0].dimensions[0] = 0;
     int result = edgewright_infer(&client, &channel, 0);
