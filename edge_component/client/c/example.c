@@ -47,20 +47,31 @@ static int put(struct edgewright_channel *channel, const struct given *given, in
         for (int other = 0; other < count; other++)
             if (!strcmp(given[other].name, input->name)) found = &given[other];
         if (!found || found->rank != input->rank || found->size > input->capacity_bytes) return 0;
+        size_t wanted = edgewright_item_bytes(input->dtype);
+        for (int axis = 0; axis < found->rank; axis++) wanted *= found->dimensions[axis];
+        if (found->size != wanted) return 0;
         memcpy(input->dimensions, found->dimensions, sizeof input->dimensions);
         memcpy(input->data, found->bytes, found->size);
     }
     return 1;
 }
 
-static double number_at(const struct edgewright_tensor *tensor, size_t index) {
+/* Of every type that C has a name for: not of float16 and bfloat16. */
+static int number_at(const struct edgewright_tensor *tensor, size_t index, double *number) {
     const char *dtype = tensor->dtype;
     const void *data = tensor->data;
-    if (!strcmp(dtype, "float32")) return ((const float *)data)[index];
-    if (!strcmp(dtype, "float64")) return ((const double *)data)[index];
-    if (!strcmp(dtype, "int64")) return (double)((const int64_t *)data)[index];
-    if (!strcmp(dtype, "int32")) return ((const int32_t *)data)[index];
-    return ((const unsigned char *)data)[index];
+    if (!strcmp(dtype, "float32")) *number = ((const float *)data)[index];
+    else if (!strcmp(dtype, "float64")) *number = ((const double *)data)[index];
+    else if (!strcmp(dtype, "int64")) *number = (double)((const int64_t *)data)[index];
+    else if (!strcmp(dtype, "uint64")) *number = (double)((const uint64_t *)data)[index];
+    else if (!strcmp(dtype, "int32")) *number = ((const int32_t *)data)[index];
+    else if (!strcmp(dtype, "uint32")) *number = ((const uint32_t *)data)[index];
+    else if (!strcmp(dtype, "int16")) *number = ((const int16_t *)data)[index];
+    else if (!strcmp(dtype, "uint16")) *number = ((const uint16_t *)data)[index];
+    else if (!strcmp(dtype, "int8")) *number = ((const int8_t *)data)[index];
+    else if (!strcmp(dtype, "uint8") || !strcmp(dtype, "bool")) *number = ((const uint8_t *)data)[index];
+    else return 0;
+    return 1;
 }
 
 static void print_answer(const struct edgewright_channel *channel) {
@@ -74,7 +85,11 @@ static void print_answer(const struct edgewright_channel *channel) {
             count *= output->dimensions[axis];
         }
         printf("\n");
-        for (size_t item = 0; item < count; item++) printf("%.17g%c", number_at(output, item), item + 1 < count ? ' ' : '\n');
+        for (size_t item = 0; item < count; item++) {
+            double number;
+            if (number_at(output, item, &number)) printf("%.17g%c", number, item + 1 < count ? ' ' : '\n');
+            else item = count, printf("%s is not printed here\n", output->dtype);
+        }
     }
 }
 
@@ -117,6 +132,7 @@ int main(int count, char **arguments) {
         else if (given_count == EDGEWRIGHT_TENSORS_MAX || !read_given(arguments[index], &given[given_count++]))
             return fprintf(stderr, "not an input, or its file cannot be read: %s\n", arguments[index]), 2;
     }
+    if (repeat < 1 || warm < 0) return fprintf(stderr, "--repeat takes a number from 1, --warm one from 0\n"), 2;
     double *durations = malloc(sizeof(double) * (size_t)(repeat > 0 ? repeat : 1));
     if (!durations) return 2;
     for (long number = -warm; number < repeat; number++) {

@@ -142,7 +142,8 @@ def test_inputs_written_once_in_place_are_asked_again_and_again(door: Door, ask:
 @pytest.mark.parametrize(
     ("element", "dtype"),
     [(TensorProto.INT64, "int64"), (TensorProto.INT32, "int32"), (TensorProto.DOUBLE, "float64"),
-     (TensorProto.UINT8, "uint8"), (TensorProto.BOOL, "bool")],
+     (TensorProto.UINT8, "uint8"), (TensorProto.BOOL, "bool"), (TensorProto.INT8, "int8"), (TensorProto.INT16, "int16"),
+     (TensorProto.UINT16, "uint16"), (TensorProto.UINT32, "uint32"), (TensorProto.UINT64, "uint64")],
 )  # fmt: skip
 def test_other_types_and_a_scalar(door: Door, ask: Ask, element: int, dtype: str) -> None:
     for shape in ((), (3,)):
@@ -151,10 +152,26 @@ def test_other_types_and_a_scalar(door: Door, ask: Ask, element: int, dtype: str
         model = serialized(helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [x], [y]))
         spec = TensorSpec("x", dtype, (-1,) * len(shape))
         door.put("1.0.0", model, (spec,), (replace(spec, name="y"),), name=f"{dtype}-{len(shape)}")
-        sent = np.array([0, 1, 200][: max(int(np.prod(shape)), 1)], dtype).reshape(shape)
+        sent = np.array([0, 1, 100][: max(int(np.prod(shape)), 1)], dtype).reshape(shape)
         answer = ask(door, f"{dtype}-{len(shape)}", x=sent)
         assert answer.returncode == 0, answer.stderr
         assert outputs_of(answer.stdout)["y"] == (shape, [float(number) for number in sent.ravel()])
+
+
+def test_numbers_that_c_has_no_type_for_are_not_printed_as_others(door: Door, ask: Ask) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT16, ["n", 3]) for name in "xy")
+    model = serialized(helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [x], [y]))
+    spec = TensorSpec("x", "float16", (-1, 3))
+    door.put("1.0.0", model, (spec,), (replace(spec, name="y"),), name="half")
+    answer = ask(door, "half", x=np.ones((1, 3), np.float16))
+    assert (answer.returncode, answer.stdout.splitlines()[1:]) == (0, ["output y 1 3", "float16 is not printed here"])
+
+
+def test_a_file_of_another_size_than_its_dimensions_say_is_refused(door: Door, example: Path, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(ROW.tobytes())
+    arguments = [str(example), str(door.path), "scale", f"x:2x3={tmp_path / 'x'}"]
+    assert subprocess.run(arguments, capture_output=True, timeout=60).returncode == 3
+    assert subprocess.run([*arguments, "--repeat", "often"], capture_output=True, timeout=60).returncode == 2
 
 
 def test_refusals_have_the_same_codes(door: Door, ask: Ask) -> None:
