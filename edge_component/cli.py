@@ -22,12 +22,13 @@ from edge_component.client.admin import AdminClient
 from edge_component.clock import SystemClock
 from edge_component.contracts.admin import SOCKET_NAME as ADMIN_SOCKET
 from edge_component.contracts.fastpath import SOCKET_NAME as INFER_SOCKET
+from edge_component.contracts.heartbeat import Heartbeat
 from edge_component.doctor.diagnosis import diagnose
 from edge_component.doctor.examination import examine
 
 DEFAULT_WORK = Path("/greengrass/v2/work/com.edgewright.Runtime")
 LOOK_S = 5.0
-"""For a look at a model, which may have to be loaded first."""
+"""For a look at the runtime, or at a model, which may have to be loaded first."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -108,13 +109,18 @@ def _admin(arguments: argparse.Namespace) -> AdminClient:
     return AdminClient(arguments.work / ADMIN_SOCKET)
 
 
+def _seen(arguments: argparse.Namespace) -> Heartbeat:
+    """What waits for nothing in the runtime: one that hangs is told of soon."""
+    return AdminClient(arguments.work / ADMIN_SOCKET, timeout_s=LOOK_S).status()
+
+
 def _status(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
-    return dict(_admin(arguments).status().to_document())
+    return dict(_seen(arguments).to_document())
 
 
 def _models(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
     if arguments.model is None:
-        return [dict(model.to_document()) for model in _admin(arguments).status().models]
+        return [dict(model.to_document()) for model in _seen(arguments).models]
     opened = tensors_of(arguments.work / INFER_SOCKET, arguments.model, LOOK_S)
     return {
         "active": dict(opened.model.to_document()),

@@ -102,6 +102,28 @@ def test_a_change_that_runs_out_of_time_is_refused_with_its_reason_and_not_just_
     assert runtime.admin.status().models[0].active.version == "1.0.0"
 
 
+@pytest.mark.parametrize("command", ["status", "models"])
+def test_a_runtime_that_hangs_is_told_of_soon(
+    runtime: RuntimeProcess, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    allowed_s: list[float] = []
+
+    class Admin(AdminClient):
+        def __init__(self, path: Path, *, timeout_s: float = 60.0) -> None:
+            allowed_s.append(timeout_s)
+            super().__init__(path, timeout_s=0.1)
+
+    monkeypatch.setattr(cli, "AdminClient", Admin)
+    monkeypatch.setattr("edge_component.client.admin.VERDICT_S", 0.1)
+    runtime.process.send_signal(signal.SIGSTOP)
+    try:
+        code, said = run_failing(runtime, capsys, command)
+    finally:
+        runtime.process.send_signal(signal.SIGCONT)
+    assert (code, allowed_s) == (5, [cli.LOOK_S])
+    assert "timed out" in said
+
+
 def test_ctrl_c_ends_a_command_without_a_traceback(runtime: RuntimeProcess) -> None:
     process = subprocess.Popen(
         command_of(runtime.work, "bench", "scale", "--count", "1000000000"), stderr=subprocess.PIPE
