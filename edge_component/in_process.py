@@ -14,7 +14,8 @@ versions, limits and telemetry. This is the same router, store and activation as
 ``own`` holds its work folder like the runtime's process does, and watches over probations by a thread. ``beside`` changes
 nothing on the disk: it checks each bundle's bytes against the digest in the journal, which the device's runtime verified.
 
-May be used from any number of threads.
+May be used from any number of threads. A child of ``fork`` has none of those that watch over deadlines and probations: there
+the runtime answers nothing any more, and ``beside`` opens another one.
 """
 
 import logging
@@ -33,6 +34,7 @@ from edge_component.bundles.store import Store
 from edge_component.bundles.verification import Asked
 from edge_component.client import Answer, InputError
 from edge_component.client.channel import converted
+from edge_component.client.forks import forget_in_children
 from edge_component.clock import SystemClock
 from edge_component.config import RuntimeConfig
 from edge_component.contracts.activation import ActivationEvent
@@ -72,6 +74,8 @@ class Runtime:
         self._reader: _Reader | None = None
         self._ended = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="in-process runtime", daemon=True)
+        self._is_parents = False
+        forget_in_children(self)
 
     @classmethod
     def own(
@@ -145,6 +149,7 @@ class Runtime:
         Raises:
             UnknownModelError: nothing serves under that name.
             RequestError: not answered; the leaf says why.
+            StartError: in a child of ``fork``.
         """
         began_ns = time.perf_counter_ns()
         allowed_s = self._allowed_s(deadline_s)
@@ -220,7 +225,16 @@ class Runtime:
             except Exception:  # answering does not depend on it
                 log.exception("watching over models failed; it will be tried again")
 
+    def _forget(self) -> None:
+        """In a child that was just forked; see client/forks.py."""
+        self._is_parents = True
+
     def _allowed_s(self, deadline_s: float | None) -> float:
+        if self._is_parents:
+            raise StartError(
+                "this runtime is the parent process's: nobody here watches over deadlines",
+                "Open one in the child: Runtime.beside the same work folder.",
+            )
         if deadline_s is None:
             return self._config.run_s_max
         if not deadline_s > 0:  # nor NaN, after which no run would be stopped

@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 
 class Forgetful(Protocol):
-    """A client."""
+    """A client, or a runtime in this process."""
 
     def _forget(self) -> None:
         """Let go of the connection without a word on it, and of locks that other threads of the parent held."""

@@ -27,6 +27,7 @@ from edge_component.inference.errors import InputShapeError, InputTypeError, Run
 from edge_component.inference.router import Totals
 from tests.edge_component.bundle_factory import Bundle, BundleFactory, new_key, npz, serialized
 from tests.edge_component.runtime_process import RuntimeProcess
+from tests.edge_component.serving.test_client_forks import exit_code, in_child
 
 ROW = np.array([[1, 2, 3]], np.float32)
 AT_ONCE = RuntimeConfig(probation_s=0)
@@ -90,6 +91,19 @@ def test_a_deadline_that_leaves_no_time_is_told_and_nothing_is_computed(
     with pytest.raises(RunDeadlineError, match="leaves no time"):
         own.infer("scale", {"x": ROW}, deadline_s=deadline_s)
     assert own.router.totals("scale") == Totals(0, 0)
+
+
+def test_a_child_of_fork_opens_a_runtime_of_its_own(own: Runtime, bundles: BundleFactory, tmp_path: Path) -> None:
+    activate(own, bundles.scale("1.0.0", 2.0))
+
+    def ask() -> None:
+        with pytest.raises(StartError, match="parent process's"):
+            own.infer("scale", {"x": ROW})
+        with Runtime.beside(tmp_path / "own", AT_ONCE) as beside:
+            np.testing.assert_array_equal(beside.infer("scale", {"x": ROW}).outputs["y"], ROW * 2)
+
+    assert exit_code(in_child(ask)) == 0
+    np.testing.assert_array_equal(own.infer("scale", {"x": ROW}).outputs["y"], ROW * 2)
 
 
 def test_a_model_that_goes_while_it_computes_has_answered(
