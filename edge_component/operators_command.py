@@ -40,6 +40,7 @@ def script(work_path: Path) -> str:
         "#!/bin/sh\n"
         "# Written by the runtime at each start.\n"
         "export ORT_DISABLE_TELEMETRY=1\n"
+        "export PYTHONDONTWRITEBYTECODE=1\n"  # root's files have no place in the component's folders
         f"export PYTHONPATH={shlex.quote(str(sources))}\n"
         f'exec {shlex.quote(sys.executable)} -m edge_component.cli --work {shlex.quote(str(work_path))} "$@"\n'
     )
