@@ -97,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("model")
     predict.add_argument("inputs", help='JSON: {"input": [[1.0, 2.0]]}, or - to read it from standard input')
     predict.add_argument("--deadline-s", type=float, default=5.0)
-    add_route(add("route", run_route, "see or set which version answers whom", "route"))
+    example = "route weather --split active=90 previous=10"
+    add_route(add("route", run_route, "see or set which version answers whom", example))
     add_bench(add("bench", run_bench, "measure what an answer takes on this device", "bench weather"))
     add("flush", _flush, "queue what telemetry has counted so far")
     doctor = add("doctor", _doctor, "what would stop this device from serving, and the remedy")
