@@ -17,7 +17,7 @@ from typing import Any
 
 from edge_component.bundles.verification import Asked
 from edge_component.clock import Clock, SystemClock
-from edge_component.config import RuntimeConfig
+from edge_component.config import RuntimeConfig, unknown_fields
 from edge_component.contracts.codec import Document
 from edge_component.contracts.configuration import value_digests
 from edge_component.contracts.heartbeat import Heartbeat, OutboxState
@@ -141,6 +141,9 @@ class Runtime:
 
     def configured(self, document: Mapping[str, Any]) -> None:
         """This is the component's configuration from now on; the heartbeat tells digests of it, unless it is too large."""
+        unknown = unknown_fields(document)
+        if unknown:
+            log.warning("the configuration has fields that nothing here reads: %s", ", ".join(map(repr, unknown)))
         digests = value_digests(document)
         self._configuration = digests if len(digests) <= LIMITS.configuration_values_max else None
 

@@ -288,7 +288,8 @@ def test_without_a_key_to_trust_it_does_not_start_and_says_why(
 
 
 def test_what_is_amiss_with_the_configuration_is_a_reason_and_no_obstacle(start_runtime: StartRuntime) -> None:
-    runtime = start_runtime(config={"heartbeat_s": "soon", "window_s": "30", "connections_max": 0})
+    misread = {"heartbeat_s": "soon", "window_s": "30", "connections_max": 0, "oip_rest_prot": 8000, "streams": {}}
+    runtime = start_runtime(config=misread)
     status = runtime.admin.status()
     assert status.health == "degraded"
     assert [reason.split(":")[0] for reason in status.reasons] == [
@@ -297,6 +298,7 @@ def test_what_is_amiss_with_the_configuration_is_a_reason_and_no_obstacle(start_
     ]
     for reason in status.reasons:
         assert runtime.log_text().count(reason) == 1
+    assert "fields that nothing here reads: 'oip_rest_prot'\n" in runtime.log_text()
 
 
 def test_what_it_has_to_tell_waits_in_the_outbox(start_runtime: StartRuntime, bundles: BundleFactory) -> None:
