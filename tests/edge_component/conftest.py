@@ -27,8 +27,8 @@ def bundles(trust: Path, tmp_path_factory: pytest.TempPathFactory) -> BundleFact
 
 
 @pytest.fixture
-def start_runtime(tmp_path: Path, trust: Path) -> Iterator[Callable[..., RuntimeProcess]]:
-    """Start ``python -m edge_component``; what a test leaves running is killed."""
+def start_runtime(tmp_path: Path, trust: Path, bundles: BundleFactory) -> Iterator[Callable[..., RuntimeProcess]]:
+    """Start ``python -m edge_component``; what a test leaves running is killed. ``bundles`` has put its key into ``trust``."""
     started: list[RuntimeProcess] = []
 
     def start(work: Path | None = None, **keywords: object) -> RuntimeProcess:
