@@ -36,7 +36,6 @@ from edge_component.nucleus_port import Nucleus
 from edge_component.observability.json_log import TEXT_FORMAT, use_log_format
 from edge_component.observability.service_totals import ServiceTotals
 from edge_component.observability.slow_requests import SlowLimits, SlowRequests
-from edge_component.operators_command import leave_command
 from edge_component.optional_parts import OptionalParts, Surroundings
 from edge_component.reporting import Reporting, ReportingParts
 from edge_component.runtime import Runtime, RuntimeParts
@@ -90,7 +89,6 @@ def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runtime.ask_to_stop())
     runtime.start()
-    leave_command(arguments.work)
     reporting.start(runtime.heartbeat)
     optional = OptionalParts(
         Surroundings(arguments.work, runtime.serving, nucleus, totals, SystemClock(), runtime.add_reason)

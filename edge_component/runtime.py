@@ -25,6 +25,7 @@ from edge_component.contracts.limits import LIMITS
 from edge_component.contracts.routes import RouteTable
 from edge_component.core import Core, CoreParts
 from edge_component.inference.trial import Trial
+from edge_component.operators_command import leave_command
 from edge_component.platform_name import platform_name
 from edge_component.polling import polling
 from edge_component.serving.access import socket_access
@@ -108,6 +109,7 @@ class Runtime:
         for reason in self._reasons:
             log.warning("%s", reason)
         self._reasons += self._core.start()
+        leave_command(self._parts.work_path)
         for door in self._doors:
             door.open()
         self._reasons += self._oip.open()
