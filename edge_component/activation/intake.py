@@ -79,7 +79,9 @@ def digest_in(archive: Path) -> str | None:
     try:
         with open_archive(archive) as opened, opened.open(MANIFEST_FILE) as file:
             return bundle_digest(file.read(LIMITS.manifest_bytes_max + 1))
-    except (OSError, KeyError, RuntimeError, EOFError, ArchiveError, zipfile.BadZipFile, zlib.error):
+    except (
+        OSError, KeyError, RuntimeError, EOFError, ArchiveError, UnicodeDecodeError, zipfile.BadZipFile, zlib.error,
+    ):  # fmt: skip
         return None  # taking it in will say what is wrong
 
 

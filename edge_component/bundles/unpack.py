@@ -5,7 +5,9 @@ thousand entries, a name given twice (one verified, the other loaded), headers t
 plain relative paths, entries plain files, and every byte is counted as it is written, whatever the headers say.
 
 The archive itself is read with as little trust: only a plain file is opened (a FIFO would be waited for, for ever), and
-its directory is measured before ``zipfile`` reads it whole into this process's memory.
+its directory is measured before ``zipfile`` reads it whole into this process's memory. Entries are stored or deflated,
+nothing else: ``zipfile`` bounds what it inflates, but unpacks bzip2 and LZMA without any bound, so that 600 bytes took
+1.2 GB before a signature was looked at (measured).
 
 Every file is fsynced before this returns; digests are taken from the bytes as they are written, so that nothing is read
 twice. The staging folder is the caller's, and the caller removes it when this raises.
@@ -38,6 +40,7 @@ END_RECORD = struct.Struct("<4s4H2LH")
 END_SIGNATURE, ZIP64_SIGNATURE = b"PK\5\6", b"PK\6\7"
 ZIP64_LOCATOR_BYTES = 20
 COMMENT_BYTES_MAX = 65_535
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def unpack(
             entries = _plain_files(opened, caps)
             found = _Unpacking(opened, folder, caps, in_time).write_all(entries)
         sync_directory(folder)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, UnicodeDecodeError) as error:
         raise ArchiveError(f"{archive.name}: {str(error) or 'it ends too early'}") from error
     except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
         raise ArchiveError(f"{archive.name}: two entries want the same place") from error
@@ -93,11 +96,11 @@ def unpack(
 
 @contextmanager
 def open_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
-    """The zip, once it is known to be a plain file with a small directory.
+    """The zip, once it is known to be a plain file with a small directory of entries that can be read within bounds.
 
     Raises:
         ArchiveError: it is not.
-        OSError, zipfile.BadZipFile: as from :class:`zipfile.ZipFile`.
+        OSError, zipfile.BadZipFile, UnicodeDecodeError: as from :class:`zipfile.ZipFile`.
     """
     descriptor = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -106,6 +109,8 @@ def open_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
     with os.fdopen(descriptor, "rb") as file:
         _check_directory(file)
         with zipfile.ZipFile(file) as opened:
+            for entry in opened.infolist():
+                _check_entry(entry)
             yield opened
 
 
@@ -124,6 +129,13 @@ def _check_directory(file: IO[bytes]) -> None:
     directory_bytes = END_RECORD.unpack_from(tail, at)[5]
     if directory_bytes > DIRECTORY_BYTES_MAX:
         raise ArchiveError(f"its directory takes {directory_bytes} bytes; at most {DIRECTORY_BYTES_MAX} are read")
+
+
+def _check_entry(entry: zipfile.ZipInfo) -> None:
+    if entry.compress_type not in METHODS:
+        raise ArchiveError(f"an entry is packed by method {entry.compress_type}; only stored and deflated ones are read")
+    if entry.header_offset < 0:  # zipfile would seek there
+        raise ArchiveError("an entry begins before the file does")
 
 
 def store_error(error: OSError, doing: str) -> StoreError:
@@ -153,8 +165,8 @@ def _plain_files(opened: zipfile.ZipFile, caps: UnpackLimits) -> list[zipfile.Zi
 
 def _check_name(name: str) -> None:
     path = PurePosixPath(name)
-    plain = not path.is_absolute() and ".." not in path.parts and str(path) == name.rstrip("/")
-    if not plain or name in ("", ".") or "\\" in name or "\0" in name or len(name) > NAME_CHARS_MAX:
+    plain = not path.is_absolute() and ".." not in path.parts and str(path) == name.rstrip("/") and name.isprintable()
+    if not plain or name in ("", ".") or "\\" in name or len(name) > NAME_CHARS_MAX:
         raise ArchiveError(f"the name {name[:80]!r} is not a plain relative path")
 
 

@@ -5,7 +5,8 @@ one that computes something else on this processor than where it was judged. In 
 
 The child loads the graph, answers one golden sample to warm up, then all of them, and compares. It reports on a pipe
 of its own, since ONNX Runtime prints to standard output, one JSON line for each phase begun and one for the verdict;
-what it did not live to say, its end says: killed for time, for memory, or crashed in the last phase named.
+what it did not live to say, its end says: killed for time, for memory, or crashed in the last phase named. Where the
+device's memory ends before the child's cap, the kernel is told to take the child, whichever process is the largest.
 
 Run as ``python -m edge_component.inference.trial FOLDER FD`` it is the child. :func:`run_trial` is the parent's side;
 any number may run at once.
@@ -41,6 +42,9 @@ from edge_component.inference.errors import OutputMismatchError, RequestError, R
 from edge_component.inference.execution import SessionOptions
 
 REPORT_BYTES_MAX = 65_536
+"""What a pipe holds, so that the child never waits for its parent; it says less than a quarter of it."""
+OOM_FILE, FIRST_TO_GO = Path("/proc/self/oom_score_adj"), "1000"
+RLIMIT_MAX = 2**63 - 1
 START = "load"
 NO_CHILD_REMEDY = "Free memory, processes or open files on the device (`edgewright-edge doctor`), then deploy again."
 NICENESS = 10
@@ -99,9 +103,11 @@ def run_trial(
     except OSError as error:
         told = f"the trial could not be started: {error.strerror or error}"
         raise TrialFailedError(START, TrialCrashedError(told, NO_CHILD_REMEDY)) from error
-    with os.fdopen(reading, "rb") as pipe:
+    try:
         timed_out = _wait(child, allowed_s)
-        report = _read_report(pipe.read(REPORT_BYTES_MAX))
+        report = _read_report(_said(reading))
+    finally:
+        os.close(reading)
     if not report.passed:
         raise TrialFailedError(report.phase, _cause(report, child.returncode, allowed_s, timed_out=timed_out))
 
@@ -146,6 +152,16 @@ def _wait(child: "subprocess.Popen[bytes]", allowed_s: float) -> bool:
         child.wait()
         raise
     return False
+
+
+def _said(reading: int) -> bytes:
+    """All that a child wrote that has ended. Not until the end of the file: a process that was forked off this one just
+    then holds the pipe's other end open for as long as it lives.
+    """
+    os.set_blocking(reading, False)
+    with suppress(BlockingIOError):
+        return os.read(reading, REPORT_BYTES_MAX)
+    return b""
 
 
 def _read_report(data: bytes) -> _Report:
@@ -216,6 +232,8 @@ def _try_model(folder: Path, options: SessionOptions, say: "_Say") -> None:
     from edge_component.inference.session import Session  # noqa: PLC0415 - ONNX Runtime
 
     say(phase="load")
+    with suppress(OSError):  # not to be had everywhere
+        OOM_FILE.write_text(FIRST_TO_GO)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a model that crashes it must not fill the disk either
     manifest = read_manifest((folder / MANIFEST_FILE).read_bytes())
     _cap_processor_time(manifest.caps.load_timeout_ms / 1000)
@@ -234,7 +252,7 @@ class _Say(Protocol):
 
 def _cap_processor_time(allowed_s: float) -> None:
     """The parent's patience ends sooner; this is for a parent that was killed and left an endless model behind."""
-    limit_s = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime + allowed_s) + 2
+    limit_s = min(int(resource.getrusage(resource.RUSAGE_SELF).ru_utime + allowed_s) + 2, RLIMIT_MAX)
     resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s))
 
 
@@ -242,7 +260,7 @@ def _cap_memory(more_bytes: int) -> None:
     """Allow this much address space beyond what the interpreter and ONNX Runtime have already taken."""
     with Path("/proc/self/statm").open() as file:
         taken_bytes = int(file.read().split()[0]) * resource.getpagesize()
-    limit = taken_bytes + more_bytes
+    limit = min(taken_bytes + more_bytes, RLIMIT_MAX)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from edge_component.activation.intake import digest_in
 from edge_component.bundles.store import Store
 from edge_component.bundles.unpack import UnpackLimits, unpack
 from edge_component.bundles.verification import FoundFile
-from edge_component.errors import ActivationDeadlineError, ArchiveError, BundleError, StoreError
+from edge_component.errors import ActivationDeadlineError, ArchiveError
 
 Fill = Callable[[zipfile.ZipFile], None]
 
@@ -65,11 +66,27 @@ def encrypted() -> bytes:
     return bytes(data)
 
 
-def deflated(data: bytes) -> bytes:
+def packed(data: bytes, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     target = io.BytesIO()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(target, "w", method) as archive:
         archive.writestr("a", data)
     return target.getvalue()
+
+
+def no_text(in_the_directory: bool) -> bytes:  # noqa: FBT001 - of two headers, in which
+    """A name of bytes that are no UTF-8, where it says that it is."""
+    data = bytearray(zipped(put("\u00e4")))
+    at = data.rindex(b"\xc3\xa4") if in_the_directory else data.index(b"\xc3\xa4")
+    data[at : at + 2] = b"\xff\xfe"
+    return bytes(data)
+
+
+def before_the_file() -> bytes:
+    """A directory that says it begins later than it does, so that its entries begin before the file."""
+    data = bytearray(zipped(put("a")))
+    at = data.index(b"PK\x05\x06") + 16
+    data[at : at + 4] = struct.pack("<I", 1_000)
+    return bytes(data)
 
 
 ARCHIVES: dict[str, Callable[[], bytes]] = {
@@ -90,11 +107,18 @@ ARCHIVES: dict[str, Callable[[], bytes]] = {
     "a hundred entries": lambda: zipped(many),
     "one name twice": lambda: zipped(twice),
     "larger than allowed": lambda: zipped(put("a", b"x" * 200_001)),
-    "a bomb": lambda: deflated(b"\0" * 150_000),
+    "a bomb": lambda: packed(b"\0" * 150_000),
+    "bzip2": lambda: packed(b"x" * 100, zipfile.ZIP_BZIP2),
+    "LZMA": lambda: packed(b"x" * 100, zipfile.ZIP_LZMA),
+    "a name that is no text": lambda: no_text(in_the_directory=True),
+    "a name that is no text in its own header": lambda: no_text(in_the_directory=False),
+    "a line break in a name": lambda: zipped(put("a\n2026-01-01 INFO all is well")),
+    "an entry before the file": before_the_file,
     "lying headers": lying_size,
     "encrypted": encrypted,
     "a file as a folder": lambda: zipped(lambda z: (z.writestr(entry("a"), b"x"), z.writestr(entry("a/b"), b"y"))[0]),
 }
+METHODS_OF_ZIPFILE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 LIMITS = UnpackLimits(entries_max=66, bytes_max=200_000, ratio_max=100)
 
 
@@ -104,9 +128,11 @@ def test_a_malicious_archive_is_refused_and_leaves_nothing(make: Callable[[], by
     archive.write_bytes(make())
     store = Store(tmp_path / "work")
     store.prepare()
-    with pytest.raises((BundleError, StoreError)) as caught:
+    with pytest.raises(ArchiveError) as caught:
         store.stage(archive, LIMITS, lambda: True)
     assert caught.value.remedy
+    assert str(caught.value).isprintable(), "it is logged as it is"
+    assert digest_in(archive) is None, "the first look at it is as wary"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle.zip", "work"]
     assert list((tmp_path / "work" / "staging").iterdir()) == []
 
@@ -137,13 +163,20 @@ def test_files_come_out_with_their_digests_and_private(tmp_path: Path) -> None:
 def test_no_mutation_of_a_zip_gets_past_the_typed_errors(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    content = bytearray(zipped(lambda z: (z.writestr("a", b"hello" * 20), z.writestr("b/c", b"world"))[0]))
+    def fill(archive: zipfile.ZipFile) -> None:
+        archive.writestr("a", b"hello" * 20)
+        archive.writestr("b/c", b"world")
+
+    content = bytearray(zipped(fill, data.draw(st.sampled_from(METHODS_OF_ZIPFILE))))
+    directory = content.index(b"PK\x01\x02")  # what is read first, and believed most
     for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        first = data.draw(st.sampled_from([0, directory]))
+        content[data.draw(st.integers(first, len(content) - 1))] = data.draw(st.integers(0, 255))
     folder = tmp_path_factory.mktemp("fuzz")
     (folder / "a.zip").write_bytes(content)
     (folder / "to").mkdir()
-    with suppress(BundleError, StoreError):
+    digest_in(folder / "a.zip")
+    with suppress(ArchiveError):
         unpack(folder / "a.zip", folder / "to", LIMITS)
     assert sorted(path.name for path in folder.iterdir()) == ["a.zip", "to"]
 

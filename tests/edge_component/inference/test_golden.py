@@ -1,5 +1,6 @@
 """The golden comparison: tolerance elementwise, NaN never by accident, other types exactly."""
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,4 +73,12 @@ def test_samples_that_would_fill_the_memory_are_not_read(tmp_path: Path, monkeyp
     monkeypatch.setattr(golden, "GOLDEN_BYTES_MAX", 1000)
     (tmp_path / "golden.npz").write_bytes(npz(**{"input:x": np.zeros((400, 1, 3), "f")}))
     with pytest.raises(GoldenUnusableError, match="unpacks to"):
+        load_golden(tmp_path, MANIFEST)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_samples_packed_in_a_way_that_has_no_bound_are_not_unpacked(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "golden.npz", "w", method) as archive:
+        archive.writestr("input:x.npy", b"\0" * 10_000_000)
+    with pytest.raises(GoldenUnusableError, match="packed in a way"):
         load_golden(tmp_path, MANIFEST)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from edge_component.contracts.codec import INTEGER_MAX
 from edge_component.contracts.manifest import Caps, Manifest, TensorSpec
 from edge_component.inference.trial import TrialFailedError, run_trial
 from tests.edge_component.bundle_factory import BundleFactory, npz, scale_golden, scale_model, serialized
@@ -167,3 +168,53 @@ def test_the_child_imports_no_cryptography(bundles: BundleFactory, tmp_path: Pat
     *_, verdict, imported = told.stdout.splitlines()
     assert '"verdict": "passed"' in verdict, told.stdout
     assert imported == ""
+
+
+def test_caps_as_wide_as_a_manifest_can_say_are_no_caps(bundles: BundleFactory, tmp_path: Path) -> None:
+    widest = Caps(load_timeout_ms=INTEGER_MAX, memory_bytes_max=INTEGER_MAX)
+    folder, manifest = unpacked(bundles, tmp_path, {"model.onnx": scale_model(2.0)}, widest)
+    run_trial(folder, manifest, allowed_s=60.0)
+
+
+def test_where_memory_ends_the_child_goes_and_not_who_serves(
+    bundles: BundleFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, manifest = unpacked(bundles, tmp_path, {"model.onnx": endless_model()}, Caps())
+    scores: list[str] = []
+    waited = subprocess.Popen.wait
+
+    def looked(child: "subprocess.Popen[bytes]", timeout: float | None = None) -> int:
+        score = Path(f"/proc/{child.pid}/oom_score_adj")
+        while timeout is not None and child.poll() is None and (not scores or scores[-1] != "1000"):
+            scores.append(score.read_text().strip())
+        return waited(child, 0.001 if timeout is not None else None)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", looked)
+    with pytest.raises(TrialFailedError, match="not done"):
+        run_trial(folder, manifest, allowed_s=60.0)
+    assert scores[-1] == "1000"
+    assert Path("/proc/self/oom_score_adj").read_text().strip() == scores[0]
+
+
+def test_a_process_that_was_forked_off_meanwhile_is_not_waited_for(
+    bundles: BundleFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a program does that has the runtime within it; its child has a copy of every descriptor."""
+    folder, manifest = unpacked(bundles, tmp_path, {"model.onnx": scale_model(2.0)}, Caps())
+    piped, forked = os.pipe, list[int]()
+
+    def pipe_and_fork() -> tuple[int, int]:
+        ends = piped()
+        if not forked:
+            forked.append(os.fork())
+            if not forked[0]:
+                signal.pause()
+        return ends
+
+    monkeypatch.setattr(os, "pipe", pipe_and_fork)
+    try:
+        run_trial(folder, manifest, allowed_s=60.0)
+        assert os.waitpid(forked[0], os.WNOHANG) == (0, 0), "it lives"
+    finally:
+        os.kill(forked[0], signal.SIGKILL)
+        os.waitpid(forked[0], 0)
