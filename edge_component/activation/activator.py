@@ -17,7 +17,7 @@ from edge_component.activation.intake import Intake, Taken, digest_in, take_in
 from edge_component.activation.live import UNTIMED
 from edge_component.activation.probation import Evidence, Verdict, judge
 from edge_component.activation.shadow import comparable, compare_live, objection
-from edge_component.activation.slots import SlotParts, Slots
+from edge_component.activation.slots import SlotParts, Slots, unforeseen
 from edge_component.activation.table import Phase, Signal, Slot
 from edge_component.bundles.verification import Asked, Circumstances
 from edge_component.contracts.activation import ActivationEvent
@@ -25,7 +25,6 @@ from edge_component.contracts.codec import VERSION_PATTERN
 from edge_component.contracts.heartbeat import ModelRef, ServedModel
 from edge_component.errors import (
     ActivationDeadlineError,
-    ActivationError,
     DeviceError,
     InterruptedActivationError,
     NothingToRevertError,
@@ -38,7 +37,6 @@ from edge_component.inference.trial import Trial, TrialFailedError
 
 log = logging.getLogger(__name__)
 
-ERROR_CHARS_MAX = 300
 RESERVES_EVERY_S = 30.0
 """How often a disk that gave no reserve for the journal is asked again."""
 
@@ -112,7 +110,7 @@ class Activator:
         except (
             Exception
         ) as error:  # a defect, or a machine at its end: whoever reads the events is to know all the same
-            self._refused(attempt, ActivationError(f"an unforeseen error: {error!r}"[:ERROR_CHARS_MAX]))
+            self._refused(attempt, unforeseen(error))
             raise
         finally:
             self._lock.release()
@@ -251,7 +249,8 @@ class Activator:
             attempt.phase = "switch"
             return self._slots.signal(name, Signal.PASSED)
         except BaseException:
-            self._slots.signal(name, Signal.FAILED)
+            has_passed = self._slots.state.slot(name).phase is Phase.PENDING
+            self._slots.signal(name, Signal.DOUBTED if has_passed else Signal.FAILED)
             raise
 
     def _compare(self, name: str, taken: Taken, attempt: Attempt) -> None:

@@ -6,7 +6,7 @@ only place where a slot changes. It saves the journal before it loads, switches 
 A step *forward* (an offer, a switch, a commit, a removal) that cannot be persisted does not happen: ``StoreError``. A step
 *back* happens even so, because the journal then still names something from which the next start ends in the same place.
 Steps back, and what an operator asks for to get away from a model (a revert, a removal), may use the journal's reserve: a
-full disk keeps nobody in the wrong place.
+full disk keeps nobody in the wrong place. Nor does a full memory budget: what was committed is loaded beyond it.
 
 Changing slots is for one thread at a time (the activator's lock); :meth:`served` may be asked by any.
 """
@@ -24,7 +24,7 @@ from edge_component.bundles.store import Store
 from edge_component.clock import Clock
 from edge_component.config import RuntimeConfig
 from edge_component.contracts.heartbeat import ModelRef, ServedModel
-from edge_component.errors import DeviceError, StoreError
+from edge_component.errors import ActivationError, DeviceError, MemoryBudgetError, StoreError
 from edge_component.inference.execution import session_options
 from edge_component.inference.loading import AnnouncingLoader, StoreLoader
 from edge_component.inference.router import Router
@@ -34,6 +34,7 @@ from edge_component.telemetry_sink import TelemetrySink
 
 log = logging.getLogger(__name__)
 
+ERROR_CHARS_MAX = 300
 LOADS_MAX = 3
 LOAD_PAUSE_S = 0.05
 STEPS_BACK = (Signal.STARTED, Signal.FAILED, Signal.DOUBTED, Signal.UNLOADABLE)
@@ -134,7 +135,7 @@ class Slots:
         """
         candidate = self.state.slot(name).candidate
         assert candidate is not None, "only a candidate is loaded ahead"
-        loaded = self._loaded(candidate)
+        loaded = self._loaded(candidate, is_committed=False)
         self._ahead = candidate, loaded
         return loaded.session
 
@@ -188,8 +189,9 @@ class Slots:
         assert wanted is not None, "the table serves only what there is"
         if self.answering(name) != wanted.ref:
             try:
-                loaded = self._take_ahead(wanted) or self._loaded(wanted)
-            except DeviceError as error:
+                loaded = self._take_ahead(wanted) or self._loaded(wanted, is_committed=slot.phase is not Phase.PENDING)
+            except Exception as failure:  # noqa: BLE001 - whatever it is, the slot must not go on wanting this one
+                error = failure if isinstance(failure, DeviceError) else unforeseen(failure)
                 log.error("%s %s cannot be loaded: %s", name, wanted.ref.version, error)  # noqa: TRY400 - a sentence
                 self._stand(name)
                 self.signal(name, Signal.UNLOADABLE)
@@ -203,9 +205,14 @@ class Slots:
         ahead, self._ahead = self._ahead, None
         return ahead[1] if ahead is not None and ahead[0] == wanted else None
 
-    def _loaded(self, wanted: Installed) -> Loaded:
+    def _loaded(self, wanted: Installed, *, is_committed: bool) -> Loaded:
         """Load a bundle; one that an I/O error kept from being read is read again, before anything goes back for it."""
-        self._parts.router.make_room(wanted.ref)
+        try:
+            self._parts.router.make_room(wanted.ref)
+        except MemoryBudgetError as error:
+            if not is_committed:
+                raise
+            log.warning("%s; it is loaded even so, being what is to serve", error)
         for _ in range(LOADS_MAX - 1):
             try:
                 return self._loader.load(wanted.ref)
@@ -230,6 +237,11 @@ class Slots:
             answered_count=totals.answered_count,
             failed_count=totals.failed_count,
         )
+
+
+def unforeseen(error: Exception) -> ActivationError:
+    """A defect, or a machine at its end, as whoever reads the events is told of it."""
+    return ActivationError(f"an unforeseen error: {error!r}"[:ERROR_CHARS_MAX])
 
 
 def _state_of(slot: Slot, answering: ModelRef | None, wanted: Installed) -> str:

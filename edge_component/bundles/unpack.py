@@ -133,7 +133,9 @@ def _check_directory(file: IO[bytes]) -> None:
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
     if entry.compress_type not in METHODS:
-        raise ArchiveError(f"an entry is packed by method {entry.compress_type}; only stored and deflated ones are read")
+        raise ArchiveError(
+            f"an entry is packed by method {entry.compress_type}; only stored and deflated ones are read"
+        )
     if entry.header_offset < 0:  # zipfile would seek there
         raise ArchiveError("an entry begins before the file does")
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +31,13 @@ class Golden:
     outputs: Mapping[str, Array]
     sample_count: int
 
-    def ask(self, session: Session, sample: int) -> dict[str, Array]:
-        """The session's answer to one sample.
+    def ask(self, session: Session, sample: int, options: Any = None) -> dict[str, Array]:  # noqa: ANN401 - as Session.run
+        """The session's answer to one sample, with ONNX Runtime's run options if there are any.
 
         Raises:
             RequestError: it was not answered.
         """
-        return session.run({name: array[sample] for name, array in self.inputs.items()})
+        return session.run({name: array[sample] for name, array in self.inputs.items()}, options)
 
 
 def load_golden(folder: Path, manifest: Manifest) -> Golden:
@@ -104,13 +105,16 @@ def _check_close(where: str, got: NDArray[np.float64], expected: NDArray[np.floa
 
 
 def _check_size(path: Path) -> None:
-    """A few kilobytes can unpack to all memory, of the process that serves too; by other methods than these, whatever
-    size they name.
+    """A few kilobytes can unpack to all memory, of the process that serves too.
+
+    By other methods than these, they can do so whatever size they name; see bundles/unpack.py.
     """
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     if any(entry.compress_type not in METHODS for entry in entries):
-        raise GoldenUnusableError(f"{GOLDEN_FILE} is packed in a way that is not read; numpy.savez_compressed writes one")
+        raise GoldenUnusableError(
+            f"{GOLDEN_FILE} is packed in a way that is not read; numpy.savez_compressed writes one"
+        )
     size_bytes = sum(entry.file_size for entry in entries)
     if size_bytes > GOLDEN_BYTES_MAX:
         raise GoldenUnusableError(f"{GOLDEN_FILE} unpacks to {size_bytes} bytes; at most {GOLDEN_BYTES_MAX} are read")

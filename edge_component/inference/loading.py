@@ -1,21 +1,28 @@
 """From a verified bundle in the store to a warm session: the one way in, whoever asks for it.
 
 The failures this exists for: a model that is loaded one way when it is activated and another way when it is woken; a first
-request that pays for what ONNX Runtime puts off until the first run; and a memory budget that believes in file sizes.
+request that pays for what ONNX Runtime puts off until the first run; a memory budget that believes in file sizes; and a
+graph that draws random numbers, had luck in its trial, and loops for ever here, where no change could follow it.
 
 What loading takes is measured as the growth of this process, and is never less than the graph's file: the allocator may
 have had the room already, and other threads allocate too. It is an estimate; what it is for bears that.
 """
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge_component.bundles.store import Store
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.manifest import MANIFEST_FILE, MODEL_FILE, Manifest
-from edge_component.errors import StoreDamagedError
+from edge_component.errors import StoreDamagedError, TrialTimeoutError, UnloadableModelError
+from edge_component.inference.deadline import run_options
+from edge_component.inference.errors import RunFailedError
 from edge_component.inference.execution import SessionOptions
 from edge_component.inference.golden import load_golden
 from edge_component.inference.session import Session
@@ -25,6 +32,9 @@ from edge_component.telemetry_sink import TelemetrySink
 STATM_FILE = Path("/proc/self/statm")
 GROWTH_FACTOR = 3
 """Of memory over file size, before a model has ever been loaded here (measured: 2 for a pre-optimised graph, 3.3 else)."""
+NO_MEMORY_REMEDY = "Free memory on the device, remove a model, or use a smaller one."
+WARM_UP_S_MAX = 600.0
+"""Of the first run, whatever the manifest's cap; that it took less in the trial is no promise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,12 @@ class StoreLoader:
             StoreDamagedError: it is gone, or not what was verified.
             ModelError, RequestError: it cannot be loaded, or does not answer.
         """
+        try:
+            return self._load(ref)
+        except MemoryError as error:
+            raise UnloadableModelError("there is not enough memory to load it", NO_MEMORY_REMEDY) from error
+
+    def _load(self, ref: ModelRef) -> Loaded:
         manifest = self.store.read(ref.digest)
         before_bytes = resident_bytes()
         session = warm_session(self.store.path(ref.digest), manifest, self.options)
@@ -84,8 +100,29 @@ def warm_session(folder: Path, manifest: Manifest, options: SessionOptions) -> S
         ModelError, RequestError: it cannot be loaded, or does not answer.
     """
     session = Session.load(folder / MODEL_FILE, manifest, options)
-    load_golden(folder, manifest).ask(session, 0)
+    allowed_s = min(manifest.caps.load_timeout_ms / 1000, WARM_UP_S_MAX)
+    with _stopped_after(allowed_s) as stoppable:
+        try:
+            load_golden(folder, manifest).ask(session, 0, stoppable)
+        except RunFailedError as error:
+            if not stoppable.terminate:
+                raise
+            raise TrialTimeoutError(f"its first sample took longer than {allowed_s:g} s, after its trial") from error
     return session
+
+
+@contextmanager
+def _stopped_after(allowed_s: float) -> Iterator[Any]:
+    """Run options that end their run by then. Loads are few, and nobody watches over runs yet when the first ones are made."""
+    options = run_options()
+    timer = threading.Timer(allowed_s, setattr, (options, "terminate", True))
+    timer.daemon = True
+    with suppress(RuntimeError):  # no thread to be had: as good as it was
+        timer.start()
+    try:
+        yield options
+    finally:
+        timer.cancel()
 
 
 def graph_bytes(manifest: Manifest) -> int:

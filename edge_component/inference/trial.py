@@ -155,8 +155,10 @@ def _wait(child: "subprocess.Popen[bytes]", allowed_s: float) -> bool:
 
 
 def _said(reading: int) -> bytes:
-    """All that a child wrote that has ended. Not until the end of the file: a process that was forked off this one just
-    then holds the pipe's other end open for as long as it lives.
+    """All that a child wrote that has ended.
+
+    The end of the file is not waited for: a process that was forked off this one just then holds the pipe's other end
+    open for as long as it lives.
     """
     os.set_blocking(reading, False)
     with suppress(BlockingIOError):

@@ -21,7 +21,7 @@ from edge_component.config import RuntimeConfig
 from edge_component.contracts.activation import ActivationEvent
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.manifest import Manifest
-from edge_component.inference.router import Router
+from edge_component.inference.router import Router, RouterLimits
 from edge_component.platform_name import platform_name
 from edge_component.telemetry_sink import NullSink, ShieldedSink
 from tests.edge_component.bundle_factory import Bundle
@@ -66,7 +66,8 @@ class Device:
         self.start()
 
     def start(self) -> None:
-        self.sink, self.router, self.store = EventSink(), Router(), Store(self.work)
+        limits = RouterLimits(model_memory_bytes_max=self.config.model_memory_bytes_max)
+        self.sink, self.router, self.store = EventSink(), Router(limits), Store(self.work)
         self.door = ShieldedSink(self.sink)
         """What a door's thread tells of each request."""
         live = LiveRequests(self.door.observe)

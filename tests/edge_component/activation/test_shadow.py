@@ -99,7 +99,7 @@ def test_a_candidate_that_hangs_on_a_live_request_is_stopped(shadowing: Device, 
     from edge_component.inference import golden
 
     with asked_all_the_while(shadowing), pytest.MonkeyPatch.context() as patched:
-        patched.setattr(golden.Golden, "ask", lambda self, session, sample: {})  # it hangs on live requests only
+        patched.setattr(golden.Golden, "ask", lambda *_: {})  # it hangs on live requests only
         with pytest.raises(ShadowDisagreedError, match="0 of 20"):
             shadowing.hand_over(candidate)
     assert shadowing.factor() == 2.0

@@ -73,7 +73,7 @@ def packed(data: bytes, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     return target.getvalue()
 
 
-def no_text(in_the_directory: bool) -> bytes:  # noqa: FBT001 - of two headers, in which
+def no_text(in_the_directory: bool) -> bytes:
     """A name of bytes that are no UTF-8, where it says that it is."""
     data = bytearray(zipped(put("\u00e4")))
     at = data.rindex(b"\xc3\xa4") if in_the_directory else data.index(b"\xc3\xa4")

@@ -23,7 +23,7 @@ class Answering:
     def __init__(self, answer: Array) -> None:
         self.answer = answer
 
-    def run(self, inputs: object) -> dict[str, Array]:
+    def run(self, inputs: object, options: object) -> dict[str, Array]:
         return {"y": self.answer}
 
 
