@@ -4,7 +4,8 @@ The failure this exists for: a perfectly signed bundle that is the wrong one. A 
 rollback, freeze and mix-and-match; these rules, in this order, do:
 
 1. the files in the bundle are exactly the signed ones, with the signed digests (``model.sig`` itself aside);
-2. ``manifest.json`` follows its contract, and lists the same files with the same digests and sizes;
+2. ``manifest.json`` follows its contract, and lists the same files with the same digests and sizes; its model's name can
+   be asked for (``@`` begins a version), logged, and told in a heartbeat, and so can its version;
 3. component and version are those of the Greengrass component that handed it over;
 4. the platform is this device's;
 5. it has not expired, at the later of the device's clock and the latest time that a trusted signer has ever named: a
@@ -30,6 +31,7 @@ from edge_component.contracts.manifest import (
     Manifest,
     bundle_digest,
 )
+from edge_component.contracts.routes import PIN
 from edge_component.errors import (
     ExpiredError,
     ManifestError,
@@ -39,6 +41,10 @@ from edge_component.errors import (
     WrongPlatformError,
     WrongVersionError,
 )
+
+NAME_CHARS_MAX = 128
+VERSION_CHARS_MAX = 64
+"""As many as Greengrass allows for a component's."""
 
 if TYPE_CHECKING:  # a trial's child reads manifests, and needs no cryptography, 11 of its 173 ms of imports
     from edge_component.bundles.signature import SignedFiles
@@ -116,6 +122,7 @@ def verify(
     _check_signed(found, signed)
     manifest = read_manifest(manifest_bytes)
     _check_listed(found, manifest)
+    _check_names(manifest)
     _check_asked(manifest, asked)
     if manifest.platform != circumstances.platform:
         raise WrongPlatformError(f"made for {manifest.platform}; this device is {circumstances.platform}")
@@ -158,6 +165,16 @@ def _check_listed(found: Mapping[str, FoundFile], manifest: Manifest) -> None:
         raise ManifestError(f"{MANIFEST_FILE} does not list the bundle's files as they are: {', '.join(differing)}")
     if absent := [path for path in (MODEL_FILE, GOLDEN_FILE) if path not in listed]:
         raise ManifestError(f"a bundle needs {' and '.join(absent)}")
+
+
+def _check_names(manifest: Manifest) -> None:
+    name, version = manifest.model_name, manifest.version
+    if not (0 < len(name) <= NAME_CHARS_MAX and name.isprintable() and PIN not in name):
+        raise ManifestError(
+            f"{MANIFEST_FILE}: model_name: {name[:80]!r} must be of 1 to {NAME_CHARS_MAX} printable characters but {PIN}"
+        )
+    if len(version) > VERSION_CHARS_MAX:
+        raise ManifestError(f"{MANIFEST_FILE}: version: has {len(version)} characters; at most {VERSION_CHARS_MAX} fit")
 
 
 def _check_asked(manifest: Manifest, asked: Asked) -> None:

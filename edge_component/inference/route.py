@@ -10,7 +10,7 @@ from typing import Protocol
 
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.routes import ModelRules, RouteTable
-from edge_component.errors import UnknownModelError
+from edge_component.errors import DeviceError, UnknownModelError
 from edge_component.inference.admission import Gate
 from edge_component.inference.choice import Held, Share, choose_by_draw, choose_by_key, real_name, shares
 from edge_component.inference.versions import ActiveModel, Version, Wake
@@ -59,7 +59,12 @@ class Route:
         if len(plan.versions) > 1:
             index = choose_by_key(plan.shares, key) if key else choose_by_draw(plan.shares, self.draw())
         version = plan.versions[index]
-        return version.loaded or self.wake(version)
+        try:
+            return version.loaded or self.wake(version)
+        except DeviceError:
+            if self.plan is plan:
+                raise
+        return self.resolve(key)  # a change came between: who answers now
 
 
 @dataclass(slots=True, eq=False)

@@ -377,13 +377,20 @@ class Router:
         with self._residents.loading:
             if version.loaded is not None:
                 return version.loaded
-            loaded = self._residents.load(version, self._candidates(), self._put_to_sleep)
+            candidates = self._candidates()  # behind a change that is under way
+            if version.gone:
+                raise _removed(version)
+            loaded = self._residents.load(version, candidates, self._put_to_sleep)
             with self._lock:
                 if version.gone:
-                    raise UnknownVersionError(f"{version.ref.name} {version.ref.version} was removed just now")
+                    raise _removed(version)
                 active = self._install(version, loaded)
                 self._refresh(version.ref.name)
             return active
+
+
+def _removed(version: Version) -> UnknownVersionError:
+    return UnknownVersionError(f"{version.ref.name} {version.ref.version} was removed just now")
 
 
 def _detours_alike(one: ModelRules, other: ModelRules) -> bool:

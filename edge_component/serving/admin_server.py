@@ -30,6 +30,8 @@ CONNECTIONS_MAX = 16
 SILENCE_S_MAX = 30.0
 """After which a connection that says nothing, or does not take its answer, gives its place to a hand-over."""
 
+MESSAGE_CHARS_MAX = 2_000
+
 
 class Administration(Protocol):
     """What the commands do; each returns the acknowledgement's ``result``, or raises DeviceError."""
@@ -116,4 +118,5 @@ def _as_table(value: object, where: str) -> RouteTable:
 
 
 def _refused(request_id: str, code: str, message: str, remedy: str = "") -> Acknowledgement:
-    return Acknowledgement(request_id, ok=False, code=code, message=message, remedy=remedy)
+    """A sentence that is longer than its line may be is cut: a file's author has chosen what is in it."""
+    return Acknowledgement(request_id, ok=False, code=code, message=message[:MESSAGE_CHARS_MAX], remedy=remedy)

@@ -27,6 +27,8 @@ from edge_component.serving.detoured import Detoured
 from edge_component.serving.layout import Layout
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+MEMORY_NAME_BYTES_MAX = 200
+"""The kernel takes 249."""
 
 
 class Channel:
@@ -152,8 +154,9 @@ def mapped_memory(name: str, size_bytes: int) -> tuple[int, mmap.mmap]:
 
 
 def sealed_memory(name: str, size_bytes: int) -> int:
-    """A memory file that can never change its size again; returns its descriptor."""
-    descriptor = os.memfd_create(name[:200], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    """A memory file that can never change its size again; returns its descriptor. ``name`` is told as far as it can be."""
+    told = name.encode("ascii", "replace").replace(b"\0", b"?")[:MEMORY_NAME_BYTES_MAX]
+    descriptor = os.memfd_create(told, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(descriptor, size_bytes)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)

@@ -77,6 +77,13 @@ def copied_in(memory: Memory, region: Region, array: Array, slot: int) -> Array:
 
 
 def packed_dimensions(outputs: dict[str, Array]) -> bytes:
-    """As they follow an answer's head."""
+    """As they follow an answer's head.
+
+    Raises:
+        OutputMismatchError: one is beyond what an answer can say; there is such a thing beside one of zero.
+    """
     sizes = [size for array in outputs.values() for size in array.shape]
-    return struct.pack(f"<{len(sizes)}I", *sizes)
+    try:
+        return struct.pack(f"<{len(sizes)}I", *sizes)
+    except struct.error as error:
+        raise OutputMismatchError(f"an output came out with a dimension of {max(sizes)}") from error

@@ -11,7 +11,8 @@ from math import prod
 
 import numpy as np
 
-from edge_component.contracts.fastpath import Open, Region, aligned
+from edge_component.contracts.codec import to_bytes
+from edge_component.contracts.fastpath import MESSAGE_BYTES_MAX, Open, Region, aligned
 from edge_component.contracts.manifest import TensorSpec
 from edge_component.errors import UnsupportedTensorError
 from edge_component.inference.errors import ChannelLimitError
@@ -19,6 +20,8 @@ from edge_component.inference.session import STAND_INS
 
 DYNAMIC_INPUT_BYTES = 4_096
 DYNAMIC_OUTPUT_BYTES = 65_536
+REGIONS_TOLD_BYTES_MAX = MESSAGE_BYTES_MAX - 4_096
+"""Of the JSON that describes them; the rest is for what else stands in that message."""
 TWO_SLOTS_BYTES_MAX = 262_144
 """Up to here a channel has two slots: the answer of one request stays readable, and recordable, during the next. Above,
 a second slot would cost more in caches than the overlap saves."""
@@ -46,7 +49,8 @@ def plan_layout(
 
     Raises:
         ChannelLimitError: it would take more than ``size_bytes_max``.
-        UnsupportedTensorError: a tensor that cannot lie in shared memory, or whose type numpy clients have not.
+        UnsupportedTensorError: a tensor that cannot lie in shared memory, or whose type numpy clients have not; or more
+            tensors than the message that opens a channel can tell of.
     """
     for spec in (*inputs, *outputs):
         if spec.dtype in STAND_INS:
@@ -64,6 +68,11 @@ def plan_layout(
     slot_count = 2 if offset <= TWO_SLOTS_BYTES_MAX else 1
     if offset * slot_count > size_bytes_max:
         raise ChannelLimitError(f"{offset * slot_count} bytes of shared memory; at most {size_bytes_max} are allowed")
+    if len(to_bytes({"regions": [region.to_document() for region in regions]})) > REGIONS_TOLD_BYTES_MAX:
+        raise UnsupportedTensorError(
+            f"its {len(regions)} inputs and outputs are more than the fast path can tell a client of in one message",
+            "Join them into fewer, or ask this model through the Open Inference Protocol's door.",
+        )
     return Layout(tuple(regions[: len(inputs)]), tuple(regions[len(inputs) :]), offset, slot_count)
 
 

@@ -385,6 +385,17 @@ def test_requests_end_by_their_deadline_when_the_runtime_is_gone(
             client.infer("scale", {"x": ROW})
 
 
+def test_a_refusal_whose_words_are_a_files_is_told_however_long_they_are(
+    start_runtime: StartRuntime, bundles: BundleFactory
+) -> None:
+    """Written as escapes, this version takes twice as many bytes as a line may have."""
+    runtime = start_runtime()
+    odd = bundles.scale("1.0.0", 2.0, change=lambda manifest: replace(manifest, version="\U000e0001" * 15_000))
+    with pytest.raises(ClientError) as caught:
+        runtime.admin.activate(odd.archive, odd.component, "1.0.0")
+    assert caught.value.code == "bundle-manifest"
+
+
 def test_an_admin_line_that_is_no_command_is_answered(start_runtime: StartRuntime) -> None:
     import socket
 

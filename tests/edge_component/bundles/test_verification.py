@@ -143,3 +143,25 @@ def test_a_manifest_of_another_major_version_names_its_field() -> None:
             ASKED,
             HERE,
         )
+
+
+@pytest.mark.parametrize(
+    ("bent", "told"),
+    [
+        ({"model_name": ""}, "model_name"),
+        ({"model_name": "m@1.0.0"}, "model_name"),
+        ({"model_name": "m\n2026-01-01 INFO all is well"}, "model_name"),
+        ({"model_name": "m\0"}, "model_name"),
+        ({"model_name": "m" * 129}, "model_name"),
+        ({"version": "1.2.0-" + "a" * 59}, "version: has 65"),
+    ],
+)
+def test_a_name_that_cannot_be_asked_for_logged_or_told_is_refused(bent: dict[str, str], told: str) -> None:
+    with pytest.raises(ManifestError, match=told) as caught:
+        decide(replace(MANIFEST, **bent))  # type: ignore[arg-type]
+    assert str(caught.value).isprintable()
+
+
+def test_a_name_in_any_script_is_welcome() -> None:
+    for name in ("wetter für alle", "気象", "m" * 128):
+        assert decide(replace(MANIFEST, model_name=name)).manifest.model_name == name

@@ -1,6 +1,7 @@
 """The memory budget: idle and least recently used go first, what is in use stays, and what does not fit is refused."""
 
 import gc
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -10,9 +11,10 @@ from edge_component.clock import ManualClock
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.routes import Arm, ModelRules, RouteTable
 from edge_component.errors import MemoryBudgetError, StoreDamagedError, UnknownModelError
+from edge_component.inference.choice import Share
 from edge_component.inference.residents import RETRY_S, Resident, to_unload, trim_memory
 from edge_component.inference.router import Router, RouterLimits
-from edge_component.inference.versions import Loaded
+from edge_component.inference.versions import ActiveModel, Loaded, Version
 from tests.edge_component.inference.test_session import MANIFEST
 
 residents = st.lists(st.builds(Resident, st.integers(0, 100), st.floats(0, 100), st.booleans()), max_size=8)
@@ -174,3 +176,39 @@ def test_an_arm_of_a_split_stays_in_memory() -> None:
 
 def test_memory_is_given_back_where_the_c_library_can() -> None:
     trim_memory()
+
+
+def test_a_request_that_chose_a_version_just_before_it_went_is_answered_by_what_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = Device()
+    active, going = ref("1.1.0"), ref("1.0.0")
+    device.serve(active, going)
+    device.router.set_table(RouteTable(models={"m": ModelRules(split=(Arm("1.1.0", 1), Arm("1.0.0", 1)))}))
+    asked = device.router.route("m")
+
+    def goes_meanwhile(among: Sequence[Share], key: str) -> int:
+        device.router.hold("m", (active,))
+        return [share.ref for share in among].index(going)
+
+    monkeypatch.setattr("edge_component.inference.route.choose_by_key", goes_meanwhile)
+    before = list(device.shelf.loaded)
+    assert asked.resolve("a key").ref == active
+    assert device.shelf.loaded == before, "what is gone is not loaded again to find that out"
+
+
+def test_a_version_that_is_gone_for_good_is_unknown_to_whoever_chose_it_just_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = Device()
+    device.serve(ref("1.1.0"), ref("1.0.0"))
+    asked = device.router.route("m@1.0.0")
+    wake = device.router._wake
+
+    def removed_meanwhile(version: Version) -> ActiveModel:
+        device.router.remove("m")
+        return wake(version)
+
+    monkeypatch.setattr(asked, "wake", removed_meanwhile)
+    with pytest.raises(UnknownModelError):
+        asked.resolve()

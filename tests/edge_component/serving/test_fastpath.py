@@ -198,6 +198,45 @@ def test_an_output_that_outgrows_its_room_is_fetched_in_a_larger_channel(door: D
     assert client.infer("grow", {"shape": np.array([4])}).outputs["y"].shape == (4,)
 
 
+def test_a_dimension_that_no_answer_can_tell_is_the_models_fault(door: Door) -> None:
+    """Beside one of zero it takes no memory."""
+    x = helper.make_tensor_value_info("shape", TensorProto.INT64, [2])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "m"])
+    model = serialized(helper.make_graph([helper.make_node("ConstantOfShape", ["shape"], ["y"])], "g", [x], [y]))
+    specs = (TensorSpec("shape", "int64", (2,)),), (TensorSpec("y", "float32", (-1, -1)),)
+    door.put("1.0.0", model, *specs, name="grow")
+    client = door.client()
+    for shape in ([2, 3], [0, 2**32 - 1], [2, 3], [2, 3], [2, 3]):
+        assert client.infer("grow", {"shape": np.array(shape)}).outputs["y"].shape == tuple(shape)
+        with pytest.raises(ModelFailedError, match="a dimension of 5000000000"):
+            client.infer("grow", {"shape": np.array([0, 5_000_000_000])})
+
+
+def wide(inputs_count: int) -> tuple[bytes, tuple[TensorSpec, ...]]:
+    """As a table exported with one input for each column; the answer is the first one's."""
+    names = [f"column_{number}" for number in range(inputs_count)]
+    columns = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1]) for name in names]
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1])
+    graph = helper.make_graph([helper.make_node("Neg", names[:1], ["y"])], "g", columns, [y])
+    return serialized(graph), tuple(TensorSpec(name, "float32", (-1, 1)) for name in names)
+
+
+def test_a_model_of_more_tensors_than_a_message_can_tell_is_refused_by_name(door: Door) -> None:
+    output = (TensorSpec("y", "float32", (-1, 1)),)
+    for version, count in (("1.0.0", 500), ("1.1.0", 1_000)):
+        model, inputs = wide(count)
+        door.put(version, model, inputs, output, name=f"wide-{count}")
+    row = np.ones((1, 1), np.float32)
+    client = door.client()
+    for _ in range(3):
+        answer = client.infer("wide-500", {f"column_{number}": row for number in range(500)})
+        np.testing.assert_array_equal(answer.outputs["y"], -row)
+    with pytest.raises(RefusedError, match="1001 inputs and outputs are more") as caught:
+        client.infer("wide-1000", {f"column_{number}": row for number in range(1_000)})
+    assert caught.value.code == "model-unsupported-tensor"
+    assert "Open Inference Protocol" in caught.value.remedy
+
+
 def test_a_run_that_fails_counts_against_the_model(door: Door) -> None:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 3])

@@ -53,6 +53,12 @@ def test_exact_versions_and_aliases_answer(two: Door) -> None:
     assert refusal.value.code == "unknown-version"
 
 
+@pytest.mark.parametrize("alias", ["気" * 80, "\U0001f600" * 200, "a\0b", "x" * 5_000])
+def test_an_alias_of_any_letters_answers(two: Door, alias: str) -> None:
+    two.router.set_table(RouteTable(aliases={alias: "scale@1.0.0"}, models=two.router.table.models))
+    assert factor_of(two, alias) == 2
+
+
 def test_a_split_without_keys_is_drawn_per_request_and_each_answer_names_its_version(two: Door) -> None:
     client = two.client()
     answered: Counter[str] = Counter()
