@@ -14,6 +14,7 @@ import logging
 import os
 import queue
 import random
+import resource
 import signal
 import socket
 import sys
@@ -53,6 +54,9 @@ AT_ONCE = ("heartbeat_s", "window_s", "ingest_rule")
 SWITCH_INTERVAL_S = 0.0001
 """After which a thread that computes in Python gives way to one that has a request. With the interpreter's 5 ms, counting
 telemetry or loading a model made every hundredth request wait for milliseconds (measured); with this, a tenth of that."""
+OPEN_FILES_MAX = 65_536
+"""A channel holds one. With the usual 1,024, the channels of one user of the fast path were enough to keep a hand-over out,
+and its trial from starting."""
 NUCLEUS_WAIT_S = 2.0
 """How long the start waits for the nucleus's configuration, connecting included; the models are served without it."""
 
@@ -69,9 +73,18 @@ def main() -> int:
         return 1
 
 
+def allow_open_files() -> None:
+    """Raise the limit as far as this process may, and as far as there is use for it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(OPEN_FILES_MAX, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Put the runtime together, run it, stop it."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    allow_open_files()
     arguments.work.mkdir(parents=True, exist_ok=True)
     nucleus = connect_nucleus(environment)
     last = LastConfiguration(arguments.work)

@@ -155,7 +155,7 @@ def mapped_memory(name: str, size_bytes: int) -> tuple[int, mmap.mmap]:
 
 def sealed_memory(name: str, size_bytes: int) -> int:
     """A memory file that can never change its size again; returns its descriptor. ``name`` is told as far as it can be."""
-    told = name.encode("ascii", "replace").replace(b"\0", b"?")[:MEMORY_NAME_BYTES_MAX]
+    told = ascii(name)[1:-1][:MEMORY_NAME_BYTES_MAX]
     descriptor = os.memfd_create(told, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(descriptor, size_bytes)

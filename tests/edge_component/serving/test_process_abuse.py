@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edge_component.client import Client
+from edge_component.config import RuntimeConfig
 from edge_component.contracts.fastpath import (
     MESSAGE_BYTES_MAX,
     REQUEST_HEAD,
@@ -206,3 +207,30 @@ def test_descriptors_that_a_client_sends_are_not_kept(guarded: Guarded) -> None:
             socket.send_fds(connection, [pack_control(Kind.OPEN, Open("nobody").to_document())], [null.fileno()] * 8)
             assert connection.recv(MESSAGE_BYTES_MAX)[0] == Kind.REFUSED
         assert guarded.held()["descriptors"] <= guarded.before["descriptors"] + 2
+
+
+def test_channels_of_one_user_keep_no_hand_over_out(
+    start_runtime: Callable[..., RuntimeProcess], bundles: BundleFactory
+) -> None:
+    """As many as its limits allow are more than the open files that a process usually may have."""
+    usual = ("prlimit", "--nofile=1024:4096")
+    runtime = start_runtime(config={"probation_s": 0}, wrapper=usual)
+    bundle = bundles.scale("1.0.0", 2.0)
+    runtime.admin.activate(bundle.archive, bundle.component, bundle.version)
+    held: list[socket.socket] = []
+    try:
+        for _ in range(RuntimeConfig().connections_max):
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            held.append(connection)
+            connection.settimeout(10)
+            connection.connect(str(runtime.infer_socket))
+            connection.send(pack_control(Kind.HELLO, Hello().to_document()))
+            unpack_control(connection.recv(MESSAGE_BYTES_MAX), Kind.WELCOME)
+            for _ in range(RuntimeConfig().channels_max):
+                connection.send(pack_control(Kind.OPEN, Open("scale").to_document()))
+                unpack_control(connection.recv(MESSAGE_BYTES_MAX), Kind.OPENED)  # without its descriptor
+        newer = bundles.scale("1.1.0", 3.0)
+        assert runtime.admin.activate(newer.archive, newer.component, newer.version).outcome == "activated"
+    finally:
+        for connection in held:
+            connection.close()
