@@ -45,6 +45,7 @@ REPORT_BYTES_MAX = 65_536
 """What a pipe holds, so that the child never waits for its parent; it says less than a quarter of it."""
 OOM_FILE, FIRST_TO_GO = Path("/proc/self/oom_score_adj"), "1000"
 RLIMIT_MAX = 2**63 - 1
+PR_SET_PDEATHSIG = 1
 START = "load"
 NO_CHILD_REMEDY = "Free memory, processes or open files on the device (`edgewright-edge doctor`), then deploy again."
 NICENESS = 10
@@ -228,12 +229,17 @@ def main(arguments: list[str]) -> int:
 
 
 def _try_model(folder: Path, options: SessionOptions, say: "_Say") -> None:
-    from edge_component.bundles.verification import read_manifest  # noqa: PLC0415 - the child's own imports:
+    import ctypes  # noqa: PLC0415 - the child's own imports:
+
+    from edge_component.bundles.verification import read_manifest  # noqa: PLC0415
     from edge_component.contracts.manifest import MANIFEST_FILE  # noqa: PLC0415 - the parent needs none of them,
     from edge_component.inference.golden import check_golden, load_golden  # noqa: PLC0415 - and golden imports
     from edge_component.inference.session import Session  # noqa: PLC0415 - ONNX Runtime
 
     say(phase="load")
+    ctypes.CDLL(None).prctl(
+        PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0
+    )  # whoever starts anew has better use for memory
     with suppress(OSError):  # not to be had everywhere
         OOM_FILE.write_text(FIRST_TO_GO)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a model that crashes it must not fill the disk either
@@ -253,7 +259,7 @@ class _Say(Protocol):
 
 
 def _cap_processor_time(allowed_s: float) -> None:
-    """The parent's patience ends sooner; this is for a parent that was killed and left an endless model behind."""
+    """The parent's patience ends sooner; this is for a parent that was killed before the child asked to go with it."""
     limit_s = min(int(resource.getrusage(resource.RUSAGE_SELF).ru_utime + allowed_s) + 2, RLIMIT_MAX)
     resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s))
 

@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
@@ -152,6 +153,31 @@ def test_a_child_whose_parent_was_killed_does_not_burn_a_core_for_ever(bundles: 
         os.close(writing)
         assert orphan.wait(30) in (-signal.SIGXCPU, -signal.SIGKILL)
     os.close(reading)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    ends_at_s = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < ends_at_s
+        time.sleep(0.01)
+
+
+def test_the_child_of_a_runtime_that_was_killed_goes_with_it(bundles: BundleFactory, tmp_path: Path) -> None:
+    folder, _ = unpacked(bundles, tmp_path, {"model.onnx": endless_model()}, Caps())
+    runtime = (
+        "import sys; from pathlib import Path\n"
+        "from edge_component.contracts.manifest import Manifest\n"
+        "from edge_component.inference.trial import run_trial\n"
+        "folder = Path(sys.argv[1])\n"
+        "run_trial(folder, Manifest.from_bytes((folder / 'manifest.json').read_bytes()), 60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", runtime, str(folder)]) as parent:
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        wait_until(lambda: bool(children.read_text().strip()))
+        child = Path(f"/proc/{children.read_text().strip()}")
+        wait_until(lambda: (child / "oom_score_adj").read_text().strip() == "1000")
+        parent.kill()
+    wait_until(lambda: not child.exists() or "Z" in (child / "stat").read_text().rpartition(")")[2])
 
 
 def test_the_child_imports_no_cryptography(bundles: BundleFactory, tmp_path: Path) -> None:
