@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tests.edge_component.observability.test_metrics_door import UnixHttp, get
 from tests.edge_component.runtime_process import RuntimeProcess
 from tests.edge_component.serving.test_fastpath import wait_until
 from tests.edge_component.small_disk import FILLER, fill_up, mounted
+from tests.faults.evil_graphs import slow_on_large_values
 
 StartRuntime = Callable[..., RuntimeProcess]
 ROW = np.array([[1.0, 2.0, 3.0]], np.float32)
@@ -394,6 +396,31 @@ def test_a_refusal_whose_words_are_a_files_is_told_however_long_they_are(
     with pytest.raises(ClientError) as caught:
         runtime.admin.activate(odd.archive, odd.component, "1.0.0")
     assert caught.value.code == "bundle-manifest"
+
+
+def test_runs_that_outlive_the_stop_make_it_no_crash(start_runtime: StartRuntime, bundles: BundleFactory) -> None:
+    """They came back from ONNX Runtime into an interpreter that was gone, and the process was aborted."""
+    runtime = start_runtime(config={"probation_s": 0, "stop_s": 0.1})
+    bundle = bundles.scale("1.0.0", 2.0, files={"model.onnx": slow_on_large_values(1_000)})
+    runtime.admin.activate(bundle.archive, bundle.component, bundle.version)
+
+    def ask() -> None:
+        with Client(runtime.infer_socket) as client, suppress(ClientError):
+            client.infer("scale", {"x": ROW * 1e9}, deadline_s=2)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: busy_threads_count(runtime.process.pid) >= 2)
+    assert runtime.terminate() == 0
+    for thread in threads:
+        thread.join()
+
+
+def busy_threads_count(process_id: int) -> int:
+    """Those that compute, or would if they were let."""
+    stats = Path(f"/proc/{process_id}/task").glob("*/stat")
+    return sum(stat.read_text().rpartition(")")[2].split()[0] == "R" for stat in stats)
 
 
 def test_an_admin_line_that_is_no_command_is_answered(start_runtime: StartRuntime) -> None:
