@@ -16,6 +16,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 from edge_component.clock import Clock
@@ -124,7 +125,7 @@ class Residents:
             DeviceError: it cannot be loaded; it is not tried again for ``RETRY_S``.
         """
         if version.failure is not None and self._clock.monotonic_s() < version.retry_s:
-            raise version.failure
+            raise copy(version.failure)
         try:
             if self.loader is None:
                 raise UnknownModelError(f"{version.ref.name} {version.ref.version} is not in memory")
@@ -132,7 +133,8 @@ class Residents:
             return self.loader.load(version.ref)
         except DeviceError as error:
             log.warning("%s %s cannot be loaded: %s", version.ref.name, version.ref.version, error)
-            version.failure, version.retry_s = error, self._clock.monotonic_s() + RETRY_S
+            # A copy has no traceback: that would hold the frames of all who were refused, and with them models.
+            version.failure, version.retry_s = copy(error), self._clock.monotonic_s() + RETRY_S
             raise
 
     def notice(self, candidates: Candidates, answered_counts: Mapping[int, int]) -> None:

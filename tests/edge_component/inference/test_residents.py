@@ -1,7 +1,10 @@
 """The memory budget: idle and least recently used go first, what is in use stays, and what does not fit is refused."""
 
 import gc
+import logging
+import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -212,3 +215,24 @@ def test_a_version_that_is_gone_for_good_is_unknown_to_whoever_chose_it_just_bef
     monkeypatch.setattr(asked, "wake", removed_meanwhile)
     with pytest.raises(UnknownModelError):
         asked.resolve()
+
+
+def test_nothing_of_whoever_was_refused_is_held_on_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kept error's traceback names every frame that it went through, and what was in it: bindings, sessions, models."""
+    device = Device()
+    device.serve(ref("1.1.0"), ref("1.0.0"))
+    device.shelf.damaged = True
+    route = device.router.route("m@1.0.0")
+    monkeypatch.setattr(
+        logging.getLogger("edge_component.inference.residents"), "disabled", True
+    )  # pytest keeps what is logged
+
+    def ask() -> weakref.ref[FakeSession]:
+        bound = FakeSession()
+        with suppress(StoreDamagedError):
+            route.resolve()
+        return weakref.ref(bound)
+
+    held = [ask() for _ in range(3)]
+    gc.collect()
+    assert [one() for one in held] == [None] * 3
