@@ -177,11 +177,11 @@ class _Administration:
     def activate(self, archive: Path, asked: Asked, allowed_s: float) -> Document:
         return self._activator.activate(archive, asked, allowed_s).to_document()
 
-    def deactivate(self, model_name: str, component_name: str) -> Document:
-        return self._activator.deactivate(model_name, component_name).to_document()
+    def deactivate(self, model_name: str, component_name: str, allowed_s: float) -> Document:
+        return self._activator.deactivate(model_name, component_name, allowed_s).to_document()
 
-    def revert(self, model_name: str) -> Document:
-        return self._activator.revert(model_name).to_document()
+    def revert(self, model_name: str, allowed_s: float) -> Document:
+        return self._activator.revert(model_name, allowed_s).to_document()
 
     def status(self) -> Document:
         return self._runtime.heartbeat(self._sink.outbox_state(), STATUS_BYTES_MAX).to_document()

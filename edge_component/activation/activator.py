@@ -9,6 +9,8 @@ One lock makes changes one at a time: a device has one disk and few cores. Readi
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,33 +98,28 @@ class Activator:
             DeviceError: refused; what served before serves on. Telemetry has been told ``refused``.
         """
         attempt = Attempt(self._clock, asked.component_name, allowed_s)
-        if not self._lock.acquire(timeout=min(allowed_s, threading.TIMEOUT_MAX)):
-            raise ActivationDeadlineError(f"another change was under way for all of {allowed_s:g} s")
-        try:
-            return self._activate(archive, asked, attempt)
-        except TrialFailedError as failure:
-            attempt.phase = failure.phase
-            self._refused(attempt, failure.error)
-            raise failure.error from failure
-        except DeviceError as error:
-            self._refused(attempt, error)
-            raise
-        except (
-            Exception
-        ) as error:  # a defect, or a machine at its end: whoever reads the events is to know all the same
-            self._refused(attempt, unforeseen(error))
-            raise
-        finally:
-            self._lock.release()
+        with self._alone(allowed_s):
+            try:
+                return self._activate(archive, asked, attempt)
+            except TrialFailedError as failure:
+                attempt.phase = failure.phase
+                self._refused(attempt, failure.error)
+                raise failure.error from failure
+            except DeviceError as error:
+                self._refused(attempt, error)
+                raise
+            except Exception as error:  # whoever reads the events is to know all the same
+                self._refused(attempt, unforeseen(error))
+                raise
 
-    def revert(self, model_name: str) -> ActivationEvent:
+    def revert(self, model_name: str, allowed_s: float = FOREVER_S) -> ActivationEvent:
         """Bring the previous version back (on probation: what served before the candidate).
 
         Raises:
-            UnknownModelError, NothingToRevertError, StoreError: nothing changed.
+            UnknownModelError, NothingToRevertError, StoreError, ActivationDeadlineError: nothing changed.
         """
         attempt = Attempt(self._clock, model_name, phase="switch")
-        with self._lock:
+        with self._alone(allowed_s):
             slot = self._known(model_name)
             if (slot.active if slot.phase is Phase.PENDING else slot.previous) is None:
                 raise NothingToRevertError(f"there is no previous version of {model_name} on this device")
@@ -132,17 +129,17 @@ class Activator:
                 raise error
             return self._tell(attempt, "reverted")
 
-    def deactivate(self, model_name: str, component_name: str = "") -> ActivationEvent:
+    def deactivate(self, model_name: str, component_name: str = "", allowed_s: float = FOREVER_S) -> ActivationEvent:
         """Stop serving a model and forget its bundles; its release floor stays.
 
         ``component_name``, where given, is the component that must have brought the model: the name may have gone to
         another one since, and a retired component is asked to leave at every start of the device.
 
         Raises:
-            UnknownModelError, StoreError: nothing changed.
+            UnknownModelError, StoreError, ActivationDeadlineError: nothing changed.
         """
         attempt = Attempt(self._clock, model_name, phase="switch")
-        with self._lock:
+        with self._alone(allowed_s):
             slot = self._known(model_name)
             if component_name and _owner(slot) != component_name:
                 raise UnknownModelError(f"{model_name} is not {component_name}'s but {_owner(slot)}'s")
@@ -181,6 +178,16 @@ class Activator:
     def models(self) -> tuple[ServedModel, ...]:
         """What every model name stands at, for heartbeat and status."""
         return self._slots.served()
+
+    @contextmanager
+    def _alone(self, allowed_s: float) -> Iterator[None]:
+        """Behind the change that is under way; whoever gave up waiting must not be obeyed later."""
+        if not self._lock.acquire(timeout=min(allowed_s, threading.TIMEOUT_MAX)):
+            raise ActivationDeadlineError(f"another change was under way for all of {allowed_s:g} s")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _activate(self, archive: Path, asked: Asked, attempt: Attempt) -> ActivationEvent:
         claimed = digest_in(archive)

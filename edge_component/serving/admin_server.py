@@ -39,10 +39,10 @@ class Administration(Protocol):
     def activate(self, archive: Path, asked: Asked, allowed_s: float) -> Document:
         """Make a bundle serve; an activation event's document."""
 
-    def deactivate(self, model_name: str, component_name: str) -> Document:
+    def deactivate(self, model_name: str, component_name: str, allowed_s: float) -> Document:
         """Stop serving a model, if it is that component's (empty: whoever's); an activation event's document."""
 
-    def revert(self, model_name: str) -> Document:
+    def revert(self, model_name: str, allowed_s: float) -> Document:
         """Bring the previous version back; an activation event's document."""
 
     def status(self) -> Document:
@@ -94,16 +94,16 @@ def answer_line(line: bytes, administration: Administration) -> Acknowledgement:
 
 
 def _carry_out(command: Command, administration: Administration) -> Mapping[str, Any]:
-    arguments = Fields(command.arguments)
+    arguments, allowed_s = Fields(command.arguments), command.deadline_ms / 1000
     match command.name:
         case "activate":
             asked = Asked(arguments.text("component_name"), arguments.text("version"))
-            return administration.activate(Path(arguments.text("bundle")), asked, command.deadline_ms / 1000)
+            return administration.activate(Path(arguments.text("bundle")), asked, allowed_s)
         case "deactivate":
             owner = arguments.optional("component_name", arguments.text) or ""
-            return administration.deactivate(arguments.text("model_name"), owner)
+            return administration.deactivate(arguments.text("model_name"), owner, allowed_s)
         case "revert":
-            return administration.revert(arguments.text("model_name"))
+            return administration.revert(arguments.text("model_name"), allowed_s)
         case "route":
             return administration.route(arguments.optional("table", lambda name: arguments.nested(name, _as_table)))
         case "status":

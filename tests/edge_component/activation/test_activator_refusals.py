@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,9 @@ def test_two_at_once_queue_up_and_the_deadline_holds_while_waiting(device: Devic
     assert inside.wait(10)
     with pytest.raises(ActivationDeadlineError, match="under way"):
         device.activator.activate(two.archive, Asked(two.component, two.version), 0.05)
+    for change in (partial(device.activator.revert, "scale"), partial(device.activator.deactivate, "scale")):
+        with pytest.raises(ActivationDeadlineError, match="under way"):
+            change(allowed_s=0.05)
     device.activator.tick()
     leave.set()
     thread.join()
