@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 RESERVES_EVERY_S = 30.0
 """How often a disk that gave no reserve for the journal is asked again."""
+AGAIN_S = 60.0
+"""Between two attempts to load what should serve and does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,9 @@ class Activator:
             return self._tell(attempt, "deactivated")
 
     def tick(self) -> None:
-        """Judge every model on probation, and have what a full disk is survived with; called about once a second.
+        """Judge every model on probation, try again what could not be gone back to, and have what a full disk is survived with.
+
+        Called about once a second.
 
         Does nothing while a change is under way.
         """
@@ -160,6 +164,8 @@ class Activator:
             for name, slot in self._slots.state.slots.items():
                 if slot.phase is Phase.PENDING:
                     self._judge(name, self._slots.stands_for_s(name))
+                elif self._slots.answering(name) != slot.wanted_ref and self._slots.stands_for_s(name) >= AGAIN_S:
+                    self._try_again(name)
         except StoreError as error:
             log.warning("a verdict on probation could not be persisted; it will be tried again: %s", error)
         finally:
@@ -313,6 +319,13 @@ class Activator:
             error = TooManyStartsError(f"the runtime was started {before.starts_count + 1} times during its probation")
         outcome = "restored" if error is None else "reverted" if self._slots.answering(name) else "refused"
         self._tell(attempt, outcome, error)
+
+    def _try_again(self, name: str) -> None:
+        """To serve what should; a fault of the disk, or of want, may have passed since it could not be loaded."""
+        attempt = Attempt(self._clock, name, phase="restore")
+        attempt.candidate = self._slots.state.slot(name).wanted_ref
+        if self._slots.signal(name, Signal.STARTED) is None:
+            self._tell(attempt, "restored")
 
     def _known(self, model_name: str) -> Slot:
         slot = self._slots.state.slot(model_name)

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edge_component.activation.activator import AGAIN_S
 from edge_component.contracts.manifest import Caps, Manifest
 from edge_component.errors import ActivationError, TrialTimeoutError, UnloadableModelError
 from edge_component.inference import loading
@@ -127,3 +128,40 @@ def test_a_full_memory_budget_does_not_keep_a_doubted_model_in_its_place(
     assert device.factor() == 2.0
     device.start()
     assert device.factor() == 2.0
+
+
+def test_what_could_not_be_gone_back_to_is_tried_again(
+    device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed(device, bundles.scale("1.0.0", 2.0))
+    device.hand_over(bundles.scale("1.1.0", 3.0))
+    monkeypatch.setattr(loading, "warm_session", failing_for("1.0.0", UnloadableModelError("too many open files")))
+    device.fail_requests(100, 1)
+    device.activator.tick()
+    device.activator.tick()
+    assert device.factor() == 3.0, "something serves"
+    monkeypatch.undo()
+    device.clock.advance(AGAIN_S + 1)
+    device.activator.tick()
+    assert device.factor() == 2.0
+    assert device.sink.outcomes()[-2:] == [("reverted", "probation", "probation-failed"), ("restored", "restore", "")]
+
+
+def test_what_could_not_be_restored_at_the_start_is_tried_again(
+    device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed(device, bundles.scale("1.0.0", 2.0))
+    with monkeypatch.context() as faulty:
+        faulty.setattr(loading, "warm_session", failing_for("1.0.0", MemoryError()))
+        device.start()
+        for _ in range(3):
+            device.clock.advance(AGAIN_S + 1)
+            device.activator.tick()
+        assert device.factor() is None
+        assert [model.state for model in device.activator.models()] == ["failed"]
+    device.activator.tick()
+    assert device.factor() is None, "not at once: trying costs"
+    device.clock.advance(AGAIN_S + 1)
+    device.activator.tick()
+    assert device.factor() == 2.0
+    assert device.sink.outcomes() == [("refused", "restore", "model-unloadable"), ("restored", "restore", "")]
