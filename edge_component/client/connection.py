@@ -9,6 +9,7 @@ waited for without end. Ask from another thread there; one that answers, or goes
 Belongs to one thread at a time.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -128,6 +129,12 @@ class Connection:
 
 
 def receive(connection: socket.socket) -> Received:
-    """One message with its descriptor, if it carries one."""
-    message, descriptors, _, _ = socket.recv_fds(connection, MESSAGE_BYTES_MAX, 1)
+    """One message with its descriptor, if it carries one.
+
+    Raises:
+        OSError: as ``recv``; or EMFILE, where the kernel had to drop the descriptor for want of one.
+    """
+    message, descriptors, flags, _ = socket.recv_fds(connection, MESSAGE_BYTES_MAX, 1)
+    if flags & socket.MSG_CTRUNC and not descriptors:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     return Received(message, descriptors[0] if descriptors else None)

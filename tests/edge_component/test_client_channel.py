@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import resource
+import socket
 import struct
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from edge_component.client.answers import AskAgainError
 from edge_component.client.channel import Channel
+from edge_component.client.connection import receive
 from edge_component.client.errors import ModelFailedError, ProtocolError
 from edge_component.contracts.codec import to_bytes
 from edge_component.contracts.fastpath import (
@@ -95,3 +98,18 @@ def test_hung_up_failed_and_ask_again_are_told_apart(channel: Channel) -> None:
         message = pack_failed(7, 1, Failure(code, "because"))
         with pytest.raises(kind):
             channel.answer(message, len(message), True)
+
+
+def test_a_descriptor_for_which_there_is_no_room_is_said_to_be_that() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ours, theirs:
+        socket.send_fds(theirs, [b"opened"], [ours.fileno()])
+        lowest_free = os.dup(ours.fileno())
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                receive(ours)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
