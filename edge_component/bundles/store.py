@@ -27,6 +27,7 @@ from pathlib import Path
 from edge_component.bundles.unpack import UnpackLimits, store_error, unpack
 from edge_component.bundles.verification import FoundFile, read_manifest
 from edge_component.contracts.codec import DIGEST_PATTERN
+from edge_component.contracts.limits import LIMITS
 from edge_component.contracts.manifest import BASELINE_FILE, MANIFEST_FILE, Manifest, bundle_digest
 from edge_component.durable import publish_directory, remove_directory, sync_directory
 from edge_component.errors import ManifestError, StoreDamagedError
@@ -142,10 +143,11 @@ class Store:
         return True
 
     def baseline(self, digest: str, manifest: Manifest) -> bytes | None:
-        """``baseline.json`` of a stored bundle, if it has one."""
+        """``baseline.json`` of a stored bundle, if it has one; of one that is too large no more than shows that."""
         if BASELINE_FILE not in manifest.files:
             return None
-        return (self.path(digest) / BASELINE_FILE).read_bytes()
+        with (self.path(digest) / BASELINE_FILE).open("rb") as file:
+            return file.read(LIMITS.baseline_bytes_max + 1)
 
     def collect(self, kept: Collection[str]) -> None:
         """Remove every bundle but those, and nothing else; one is renamed out of the store before its files go."""

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 from edge_component.bundles.store import Store
+from edge_component.contracts.limits import LIMITS
+from edge_component.contracts.manifest import BASELINE_FILE
+from tests.edge_component.bundle_factory import BundleFactory
 
 DIGEST, OTHER = "a" * 64, "b" * 64
 
@@ -42,3 +45,14 @@ def test_collecting_takes_bundles_only_and_survives_a_store_on_another_disk(tmp_
     store.prepare()
     store.collect({DIGEST})
     assert names(elsewhere) == {DIGEST, "lost+found", "holiday"}
+
+
+def test_of_a_baseline_that_is_too_large_no_more_is_read_than_shows_it(tmp_path: Path, bundles: BundleFactory) -> None:
+    store = Store(tmp_path)
+    store.path(DIGEST).mkdir(parents=True)
+    with (store.path(DIGEST) / BASELINE_FILE).open("wb") as file:
+        file.truncate(100_000_000)
+    manifest = bundles.scale("1.0.0", 2.0, files={BASELINE_FILE: b"{}"}).manifest
+    content = store.baseline(DIGEST, manifest)
+    assert content is not None
+    assert len(content) == LIMITS.baseline_bytes_max + 1
