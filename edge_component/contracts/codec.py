@@ -17,6 +17,7 @@ everything here may be called from any thread.
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -60,6 +61,7 @@ NOTHING: Mapping[str, Any] = Table({})
 VERSION_PATTERN = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?")
 DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 INTEGER_MAX = 2**63 - 1
+NAME_TOLD_CHARS_MAX = 80
 
 
 class Fields:
@@ -268,8 +270,8 @@ def _finite_float(text: str) -> float:
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is given twice in one object")
+        repeated, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"{repeated[:NAME_TOLD_CHARS_MAX]!r} is given twice in one object")
     return document
 
 

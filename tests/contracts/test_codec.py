@@ -172,3 +172,16 @@ def test_null_for_an_optional_field_reads_as_absent() -> None:
     assert fields.optional("x", fields.text) is None
     assert fields.optional("z", fields.text) is None
     assert fields.rest() == {"y": 1}
+
+
+def test_a_name_given_twice_is_found_among_as_many_as_any_document_may_have() -> None:
+    """One by one, each against all others, that took hours, on behalf of whoever may send or sign a document."""
+    fields = b",".join(b'"%d":0' % number for number in range(400_000))
+    with pytest.raises(MalformedError, match="'399999' is given twice"):
+        from_bytes(b"{" + fields + b',"399999":0}', LIMITS.baseline_bytes_max)
+
+
+def test_a_long_name_given_twice_is_told_in_part() -> None:
+    with pytest.raises(MalformedError) as caught:
+        from_bytes(b'{"%s":0,"%s":1}' % ((b"n" * 100_000,) * 2), LIMITS.baseline_bytes_max)
+    assert len(str(caught.value)) < 200
