@@ -192,11 +192,17 @@ _BY_CODE: Mapping[str, type[ModelError]] = {
 }  # fmt: skip
 
 
+INPUT_CODES = "input-"
+"""What the codes of errors in a request's inputs begin with."""
+
+
 def _cause(report: _Report, exit_code: int, allowed_s: float, *, timed_out: bool) -> ModelError:
     if report.code in _BY_CODE:
         return _BY_CODE[report.code](report.message)
     if report.code in (RunFailedError.code, OutputMismatchError.code):
         return GoldenMismatchError(f"a golden sample was not answered: {report.message}")
+    if report.code.startswith(INPUT_CODES):
+        return GoldenUnusableError(f"a golden sample is not what the model takes: {report.message}")
     if timed_out:
         return TrialTimeoutError(f"not done after {allowed_s:g} s; it was in phase {report.phase}")
     if exit_code == -signal.SIGKILL:

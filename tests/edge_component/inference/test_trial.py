@@ -87,6 +87,7 @@ BAD: dict[str, tuple[dict[str, bytes], Caps, str, str]] = {
         {"golden.npz": npz(**{"input:x": np.zeros((0, 1, 3), "f"), "output:y": np.zeros((0, 1, 3), "f")})}, Caps(),
         "load", "golden-unusable",
     ),
+    "golden of another shape": ({"golden.npz": scale_golden(2.0, width=4)}, Caps(), "warm-up", "golden-unusable"),
     "never done": ({"model.onnx": endless_model()}, Caps(load_timeout_ms=1500), "warm-up", "trial-timeout"),
     "hungry": ({"model.onnx": hungry_model()}, Caps(memory_bytes_max=400_000_000), "warm-up", "trial-out-of-memory"),
 }  # fmt: skip
