@@ -260,17 +260,5 @@ def follow_nucleus(nucleus: Nucleus, followers: Followers) -> None:
     nucleus.on_connection(on_connection)
 
 
-def leave(code: int) -> NoReturn:
-    """End the process at once, once everything is told and written.
-
-    A run that has outlived ``stop_s`` is in a daemon thread still: Python's own end takes that away from under ONNX
-    Runtime, which aborts, and to a nucleus a SIGABRT is a crash.
-    """
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
 if __name__ == "__main__":
     leave(main())
