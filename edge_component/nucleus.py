@@ -3,11 +3,13 @@
 The failures this exists for, all of them measured on Greengrass Lite 2.6.0: a client that never reconnects, so that one
 restart of the nucleus (or one frame above 10,000 bytes) makes a component deaf until its next deployment; errors whose
 text is always empty; operations that one of the two nuclei does not have; a component that dies because the nucleus is
-not there yet. So one thread keeps the connection, for ever; everything else is a call that works or raises one of two
-errors; and what goes wrong is named by its type and its ``repr``.
+not there yet. And, read in Lite's source: a ggipcd that restarts has forgotten every token, and refuses those of the
+components that run on, for ever. So one thread keeps the connection; what is to be heard and told on it is
+``nucleus_errands``'s; everything else is a call that works or raises one of two errors; and what goes wrong is named by its
+type and its ``repr``.
 
-It is not the port, nor the fake (``nucleus_port``). Thread-safe. Callbacks run on the connection's thread and must not
-block for long.
+It is not the port, nor the fake (``nucleus_port``). Thread-safe. Callbacks run on the connection's thread, those for local
+messages on awscrt's, which carries every answer: they must not block.
 """
 
 import json
@@ -16,7 +18,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from awscrt.io import ClientBootstrap, DefaultHostResolver, EventLoopGroup, SocketDomain, SocketOptions
 from awsiot.eventstreamrpc import Connection, LifecycleHandler, MessageAmendment
@@ -33,8 +35,9 @@ from awsiot.greengrasscoreipc.model import (
 )
 
 from edge_component.clock import Clock
-from edge_component.errors import NucleusError, NucleusRefusedError, NucleusUnavailableError
+from edge_component.errors import NucleusRefusedError, NucleusUnavailableError
 from edge_component.nucleus_address import NucleusAddress, NucleusLimits
+from edge_component.nucleus_errands import Errands, Open, Operation, StreamHandlers, Subscription, describe, shielded
 from edge_component.nucleus_port import (
     Configuration,
     OnConfigurationChange,
@@ -45,19 +48,31 @@ from edge_component.nucleus_port import (
 
 logger = logging.getLogger(__name__)
 
-Told = TypeVar("Told")
-
 REFUSALS = (UnauthorizedError, InvalidArgumentsError, InvalidTokenError, ResourceNotFoundError)
 """What repeating will not help. ServiceError is not among them: Lite says it while offline."""
 
 
 @dataclass(slots=True, eq=False)
-class _LocalSubscription:
-    """What somebody wants to hear; ``made_on`` is the connection that carries it, ``None`` for none yet."""
+class _LocalTopic:
+    """Who wants to hear a filter's messages: one stream serves all of them."""
 
     topic_filter: str
-    callback: OnLocalMessage
-    made_on: GreengrassCoreIPCClientV2 | None = None
+    callbacks: tuple[OnLocalMessage, ...] = ()
+
+    def open(self, client: GreengrassCoreIPCClientV2, handlers: StreamHandlers) -> tuple[Any, Operation]:
+        opened: tuple[Any, Operation] = client.subscribe_to_topic_async(
+            topic=self.topic_filter,
+            receive_mode=ReceiveMode.RECEIVE_MESSAGES_FROM_OTHERS,  # Lite ignores it, and may give us our own
+            on_stream_event=handlers.on_stream_event,
+            on_stream_error=handlers.on_stream_error,
+            on_stream_closed=handlers.on_stream_closed,
+        )
+        return opened
+
+    def tell(self, event: Any) -> None:  # noqa: ANN401 - awsiot ships no types
+        topic, payload = _local_message(event, self.topic_filter)
+        for callback in self.callbacks:
+            shielded(lambda told: told(topic, payload), callback)
 
 
 class _Lifecycle(LifecycleHandler):
@@ -96,15 +111,18 @@ class GreengrassNucleus:
         self._client: GreengrassCoreIPCClientV2 | None = None
         self._changed = threading.Condition()
         self._is_closed = False
+        self._is_reached = False
         self._connection = _Lifecycle(self._wake)
-        self._is_configuration_stale = False
-        self._configuration_failures_count = 0
-        self._state_to_report = ""
-        self._told_configuration: Configuration | None = None
-        self._on_configuration: list[OnConfigurationChange] = []
         self._on_connection: list[OnConnection] = []
-        self._local: list[_LocalSubscription] = []
-        self._lacks: set[str] = set()
+        self._local: dict[str, _LocalTopic] = {}
+        self._errands = Errands(self, self._changed, self._limits, random)
+        self._errands.hear(
+            Subscription(
+                "SubscribeToConfigurationUpdate",
+                _open_configuration_updates,
+                lambda _event: self._errands.read_configuration(),  # it holds no value
+            )
+        )
         self._thread = threading.Thread(target=self._run, name="nucleus", daemon=True)
 
     # -- the port ------------------------------------------------------------------------------------------------------
@@ -137,8 +155,12 @@ class GreengrassNucleus:
     def subscribe_local(self, topic_filter: str, callback: OnLocalMessage) -> None:
         """See :class:`Nucleus`. Made on the connection's thread, now and after each reconnection."""
         with self._changed:
-            self._local = [*self._local, _LocalSubscription(topic_filter, callback)]
-            self._changed.notify_all()
+            topic = self._local.get(topic_filter)
+            if topic is not None:
+                topic.callbacks = (*topic.callbacks, callback)
+                return
+            topic = self._local[topic_filter] = _LocalTopic(topic_filter, (callback,))
+        self._errands.hear(Subscription(f"SubscribeToTopic {topic_filter}", topic.open, topic.tell))
 
     def configuration(self) -> Configuration:
         """See :class:`Nucleus`."""
@@ -160,11 +182,7 @@ class GreengrassNucleus:
 
     def on_configuration_change(self, callback: OnConfigurationChange) -> None:
         """See :class:`Nucleus`."""
-        with self._changed:
-            self._on_configuration.append(callback)
-            self._told_configuration = None
-            self._is_configuration_stale = True
-            self._changed.notify_all()
+        self._errands.tell_configuration(callback)
 
     def on_connection(self, callback: OnConnection) -> None:
         """See :class:`Nucleus`."""
@@ -173,11 +191,11 @@ class GreengrassNucleus:
 
     def report_running(self) -> None:
         """See :class:`Nucleus`."""
-        self._report("RUNNING")
+        self._errands.report("RUNNING")
 
     def report_errored(self) -> None:
         """See :class:`Nucleus`."""
-        self._report("ERRORED")
+        self._errands.report("ERRORED")
 
     def close(self) -> None:
         """See :class:`Nucleus`."""
@@ -212,6 +230,27 @@ class GreengrassNucleus:
             self._sleep(self._limits.backoff.wait_s(failures_count, self._random))
 
     def _connect(self) -> GreengrassCoreIPCClientV2:
+        """With the token; where that is refused, by name, which Lite compares with the systemd unit of this process."""
+        try:
+            return self._greet({"authToken": self._address.token})
+        except TimeoutError:
+            raise
+        except Exception as refusal:
+            if not self._is_reached:
+                raise
+            try:
+                client = self._greet({"componentName": self._address.component_name})
+            except Exception:  # noqa: BLE001 - also the Java nucleus, which knows no names: its first word counts
+                raise refusal from None
+            logger.info("nucleus: it knows this component's token no more, but its name")
+            return client
+
+    def _greet(self, proof: Mapping[str, str]) -> GreengrassCoreIPCClientV2:
+        def amend() -> MessageAmendment:
+            self._is_reached = True  # called once there is a socket
+            return MessageAmendment(payload=json.dumps(proof).encode())
+
+        self._is_reached = False
         options = SocketOptions()
         options.domain = SocketDomain.Local
         connection = Connection(
@@ -219,7 +258,7 @@ class GreengrassNucleus:
             port=0,  # a Unix socket has none
             bootstrap=self._bootstrap,
             socket_options=options,
-            connect_message_amender=MessageAmendment.create_static_authtoken_amender(self._address.token),
+            connect_message_amender=amend,
         )
         self._connection = _Lifecycle(self._wake)
         try:
@@ -232,16 +271,10 @@ class GreengrassNucleus:
     def _serve(self, client: GreengrassCoreIPCClientV2) -> None:
         with self._changed:
             self._client = client
-            self._is_configuration_stale = True
             self._changed.notify_all()
         logger.info("nucleus: connected")
         self._tell_connection(is_connected=True)
-        self._subscribe()
-        while self._is_serving():
-            self._report_state()
-            self._subscribe_locally(client)
-            self._refresh_configuration()
-            self._wait_for_work()
+        self._errands.serve(client)
         with self._changed:
             self._client = None
         if not self._is_closed:
@@ -249,80 +282,26 @@ class GreengrassNucleus:
         client.close()
         self._tell_connection(is_connected=False)
 
-    def _is_serving(self) -> bool:
+    # -- the errands' link ---------------------------------------------------------------------------------------------
+
+    def is_serving(self) -> bool:
+        """See :class:`Link`."""
         return not (self._is_closed or self._connection.is_over)
 
-    def _wait_for_work(self) -> None:
-        with self._changed:
-            has_work = self._changed.wait_for(
-                lambda: (
-                    not self._is_serving()
-                    or self._is_configuration_stale
-                    or bool(self._state_to_report)
-                    or any(wanted.made_on is not self._client for wanted in self._local)
-                ),
-                self._configuration_wait_s(),
-            )
-            if not has_work:
-                self._is_configuration_stale = True
+    def update_state(self, state: str) -> None:
+        """See :class:`Link`."""
+        self._call(lambda client: client.update_state_async(state=state))
 
-    def _configuration_wait_s(self) -> float:
-        if not self._configuration_failures_count:
-            return self._limits.configuration_poll_s
-        return self._limits.backoff.wait_s(self._configuration_failures_count, self._random)
+    def subscribe(self, open_stream: Open, handlers: StreamHandlers, operations: list[Operation]) -> None:
+        """See :class:`Link`."""
 
-    def _subscribe(self) -> None:
-        def note(_event: Any) -> None:  # noqa: ANN401 - awsiot ships no types; the event holds no value anyway
-            with self._changed:
-                self._is_configuration_stale = True
-                self._changed.notify_all()
+        def ask(client: GreengrassCoreIPCClientV2) -> "Future[Any]":
+            answer: Future[Any]
+            answer, operation = open_stream(client, handlers)
+            operations.append(operation)
+            return answer
 
-        self._optional(
-            "SubscribeToConfigurationUpdate",
-            lambda client: client.subscribe_to_configuration_update_async(on_stream_event=note)[0],
-        )
-
-    def _subscribe_locally(self, client: GreengrassCoreIPCClientV2) -> None:
-        """Each wanted subscription once per connection; one that is refused is said, and tried with the next one."""
-        for wanted in self._local:
-            if wanted.made_on is client:
-                continue
-            wanted.made_on = client
-            self._optional(f"SubscribeToTopic {wanted.topic_filter}", _subscribing(wanted))
-
-    def _refresh_configuration(self) -> None:
-        with self._changed:
-            if not self._is_configuration_stale:
-                return
-            self._is_configuration_stale = False
-        try:
-            document = self.configuration()
-        except NucleusError as error:
-            self._configuration_failures_count += 1
-            if self._configuration_failures_count == 1 and self._is_serving():
-                logger.warning("nucleus: the configuration cannot be read, trying on: %s", error)
-            return
-        self._configuration_failures_count = 0
-        if document == self._told_configuration:
-            return
-        self._told_configuration = document
-        for callback in list(self._on_configuration):
-            _shielded(callback, dict(document))
-
-    def _report(self, state: str) -> None:
-        with self._changed:
-            self._state_to_report = state
-            self._changed.notify_all()
-
-    def _report_state(self) -> None:
-        with self._changed:
-            state, self._state_to_report = self._state_to_report, ""
-        if not state:
-            return
-        if not self._optional("UpdateState", lambda client: client.update_state_async(state=state)):
-            with self._changed:
-                if not self._is_serving() and not self._state_to_report:
-                    self._state_to_report = state  # told after the next connection
+        self._call(ask)
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
@@ -337,62 +316,32 @@ class GreengrassNucleus:
         except Exception as error:  # awsiot and awscrt share no root; each is a way of not being available
             raise NucleusUnavailableError(describe(error)) from error
 
-    def _optional(self, operation: str, act: Callable[[GreengrassCoreIPCClientV2], "Future[Any]"]) -> bool:
-        """Do what a nucleus may not have; an absence is said once."""
-        try:
-            self._call(act)
-        except NucleusError as error:
-            if operation not in self._lacks and self._is_serving():
-                self._lacks.add(operation)
-                logger.warning("nucleus: %s does not work here, going on without: %s", operation, error)
-            return False
-        self._lacks.discard(operation)
-        return True
-
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify_all()
 
     def _tell_connection(self, *, is_connected: bool) -> None:
         for callback in list(self._on_connection):
-            _shielded(callback, is_connected)
+            shielded(callback, is_connected)
 
     def _sleep(self, wait_s: float) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed, wait_s)
 
 
-def _subscribing(wanted: _LocalSubscription) -> Callable[[GreengrassCoreIPCClientV2], "Future[Any]"]:
-    def on_event(event: Any) -> None:  # noqa: ANN401 - awsiot ships no types
-        _shielded(lambda told: wanted.callback(*told), _local_message(event))
-
-    def act(client: GreengrassCoreIPCClientV2) -> "Future[Any]":
-        subscribed: Future[Any] = client.subscribe_to_topic_async(
-            topic=wanted.topic_filter,
-            receive_mode=ReceiveMode.RECEIVE_MESSAGES_FROM_OTHERS,  # Lite ignores it, and may give us our own
-            on_stream_event=on_event,
-        )[0]
-        return subscribed
-
-    return act
+def _open_configuration_updates(client: GreengrassCoreIPCClientV2, handlers: StreamHandlers) -> tuple[Any, Operation]:
+    opened: tuple[Any, Operation] = client.subscribe_to_configuration_update_async(
+        on_stream_event=handlers.on_stream_event,
+        on_stream_error=handlers.on_stream_error,
+        on_stream_closed=handlers.on_stream_closed,
+    )
+    return opened
 
 
-def _local_message(event: Any) -> tuple[str, bytes]:  # noqa: ANN401 - awsiot ships no types
-    """Topic and payload; a JSON message as its text."""
-    binary, parsed = event.binary_message, event.json_message
-    if binary is not None:
-        return binary.context.topic, bytes(binary.message or b"")
-    return parsed.context.topic, json.dumps(parsed.message).encode()
-
-
-def describe(error: BaseException) -> str:
-    """An error of awsiot's in words: its type, its ``message`` where the nucleus sent one that the SDK reads, its repr."""
-    message = getattr(error, "message", None)
-    return f"{type(error).__name__}: {message or repr(error)}"
-
-
-def _shielded(callback: Callable[[Told], None], told: Told) -> None:
-    try:
-        callback(told)
-    except Exception:  # a caller's callback must not cost everybody the connection
-        logger.exception("nucleus: a callback failed")
+def _local_message(event: Any, topic_filter: str) -> tuple[str, bytes]:  # noqa: ANN401 - awsiot ships no types
+    """Topic and payload; a JSON message as its text. Where a nucleus names no topic, the filter stands for it."""
+    message = event.binary_message or event.json_message
+    topic = topic_filter if message.context is None else message.context.topic
+    if event.binary_message is None:
+        return topic, json.dumps(message.message).encode()
+    return topic, bytes(message.message or b"")

@@ -14,6 +14,7 @@ from edge_component.errors import NoNucleusError
 
 SOCKET_VARIABLE = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"
 TOKEN_VARIABLE = "SVCUID"  # noqa: S105 - the variable's name
+COMPONENT_NAME = "com.edgewright.Runtime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,9 @@ class NucleusLimits:
     Attributes:
         connect_s: for one attempt to connect.
         call_s: for one operation.
-        backoff: between two attempts to connect, or to read the configuration.
+        backoff: between two attempts to connect.
+        retry: on a connection that works, between two attempts at what the nucleus did not take: a state, a subscription,
+            the configuration. Its longest wait is what a nucleus that lacks an operation is spared.
         steady_s: a connection that ended sooner counts as a failed attempt: a nucleus that accepts and hangs up, again and
             again, is not asked thousands of times a minute.
         close_s: for the connection's thread to end, when this component stops.
@@ -34,6 +37,7 @@ class NucleusLimits:
     connect_s: float = 10.0
     call_s: float = 10.0
     backoff: Backoff = field(default_factory=lambda: Backoff(0.5, 10.0))
+    retry: Backoff = field(default_factory=lambda: Backoff(0.5, 60.0))
     steady_s: float = 10.0
     close_s: float = 2.0
     configuration_poll_s: float = 300.0
@@ -41,10 +45,11 @@ class NucleusLimits:
 
 @dataclass(frozen=True, slots=True)
 class NucleusAddress:
-    """Where the nucleus listens for this component, and what proves who it is."""
+    """Where the nucleus listens for this component, and what proves who it is: the token, or on Lite the name."""
 
     socket_path: str
     token: str
+    component_name: str = COMPONENT_NAME
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:

@@ -49,9 +49,10 @@ class Nucleus(Protocol):
     def subscribe_local(self, topic_filter: str, callback: OnLocalMessage) -> None:
         """Call with what is published locally under this filter (``+`` and ``#`` as in MQTT), JSON messages as text.
 
-        Never raises: the subscription is kept and made anew after each reconnection, and a nucleus that refuses it is
-        logged. What is published meanwhile is lost, since local topics keep nothing. What this component itself
-        publishes comes back on Greengrass Lite, and does not on the Java nucleus.
+        Never raises: the subscription is kept, and made anew after each reconnection and whenever the nucleus ends it; one
+        that is refused is logged, and tried again when the configuration has changed. What is published meanwhile is
+        lost, since local topics keep nothing. What this component itself publishes comes back on Greengrass Lite, and
+        does not on the Java nucleus.
         """
 
     def configuration(self) -> Configuration:
@@ -81,7 +82,7 @@ class Nucleus(Protocol):
         """
 
     def report_running(self) -> None:
-        """Tell the nucleus that the component works; never raises: it is kept, and told again after a reconnection."""
+        """Tell the nucleus that the component works; never raises: it is kept, and told until it is taken."""
 
     def report_errored(self) -> None:
         """Tell the nucleus that the component does not work; see :meth:`report_running`."""

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import logging
+import os
 import queue
 import threading
 import time
@@ -167,7 +168,9 @@ class IpcWorld:
         self.call(self.server.disconnect_all)
 
     def restore_connection(self) -> None:
-        self.server = IpcServer(self.path, self.profile, Operations(self.profile, self.services), self.services.tokens)
+        operations = Operations(self.profile, self.services)
+        own = {os.getpid(): COMPONENT}
+        self.server = IpcServer(self.path, self.profile, operations, self.services.tokens, own.get)
         self.run(self.server.start())
 
     def published(self) -> list[tuple[str, bytes]]:

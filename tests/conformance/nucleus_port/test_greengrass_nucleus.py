@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from edge_component.errors import NoNucleusError
-from edge_component.nucleus import describe
 from edge_component.nucleus_address import SOCKET_VARIABLE, TOKEN_VARIABLE, NucleusAddress
+from edge_component.nucleus_errands import describe
 from simulator.nucleus.profile import JAVA, LITE
 from tests.conformance.nucleus_port.conftest import WAIT_S, IpcWorld, await_connection, eventually
 
@@ -46,7 +46,7 @@ def test_twenty_restarts_of_the_nucleus_leave_one_working_connection(make_ipc_wo
 
 
 def test_a_wrong_token_is_said_once_and_tried_on(make_ipc_world: MakeWorld, caplog: pytest.LogCaptureFixture) -> None:
-    world = make_ipc_world(is_listening=False)
+    world = make_ipc_world(JAVA, is_listening=False)
     world.services.tokens._components.clear()
     world.restore_connection()
     assert not world.nucleus.wait_connected(0.3)
