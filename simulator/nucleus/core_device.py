@@ -160,7 +160,9 @@ class CoreDevice:
         return self._ipc.is_open
 
     async def start_ipc(self) -> None:
-        """Have it back."""
+        """Have it back; on Lite its memory, and with it every token, is another one."""
+        if self.options.profile.forgets_tokens:
+            self._tokens.forget()
         await self._ipc.start()
 
     def kill_component(self, name: str, number: int = signal.SIGKILL) -> bool:
@@ -191,7 +193,8 @@ class CoreDevice:
         }
 
     def _make_nucleus(self) -> None:
-        profile, places, tokens = self.options.profile, self.places, Tokens()
+        profile, places = self.options.profile, self.places
+        tokens = self._tokens = Tokens(profile.components_max)
         socket_path = places.root / profile.socket_name
         base = {
             "PATH": f"{base_python_folder()}:{places.root / 'bin'}:{SYSTEM_PATH}",

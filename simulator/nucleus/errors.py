@@ -41,6 +41,10 @@ class DeviceRunningError(NucleusError):
     """The folder's device is running already; it was left alone."""
 
 
+class ComponentSlotsError(NucleusError):
+    """As many components as this nucleus can tell apart have had a token already; none was given."""
+
+
 class ControlError(NucleusError):
     """A running device could not be told something over its control socket."""
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from simulator.nucleus.errors import FrameError
+from simulator.nucleus.errors import ComponentSlotsError, FrameError
 from simulator.nucleus.eventstream import (
     FRAME_BYTES_MAX,
     PRELUDE_BYTES,
@@ -156,6 +156,8 @@ class _Connection:
             component, issued = self._identify(_document(message.payload))
         except OperationError as error:
             raise FrameError("CONNECT carries no JSON object") from error
+        except ComponentSlotsError as error:
+            raise FrameError(str(error)) from error
         if component is None:
             if not self._server.profile.closes_on_bad_token:
                 self._send(MessageType.CONNECT_ACK, 0)

@@ -69,6 +69,10 @@ class Profile:
         error_fields: names of message and code in an error's payload. (awsiotsdk reads only ``message``.)
         closes_on_bad_token: drops the socket; otherwise answers CONNECT_ACK without CONNECTION_ACCEPTED.
         issues_tokens: whether CONNECT may name a component instead of a token, proven by the peer's process.
+        forgets_tokens: an IPC daemon that is started again knows none of the tokens given out before; whoever runs on is
+            refused, unless it gives its name. (Lite: read.)
+        components_max: names of components that get a token in the IPC daemon's life; the start of a further one fails.
+            A removed one keeps its place. ``None``: no limit. (Lite: compiled in; that the start fails was read.)
         publish_bytes_max: payload of PublishToIoTCore; more is ServiceError. Lite: 6,000 went through, 7,000 did not.
         bad_topic_error: what a topic gets for which AWS IoT Core hangs up. (Java looks first; on Lite the publish fails
             with the connection. Read.)
@@ -125,6 +129,8 @@ class Profile:
     error_fields: tuple[str, str]
     closes_on_bad_token: bool
     issues_tokens: bool
+    forgets_tokens: bool
+    components_max: int | None
     publish_bytes_max: int
     bad_topic_error: str
     spools_offline_bytes: int
@@ -181,6 +187,8 @@ LITE = Profile(
     error_fields=("_message", "_errorCode"),
     closes_on_bad_token=True,
     issues_tokens=True,
+    forgets_tokens=True,
+    components_max=50,
     publish_bytes_max=6_000,
     bad_topic_error="ServiceError",
     spools_offline_bytes=0,
@@ -227,6 +235,8 @@ JAVA = Profile(
     error_fields=("message", "errorCode"),
     closes_on_bad_token=False,
     issues_tokens=False,
+    forgets_tokens=False,
+    components_max=None,
     publish_bytes_max=128 * 1024,
     bad_topic_error="InvalidArgumentsError",
     spools_offline_bytes=2_500_000,

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from simulator.mqtt.topics import matches
 from simulator.nucleus.configuration import Configuration, KeyPath
-from simulator.nucleus.errors import CloudOfflineError
+from simulator.nucleus.errors import CloudOfflineError, ComponentSlotsError
 from simulator.nucleus.ports import CloudMessages, Deliver
 
 TOKEN_BYTES = 12
@@ -121,18 +121,30 @@ class LocalTopics:
 
 
 class Tokens:
-    """SVCUIDs: who may connect to IPC, and as which component. One per component, for the nucleus's life."""
+    """SVCUIDs: who may connect to IPC, and as which component. One per component, for the IPC daemon's life."""
 
-    def __init__(self, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> None:
-        """No token has been given out."""
+    def __init__(
+        self, components_max: int | None = None, random_bytes: Callable[[int], bytes] = secrets.token_bytes
+    ) -> None:
+        """No token has been given out; so many components get one, ``None`` for any number."""
+        self._components_max = components_max
         self._random_bytes = random_bytes
         self._components: dict[str, str] = {}
 
     def token_of(self, component: str) -> str:
-        """The component's token; made on first use."""
+        """The component's token; made on first use.
+
+        Raises:
+            ComponentSlotsError: there are as many components already.
+        """
         for token, name in self._components.items():
             if name == component:
                 return token
+        if self._components_max is not None and len(self._components) >= self._components_max:
+            raise ComponentSlotsError(
+                f"{component} gets no token: {self._components_max} components, removed ones included, have one",
+                "Restart the nucleus after removing components, or deploy fewer.",
+            )
         token = base64.b64encode(self._random_bytes(TOKEN_BYTES)).decode()
         self._components[token] = component
         return token
@@ -140,6 +152,10 @@ class Tokens:
     def component_of(self, token: str) -> str | None:
         """Whose token it is; ``None`` for one that was never given out."""
         return self._components.get(token)
+
+    def forget(self) -> None:
+        """What was given out is worth nothing any more."""
+        self._components.clear()
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ from simulator.nucleus.services import (
     ConfigurationStore,
     Services,
     SpoolingMessages,
+    Tokens,
 )
 
 WAIT_S = 10.0
@@ -79,7 +80,8 @@ class Nucleus:
         cloud = (
             SpoolingMessages(self.cloud, profile.spools_offline_bytes) if profile.spools_offline_bytes else self.cloud
         )
-        self.services = Services(ConfigurationStore(), cloud, self.components)
+        tokens = Tokens(profile.components_max)
+        self.services = Services(ConfigurationStore(), cloud, self.components, tokens=tokens)
         self.server = IpcServer(
             folder / profile.socket_name, profile, Operations(profile, self.services), self.services.tokens
         )

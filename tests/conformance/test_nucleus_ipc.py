@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from awsiot.greengrasscoreipc import model
 
+from simulator.nucleus.errors import ComponentSlotsError
 from tests.conformance.ipc_nucleus import APP, CONNECTION_LOST, PEER, WAIT_S, Nucleus, error_of, json_message
 
 
@@ -20,6 +21,17 @@ def test_a_token_is_the_door(nucleus: Nucleus) -> None:
     expected = "AWS_IO_SOCKET_CLOSED" if nucleus.profile.closes_on_bad_token else "AccessDenied"
     assert expected in repr(error)
     nucleus.client()  # and the server lives on
+
+
+def test_so_many_components_get_a_token_and_those_keep_theirs(nucleus: Nucleus) -> None:
+    names = [APP, PEER, *(f"com.example.More{number}" for number in range(50))]  # two more than Lite has room for
+    places = nucleus.profile.components_max or len(names)
+    for name in names[:places]:
+        nucleus.call(nucleus.services.tokens.token_of, name)
+    for name in names[places:]:
+        assert isinstance(error_of(lambda late=name: nucleus.client(late)), ComponentSlotsError)
+    nucleus.client(names[places - 1])
+    nucleus.client(APP)
 
 
 def test_configuration_is_read_by_path(nucleus: Nucleus) -> None:

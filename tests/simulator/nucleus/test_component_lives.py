@@ -151,6 +151,24 @@ def test_a_component_s_environment_is_the_measured_one(run: Run) -> None:
     run(scenario)
 
 
+def test_a_component_beyond_this_nucleus_s_places_cannot_start_until_it_is_restarted(run: Run) -> None:
+    """A removed one keeps its place. (Read in Lite's source, where there are 50.)"""
+
+    async def scenario(world: World) -> None:
+        first, second, third = "com.example.A", "com.example.B", "com.example.C"
+        for name in (first, second, third):
+            world.publish(name, "1.0.0", RUN)
+        assert await world.deploy({first: "1.0.0", second: "1.0.0"}) == "SUCCEEDED"
+        assert await world.deploy({first: "1.0.0"}) == "SUCCEEDED"
+        assert await world.deploy({first: "1.0.0", third: "1.0.0"}) == "FAILED"
+        assert "removed ones included" in world.log(third)
+        assert world.component(first)["state"] == "RUNNING"
+        await world.device.restart_nucleus()
+        await until(lambda: world.component(third)["state"] == "RUNNING")
+
+    run(scenario, replace(FAST, components_max=2))
+
+
 @pytest.mark.parametrize(
     "steps", [{"run": "echo \0"}, {"Setenv": {"A": "a\0b"}, "run": "sleep 9"}], ids=["script", "Setenv"]
 )

@@ -3,9 +3,12 @@
 import asyncio
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+from awscrt.exceptions import AwsCrtError
+from awsiot import greengrasscoreipc
 
 from simulator.nucleus.errors import StateError
 from simulator.nucleus.profile import Profile
@@ -156,5 +159,31 @@ def test_a_deployment_that_is_cancelled_on_its_way_is_carried_out_and_blocks_not
         await until(lambda: world.device.verdicts and world.device.verdicts[-1].succeeded)
         assert (world.component(RUNTIME)["state"], world.jobs[job_id]["status"]) == ("RUNNING", "CANCELED")
         assert await world.deploy({RUNTIME: "1.1.0"}) == "SUCCEEDED"
+
+    run(scenario, profile)
+
+
+@pytest.mark.parametrize("profile", [FAST, FAST_JAVA], ids=["lite", "java"])
+def test_an_ipc_daemon_that_is_started_again_has_forgotten_the_tokens_where_they_are_its_own(
+    run: Run, profile: Profile
+) -> None:
+    async def scenario(world: World) -> None:
+        world.publish(RUNTIME, "1.0.0", {"run": "echo $SVCUID; exec sleep 1000"})
+        await world.deploy({RUNTIME: "1.0.0"})
+        await until(lambda: world.log(RUNTIME).endswith("\n"))
+        greet = partial(
+            greengrasscoreipc.connect,
+            ipc_socket=str(world.root / profile.socket_name),
+            authtoken=world.log(RUNTIME).strip(),
+        )
+        (await asyncio.to_thread(greet)).close()
+        await world.device.stop_ipc()
+        await world.device.start_ipc()
+        if profile.forgets_tokens:
+            with pytest.raises(AwsCrtError, match="SOCKET_CLOSED"):
+                await asyncio.to_thread(greet)
+        else:
+            (await asyncio.to_thread(greet)).close()
+        assert world.component(RUNTIME)["state"] == "RUNNING"
 
     run(scenario, profile)
