@@ -1,9 +1,10 @@
 """What to do about a device that serves other than Greengrass claims. Pure; the loop that acts is ``reconcile``.
 
 The failure this exists for: deploying the same version again does nothing (SUCCEEDED in 5 s, the startup not run).
-Measured to repair it: a configuration merge with a nonce on the model component, which makes the nucleus run the
-component's ``startup`` again. Lite listens to thing groups only, so the repair goes to the target that wanted the
-version; on devices that already serve it the hand-over answers ``already-active`` and nothing changes.
+Measured to repair it: a configuration merge with a nonce on the model component, which makes Lite run the component's
+``startup`` again. The Java nucleus does so only because the recipe's script names the nonce (read in its source): what was
+published before it did, is repaired there by another version alone. Lite listens to thing groups only, so the repair goes
+to the target that wanted the version; on devices that already serve it the hand-over answers ``already-active`` and nothing changes.
 
 Bounded: at most ``tries_max`` for one (target, component, version), ``pause_s`` apart, then it is left to a person. The
 count starts anew only once nothing of that key has differed, and nothing was tried, for ``forget_after_s``.

@@ -9,6 +9,7 @@ model's refused version fails again and again (refused.py says which); and a tha
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ from edge_component.contracts.codec import NOTHING
 from edge_component.contracts.limits import LIMITS
 
 NONCE_KEY = "nonce"
+NONCE = re.compile(r"[A-Za-z0-9._:-]{0,64}")
+"""It stands in a script, where a newline or a quote would be a program."""
+
 COMPONENT_UPDATE_TIMEOUT_S = 60
 
 Components = Mapping[str, Mapping[str, Any]]
@@ -118,6 +122,11 @@ def plan_deployment(
         )
     if bool(wish.component_name) != bool(wish.version):
         raise InvalidInputError("a model and its version go together", "Give both.")
+    if not NONCE.fullmatch(wish.nonce):
+        raise InvalidInputError(
+            f"the nonce {wish.nonce!r} has other signs than A-Z a-z 0-9 . _ : -, or too many of them",
+            "Choose another text.",
+        )
     left_behind = tuple(one for one in refused if _is_carried(one, current, wish))
     components = {name: _carried(name, entry) for name, entry in sorted((current or {}).items())}
     for one in left_behind:

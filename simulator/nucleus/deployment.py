@@ -20,7 +20,7 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from simulator.nucleus.artifacts import delete_version, fetch_artifacts, versions_on_disk
-from simulator.nucleus.configuration import DEFAULT_TIME_MS
+from simulator.nucleus.configuration import DEFAULT_TIME_MS, Configuration, KeyPath
 from simulator.nucleus.document import Deployment, Wanted
 from simulator.nucleus.errors import DeploymentFailedError, RecipeError, SourceUnavailableError
 from simulator.nucleus.interpolation import Places
@@ -183,7 +183,15 @@ class _Run:
             {name: component.version for name, component in self.at.state.installed.items()},
             self.at.supervisor.greengrass_state,
             self.at.profile,
+            self._changed_steps if self.at.profile.restarts_on_changed_script else lambda _name: frozenset(),
         )
+
+    def _changed_steps(self, name: str) -> frozenset[str]:
+        to_be = {
+            other: (entry.recipe.version, self._to_be_configured(other, entry.recipe)[0])
+            for other, entry in self.resolved.items()
+        }
+        return self.at.supervisor.changed_steps(self.resolved[name].recipe, to_be)
 
     async def _record(self) -> None:
         """Download what is new, and write down version and configuration, component by component."""
@@ -202,18 +210,21 @@ class _Run:
             component.fleet_configuration_arns = _with_arn(
                 component.fleet_configuration_arns, self.deployment.configuration_arn
             )
-        self._configure(name, entry.recipe, self.deployment.components.get(name, Wanted("*")))
+        tree, changed = self._to_be_configured(name, entry.recipe)
+        if tree != self.at.configurations.of(name):
+            self.at.configurations.put(name, tree, changed)
         self.at.save()
 
-    def _configure(self, name: str, recipe: Recipe, wanted: Wanted) -> None:
+    def _to_be_configured(self, name: str, recipe: Recipe) -> tuple[Configuration, tuple[KeyPath, ...]]:
+        """What it will be, and where that is new."""
+        wanted = self.deployment.components.get(name, Wanted("*"))
         tree = self.at.configurations.of(name).reset(wanted.reset or ())
         tree, defaulted = tree.merge((), recipe.defaults, DEFAULT_TIME_MS)
         tree, merged = tree.merge((), wanted.merge or {}, self.deployment.at_ms)
-        if tree != self.at.configurations.of(name):
-            self.at.configurations.put(name, tree, tuple(dict.fromkeys((*defaulted, *merged))))
+        return tree, tuple(dict.fromkeys((*defaulted, *merged)))
 
     async def _install(self) -> None:
-        for name in self.plan.to_run:
+        for name in self.plan.to_install:
             version = self.at.state.installed[name].install_version
             if version is None:
                 continue

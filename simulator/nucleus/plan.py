@@ -20,10 +20,17 @@ class Treatment(StrEnum):
     LEAVE = "leave"
     FETCH_AND_RUN = "fetch and run"  # another version: download, install, startup or run
     RUN_AGAIN = "run again"  # the same version: install, startup or run
+    RESTART = "restart"  # the same version: startup or run
 
 
 def treatment(
-    version: str, installed_version: str | None, state: str, *, changes_configuration: bool, profile: Profile
+    version: str,
+    installed_version: str | None,
+    state: str,
+    *,
+    changes_configuration: bool,
+    profile: Profile,
+    changed_steps: frozenset[str] = frozenset(),
 ) -> Treatment:
     """What becomes of one component.
 
@@ -33,12 +40,16 @@ def treatment(
         state: the component's state in Greengrass's words; empty where it has no unit yet.
         changes_configuration: whether the deployment has a configurationUpdate for it.
         profile: whether that alone restarts it.
+        changed_steps: names of its steps that read otherwise with what the deployment changes.
     """
     if version != installed_version:
         return Treatment.FETCH_AND_RUN
     if changes_configuration and profile.restarts_on_merge:
         return Treatment.RUN_AGAIN
-    return Treatment.LEAVE if state in UP else Treatment.RUN_AGAIN
+    changed = changed_steps if profile.restarts_on_changed_script else frozenset()
+    if state not in UP or "install" in changed:
+        return Treatment.RUN_AGAIN
+    return Treatment.RESTART if changed else Treatment.LEAVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,11 @@ class Plan:
         """What runs anew, in the order of ``treatments``."""
         return tuple(name for name, chosen in self.treatments.items() if chosen is not Treatment.LEAVE)
 
+    @property
+    def to_install(self) -> tuple[str, ...]:
+        """Of those, whose install step runs as well."""
+        return tuple(name for name in self.to_run if self.treatments[name] is not Treatment.RESTART)
+
 
 def make_plan(
     deployment: Deployment,
@@ -60,6 +76,7 @@ def make_plan(
     installed: Mapping[str, str],
     state_of: Callable[[str], str],
     profile: Profile,
+    changed_steps_of: Callable[[str], frozenset[str]] = lambda _name: frozenset(),
 ) -> Plan:
     """Apply the table.
 
@@ -69,6 +86,7 @@ def make_plan(
         installed: versions by name.
         state_of: a component's state in Greengrass's words.
         profile: the nucleus.
+        changed_steps_of: an installed component's steps that read otherwise with what the deployment changes.
     """
     treatments = {
         name: treatment(
@@ -77,6 +95,7 @@ def make_plan(
             state_of(name),
             changes_configuration=name in deployment.components and deployment.components[name].changes_configuration,
             profile=profile,
+            changed_steps=changed_steps_of(name) if version == installed.get(name) else frozenset(),
         )
         for name, version in resolved.items()
     }

@@ -90,6 +90,8 @@ class Profile:
         overlooks_unknown_attributes: a manifest's platform attribute that no device has is no obstacle. (Lite: read.)
         fails_on_unknown_variable: a ``{`` that begins no known variable fails the script; otherwise it stays as it is.
         restarts_on_merge: a deployment that changes a component's configuration runs install and startup/run again.
+        restarts_on_changed_script: one after which a step reads otherwise, since the configuration or a dependency that
+            it names has changed, runs startup/run again; after a change of install, that too.
         rolls_back: the real one honours ROLLBACK; since that is not built here, a failure says so.
         deletes_old_versions: artifacts and recipe of the version before, after a success.
         install_only_hangs: a component without run and startup never counts as finished.
@@ -147,6 +149,7 @@ class Profile:
     overlooks_unknown_attributes: bool
     fails_on_unknown_variable: bool
     restarts_on_merge: bool
+    restarts_on_changed_script: bool
     rolls_back: bool
     deletes_old_versions: bool
     install_only_hangs: bool
@@ -205,6 +208,7 @@ LITE = Profile(
     overlooks_unknown_attributes=True,
     fails_on_unknown_variable=True,
     restarts_on_merge=True,
+    restarts_on_changed_script=False,
     rolls_back=False,
     deletes_old_versions=True,
     install_only_hangs=True,
@@ -253,6 +257,7 @@ JAVA = Profile(
     overlooks_unknown_attributes=False,
     fails_on_unknown_variable=False,
     restarts_on_merge=False,
+    restarts_on_changed_script=True,
     rolls_back=True,
     deletes_old_versions=True,
     install_only_hangs=False,

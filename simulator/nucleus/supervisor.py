@@ -327,15 +327,10 @@ class Supervisor:
         Raises:
             UnknownVariableError: a brace that is no variable.
         """
-        variables = Variables(
-            self._places, self._thing_name, recipe.name, recipe.version, self._configurations.of(recipe.name),
-            self._dependencies(recipe),
-        )  # fmt: skip
-        declared = {**recipe.environment, **step.environment}
-        environment = {name: interpolate(value, variables, self._profile) for name, value in declared.items()}
+        variables = self._variables(recipe, self._known)
+        script, environment = self._read(recipe, step, variables)
         if bad := [name for name in environment if not name.isidentifier()]:
             raise RecipeError(f"{recipe.name}: Setenv has the impossible name {bad[0]!r}")
-        script = interpolate(step.script, variables, self._profile)
         if step.skip_if and _is_skipped(interpolate(step.skip_if, variables, self._profile), self._environment.base):
             script = "true"
         if kind is Kind.STARTUP and self._profile.uses_systemd:
@@ -351,11 +346,31 @@ class Supervisor:
             step.timeout_s or self._profile.default_timeout_s,
         )
 
-    def _dependencies(self, recipe: Recipe) -> Mapping[str, tuple[str, Configuration]]:
-        if not self._profile.replaces_dependency_variables:
-            return {}
-        found = ((dependency.name, self._environment.version_of(dependency.name)) for dependency in recipe.dependencies)
-        return {name: (version, self._configurations.of(name)) for name, version in found if version is not None}
+    def changed_steps(self, recipe: Recipe, to_be: Mapping[str, tuple[str, Configuration]]) -> frozenset[str]:
+        """Steps that read otherwise with versions and configurations as they are to be than with those of now."""
+        now, then = self._variables(recipe, self._known), self._variables(recipe, to_be.get)
+        return frozenset(
+            name
+            for name, step in recipe.steps.items()
+            if self._read(recipe, step, now) != self._read(recipe, step, then)
+        )
+
+    def _read(self, recipe: Recipe, step: Step, variables: Variables) -> tuple[str, Mapping[str, str]]:
+        """Script and declared environment of a step, as these variables make them."""
+        declared = {**recipe.environment, **step.environment}
+        environment = {name: interpolate(value, variables, self._profile) for name, value in declared.items()}
+        return interpolate(step.script, variables, self._profile), environment
+
+    def _variables(self, recipe: Recipe, look: Callable[[str], tuple[str, Configuration] | None]) -> Variables:
+        _, configuration = look(recipe.name) or ("", self._configurations.of(recipe.name))
+        names = [dependency.name for dependency in recipe.dependencies]
+        found = {name: known for name in names if (known := look(name)) is not None}
+        dependencies = found if self._profile.replaces_dependency_variables else {}
+        return Variables(self._places, self._thing_name, recipe.name, recipe.version, configuration, dependencies)
+
+    def _known(self, name: str) -> tuple[str, Configuration] | None:
+        version = self._environment.version_of(name)
+        return None if version is None else (version, self._configurations.of(name))
 
 
 def _is_skipped(condition: str, environment: Mapping[str, str]) -> bool:

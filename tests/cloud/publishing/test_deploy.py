@@ -238,6 +238,13 @@ def versions_of(request: Mapping[str, Any]) -> dict[str, str]:
     return {name: entry["componentVersion"] for name, entry in request["components"].items()}
 
 
+@pytest.mark.parametrize("nonce", ["two\nlines", 'a "quote"', "$(id)", "x" * 65])
+def test_a_nonce_that_would_be_a_program_is_refused(ports: DeployPorts, nonce: str) -> None:
+    """It stands in a script, as it is on the Java nucleus."""
+    with pytest.raises(InvalidInputError, match="nonce"):
+        deploy(find_target("stations", ports), Wish(WEATHER, "1.0.0", nonce=nonce), ports)
+
+
 def test_a_nonce_is_a_change_on_the_model_component_alone(ports: DeployPorts) -> None:
     target = find_target("stations", ports)
     deploy(target, Wish(WEATHER, "1.0.0"), ports)

@@ -60,11 +60,13 @@ def test_the_model_recipe_hands_over_as_measured_on_the_real_nucleus() -> None:
             "Script": "exec python3 -I {artifacts:path}/activate.py "
             "--socket {kernel:rootPath}/work/com.edgewright.Runtime/admin.sock "
             "--bundle {artifacts:path}/Weather-1.2.3-linux-x86_64.zip "
-            "--component com.edgewright.model.Weather --version 1.2.3 --timeout-s 55 --notify",
+            "--component com.edgewright.model.Weather --version 1.2.3 --timeout-s 55 --notify\n"
+            "# {configuration:/nonce}",
             "Timeout": 60,
         }
     }
     assert [artifact["Unarchive"] for artifact in intel["Artifacts"]] == ["NONE", "NONE"]
+    assert recipe["ComponentConfiguration"] == {"DefaultConfiguration": {"nonce": "0"}}
 
 
 def test_the_runtime_recipe_installs_into_a_folder_of_its_version_and_may_only_publish_its_own_kinds() -> None:

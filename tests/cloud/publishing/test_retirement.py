@@ -47,7 +47,8 @@ def test_a_retirement_is_a_version_without_a_bundle_that_has_the_runtime_let_go(
     assert manifest["Lifecycle"]["startup"] == {
         "Script": "exec python3 -I {artifacts:path}/activate.py "
         "--socket {kernel:rootPath}/work/com.edgewright.Runtime/admin.sock --deactivate linear "
-        "--component com.edgewright.model.Linear --version 0.0.1 --timeout-s 55 --notify",
+        "--component com.edgewright.model.Linear --version 0.0.1 --timeout-s 55 --notify\n"
+        "# {configuration:/nonce}",
         "Timeout": 60,
     }
 

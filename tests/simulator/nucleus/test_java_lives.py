@@ -87,6 +87,28 @@ def test_variables_of_a_declared_dependency_are_replaced_and_others_stay(run: Ru
     run(scenario, FAST_JAVA)
 
 
+def test_a_configuration_that_a_step_names_restarts_its_component_and_no_other_does(run: Run) -> None:
+    """(A script is replaced before it is compared; what install says runs install again.)"""
+    merge = {"configurationUpdate": {"merge": {"size": 8, "other": 1}}, "version": "1.0.0"}
+    steps = {"install": "echo installed", "run": "echo {configuration:/size}; exec sleep 1000"}
+
+    async def scenario(world: World) -> None:
+        world.publish(BASE, "1.0.0", steps, defaults={"size": 7})
+        world.publish(
+            TOP, "1.0.0", {"run": "echo {com.example.Base:configuration:/size}; exec sleep 1000"}, soft={BASE: "*"}
+        )
+        quiet = "com.example.Quiet"
+        world.publish(quiet, "1.0.0", RUN, soft={BASE: "*"})
+        await world.deploy({BASE: "1.0.0", TOP: "1.0.0", quiet: "1.0.0"})
+        before = world.process_id(quiet)
+        assert await world.deploy({BASE: merge, TOP: "1.0.0", quiet: "1.0.0"}) == "SUCCEEDED"
+        await until(lambda: world.log(TOP) == "7\n8\n")
+        assert world.log(BASE) == "installed\n7\n8\n"
+        assert world.process_id(quiet) == before
+
+    run(scenario, FAST_JAVA)
+
+
 @pytest.mark.parametrize(
     ("condition", "is_run"),
     [("onpath sh", False), ("onpath no-such-program", True), ("exists /", False), ("exists {work:path}/none", True)],

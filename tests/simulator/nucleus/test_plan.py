@@ -40,6 +40,22 @@ def test_what_becomes_of_a_component(
     assert treatment(version, installed, state, changes_configuration=changes, profile=JAVA) is on_java
 
 
+@pytest.mark.parametrize(
+    ("changed", "state", "on_java"),
+    [
+        ({"startup"}, "RUNNING", Treatment.RESTART),
+        ({"run", "install"}, "RUNNING", AGAIN),
+        ({"startup"}, "BROKEN", AGAIN),
+        (set(), "RUNNING", LEAVE),
+    ],
+)
+def test_steps_that_read_otherwise_count_on_java(changed: set[str], state: str, on_java: Treatment) -> None:
+    steps = frozenset(changed)
+    found = treatment("1.0.0", "1.0.0", state, changes_configuration=True, profile=JAVA, changed_steps=steps)
+    assert found is on_java
+    assert treatment("1.0.0", "1.0.0", state, changes_configuration=True, profile=LITE, changed_steps=steps) is AGAIN
+
+
 def document(components: object) -> dict[str, Any]:
     return {"deploymentId": "d", "configurationArn": ARN, "components": components, "creationTimestamp": 5}
 
