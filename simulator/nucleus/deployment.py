@@ -4,8 +4,9 @@ The failure it exists for: a simulator whose SUCCEEDED is always true. The order
 its hole: a version is recorded before anything of it runs. A daemon killed in between finds, when it is back, nothing
 left to do, and reports SUCCEEDED for a startup that never ran.
 
-What a document means is decided in ``plan.py`` and ``resolution.py``; this is the shell around them. A rollback (Java)
-is not built: a failed deployment leaves what it reached, as on Lite, and its verdict says so.
+What a document means is decided in ``plan.py`` and ``resolution.py``; this is the shell around them. On Lite a failed
+deployment leaves what it reached; the Java nucleus goes back to what there was before it, where the deployment asks for
+that (``snapshot.py``), and what it added is stopped.
 
 Concurrency: one deployment at a time, as one task on the device's event loop; cancelling it is the daemon's death.
 Downloads run in worker threads.
@@ -13,7 +14,7 @@ Downloads run in worker threads.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -30,6 +31,7 @@ from simulator.nucleus.profile import Profile
 from simulator.nucleus.recipe import Recipe, parse_recipe
 from simulator.nucleus.resolution import Resolved, resolve
 from simulator.nucleus.services import ConfigurationStore
+from simulator.nucleus.snapshot import Snapshot
 from simulator.nucleus.state import DeviceState, Installed
 from simulator.nucleus.supervisor import Supervisor, Surprises, start_order
 
@@ -37,9 +39,6 @@ logger = logging.getLogger(__name__)
 
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
-
-
-NO_ROLLBACK = "The rollback that the deployment asks for is not simulated: what it reached stays."
 
 
 class Phase(StrEnum):
@@ -105,12 +104,13 @@ async def carry_out(deployment: Deployment, workshop: Workshop) -> Verdict:
         await run.run()
     except DeploymentFailedError as error:
         logger.warning("deployment %s failed (%s): %s", deployment.deployment_id, error.code, error)
-        return run.failed(error)
+        return await run.failed(error)
     except DaemonKilledError:
         raise
     except Exception as error:  # a defect of the simulator is this deployment's end, not the daemon's
         logger.exception("deployment %s ended in an unforeseen error", deployment.deployment_id)
-        return run.failed(DeploymentFailedError(f"an unforeseen error of the simulator: {error!r}", "Report it."))
+        defect = DeploymentFailedError(f"an unforeseen error of the simulator: {error!r}", "Report it.")
+        return await run.failed(defect)
     return Verdict(deployment.deployment_id, succeeded=True, detailed_status="SUCCESSFUL")
 
 
@@ -123,17 +123,50 @@ class _Run:
         self.resolved: Mapping[str, Resolved] = {}
         self.plan = Plan({}, ())
         self.phase = Phase.RESOLVE
+        self.before = Snapshot.of(workshop.state, workshop.configurations)
+        self.broken_before = {view.name for view in workshop.supervisor.views() if view.state == "BROKEN"}
 
-    def failed(self, error: DeploymentFailedError) -> Verdict:
-        """A real nucleus that goes back has nothing to go back from before anything was recorded."""
-        goes_back = self.at.profile.rolls_back
-        lacks_rollback = goes_back and self.deployment.wants_rollback and self.phase is not Phase.RESOLVE
-        told = (str(error), error.remedy, NO_ROLLBACK if lacks_rollback else "")
-        detail = "FAILED_UNABLE_TO_ROLLBACK" if lacks_rollback else "FAILED_ROLLBACK_NOT_REQUESTED"
-        if goes_back and self.phase is Phase.RESOLVE:
+    async def failed(self, error: DeploymentFailedError) -> Verdict:
+        """The verdict, after going back as far as this nucleus does."""
+        told = [str(error), error.remedy]
+        detail = "FAILED_ROLLBACK_NOT_REQUESTED"
+        if self.at.profile.rolls_back and self.phase in {Phase.RESOLVE, Phase.RECORD}:
+            self._restore()
             detail = "FAILED_NO_STATE_CHANGE"
+        elif self.at.profile.rolls_back and self.deployment.wants_rollback:
+            try:
+                await self._roll_back()
+                detail = "FAILED_ROLLBACK_COMPLETE"
+            except (DeploymentFailedError, OSError) as second:  # OSError: the recipe of before is gone
+                told += ["And going back failed:", str(second), getattr(second, "remedy", "")]
+                detail = "FAILED_UNABLE_TO_ROLLBACK"
         message = " ".join(part for part in told if part)
         return Verdict(self.deployment.deployment_id, False, error.code, message, detail)
+
+    def _restore(self) -> None:
+        self.before.restore(self.at.state, self.at.configurations)
+        self.at.save()
+
+    async def _roll_back(self) -> None:
+        """Have what was touched as it was before, running; what was broken then may stay so."""
+        logger.info("deployment %s: going back", self.deployment.deployment_id)
+        self._restore()
+        touched = {name: self.at.state.installed.get(name) for name in self.plan.to_run}
+        for name in [name for name, component in touched.items() if component is None]:
+            await self.at.supervisor.remove(name)
+        back = {
+            name: self._read_recipe(name, component.version)
+            for name, component in touched.items()
+            if component is not None
+        }
+        for name, recipe in back.items():
+            if name in self.plan.to_install:
+                await self.at.supervisor.install(recipe)
+            await self.at.supervisor.put(recipe)
+            self.at.state.installed[name].unit_version = recipe.version
+        self.at.save()
+        await self._start()
+        await self._wait_for([name for name in back if name not in self.broken_before])
 
     async def run(self) -> None:
         phases = {
@@ -156,17 +189,7 @@ class _Run:
     async def _resolve(self) -> None:
         """Join the root components of all of this device's targets, and choose versions."""
         wanted = {name: root.requirement for name, root in self.deployment.components.items()}
-        before = dict(self.at.state.roots)
-        self.at.state.roots[self.deployment.target] = wanted
-        try:
-            await self._choose()
-        except DeploymentFailedError:
-            if self.at.profile.rolls_back:  # else it stays, and fails the next deployment too
-                self.at.state.roots.clear()
-                self.at.state.roots.update(before)
-            raise
-
-    async def _choose(self) -> None:
+        self.at.state.roots[self.deployment.target] = wanted  # on Lite it stays, and fails the next deployment too
         groups = {f"thinggroup/{name}" for name in await self._ask(self.at.source.thing_groups)}
         roots: dict[str, str] = {}
         for target, components in list(self.at.state.roots.items()):
@@ -195,10 +218,18 @@ class _Run:
 
     async def _record(self) -> None:
         """Download what is new, and write down version and configuration, component by component."""
+        if self.at.profile.rolls_back:
+            for name in self.resolved:
+                await self._fetch(name)
         for name, entry in self.resolved.items():
-            if self.plan.treatments[name] is Treatment.FETCH_AND_RUN:
-                await self._ask(fetch_artifacts, entry.recipe, entry.arn, self.at.source, self.at.places)
+            if not self.at.profile.rolls_back:
+                await self._fetch(name)
             self._write_down(name, entry)
+
+    async def _fetch(self, name: str) -> None:
+        if self.plan.treatments[name] is Treatment.FETCH_AND_RUN:
+            entry = self.resolved[name]
+            await self._ask(fetch_artifacts, entry.recipe, entry.arn, self.at.source, self.at.places)
 
     def _write_down(self, name: str, entry: Resolved) -> None:
         component = self.at.state.installed.setdefault(name, Installed(entry.recipe.version))
@@ -244,8 +275,11 @@ class _Run:
         await self.at.supervisor.start_all()
 
     async def _wait(self) -> None:
+        await self._wait_for(list(self.resolved))
+
+    async def _wait_for(self, names: Sequence[str]) -> None:
         await asyncio.sleep(self.at.profile.settle_s)
-        for name in self.resolved:
+        for name in names:
             await self.at.supervisor.wait_ready(name)
 
     async def _clean(self) -> None:

@@ -92,7 +92,8 @@ class Profile:
         restarts_on_merge: a deployment that changes a component's configuration runs install and startup/run again.
         restarts_on_changed_script: one after which a step reads otherwise, since the configuration or a dependency that
             it names has changed, runs startup/run again; after a change of install, that too.
-        rolls_back: the real one honours ROLLBACK; since that is not built here, a failure says so.
+        rolls_back: everything is downloaded before anything changes, a failure until then changes nothing, and a later one
+            is taken back where the deployment asks for ROLLBACK. (Java: read.)
         deletes_old_versions: artifacts and recipe of the version before, after a success.
         install_only_hangs: a component without run and startup never counts as finished.
         runs_stale_install: a version without install runs the install script of the version before.
@@ -266,7 +267,7 @@ JAVA = Profile(
     knows_notify_stopping=True,
     errored_fails=True,
 )
-"""The Java nucleus, source-derived. Its rollback is not built: see ``deployment.py``."""
+"""The Java nucleus, source-derived."""
 
 PROFILES = {profile.name: profile for profile in (LITE, JAVA)}
 

@@ -88,6 +88,15 @@ class ConfigurationStore:
         configuration, changed = self.of(component).merge(key_path, value, at_ms)
         self.put(component, configuration, changed)
 
+    def restore(self, configurations: Mapping[str, Configuration]) -> None:
+        """Have these trees and no others; watchers hear of what is another one now."""
+        for component in self._configurations.keys() - configurations.keys():
+            self.forget(component)
+        for component, tree in configurations.items():
+            before = self.of(component)
+            if tree != before:
+                self.put(component, tree, [(key,) for key in {**before.root, **tree.root}])
+
     def forget(self, component: str) -> None:
         """Drop a removed component's tree."""
         if self._configurations.pop(component, None) is not None:

@@ -150,21 +150,6 @@ def test_a_step_that_is_not_simulated_is_named_and_nothing_is_done(run: Run, pro
     run(scenario, profile)
 
 
-@pytest.mark.parametrize(
-    ("policy", "detail"), [("ROLLBACK", "UNABLE_TO_ROLLBACK"), ("DO_NOTHING", "ROLLBACK_NOT_REQUESTED")]
-)
-def test_a_rollback_that_is_not_simulated_is_said(run: Run, policy: str, detail: str) -> None:
-    async def scenario(world: World) -> None:
-        world.publish(BASE, "1.0.0", {"install": "exit 1", **RUN})
-        job_id = world.create_job({BASE: "1.0.0"}, policy=policy)
-        await until(lambda: world.jobs[job_id]["status"] == "FAILED")
-        assert ("rollback" in world.device.verdicts[-1].message) == (policy == "ROLLBACK")
-        told = [status["deploymentInformation"] for status in world.statuses() if "deploymentInformation" in status]
-        assert told[-1]["statusDetails"] == {"detailedStatus": f"FAILED_{detail}"}
-
-    run(scenario, FAST_JAVA)
-
-
 def test_what_could_not_be_resolved_changes_nothing_and_is_forgotten(run: Run) -> None:
     """(On Lite the refused requirement stays with its target.)"""
 
