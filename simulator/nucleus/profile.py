@@ -104,7 +104,8 @@ class Profile:
         tries: starts within ``tries_window_s``, after which a component is BROKEN.
         restart_delay_s: between a failure and the next try.
         default_timeout_s: of install and startup where the recipe gives none.
-        stop_grace_s: between SIGTERM and SIGKILL. (systemd's default of 90 s, shortened: nothing of ours needs it.)
+        stop_grace_s: between SIGTERM and SIGKILL. (Lite: its unit's TimeoutStopSec, 120 s for a run, shortened: nothing of
+            ours needs it. Java: read.)
         ready_timeout_s: how long a deployment waits for one component.
         settle_s: a pause before it looks at the components at all.
         poll_s: how often it looks. (Lite is told; so this is ours.)
@@ -266,6 +267,7 @@ JAVA = Profile(
     uses_systemd=False,
     knows_notify_stopping=True,
     errored_fails=True,
+    stop_grace_s=5.0,
 )
 """The Java nucleus, source-derived."""
 

@@ -7,6 +7,7 @@ merge, read back when a component is BROKEN, everything downloaded before anythi
 import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,7 @@ TOP = "com.example.Top"
 
 @pytest.fixture(params=[FAST, FAST_JAVA], ids=lambda profile: profile.name)
 def profile(request: pytest.FixtureRequest) -> Profile:
-    chosen: Profile = request.param
-    return chosen
+    return replace(request.param, ready_timeout_s=15.0)  # none of these waits for it
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_model_that_is_refused_is_followed_by_the_one_before_where_the_nucleus
 ) -> None:
     async def scenario(world: World) -> None:
         publish(world)
-        await world.deploy(GOOD)
+        assert await world.deploy(GOOD) == "SUCCEEDED"
         process_id = world.process_id(RUNTIME)
         publish_model(world, "1.1.0", exit_code=1)
         wanted = {"version": "1.1.0", "configurationUpdate": {"merge": {"size": 2}}}
@@ -101,7 +101,7 @@ def test_a_model_that_is_refused_is_followed_by_the_one_before_where_the_nucleus
 def test_what_a_failed_deployment_added_goes_where_the_nucleus_goes_back(run: Run, profile: Profile) -> None:
     async def scenario(world: World) -> None:
         publish(world)
-        await world.deploy(GOOD)
+        assert await world.deploy(GOOD) == "SUCCEEDED"
         world.publish(TOP, "1.0.0", {"install": "exit 1", "run": "exec sleep 1000"})
         assert await world.deploy({**GOOD, TOP: "1.0.0"}) == "FAILED"
         assert (TOP in world.device.status()["components"]) != profile.rolls_back
@@ -115,7 +115,7 @@ def test_an_artifact_that_does_not_match_changes_nothing_where_all_are_fetched_f
 ) -> None:
     async def scenario(world: World) -> None:
         publish(world)
-        await world.deploy(GOOD)
+        assert await world.deploy(GOOD) == "SUCCEEDED"
         world.publish(RUNTIME, "1.1.0", {"run": "exec sleep 1000"})
         publish_model(world, "1.1.0", files={"bundle.zip": b"good"})
         world.source.artifacts[f"s3://bucket/{MODEL}/1.1.0/bundle.zip"] = b"bad!"
@@ -135,7 +135,7 @@ def test_an_artifact_that_does_not_match_changes_nothing_where_all_are_fetched_f
 def test_where_no_rollback_is_asked_for_both_stay(run: Run) -> None:
     async def scenario(world: World) -> None:
         publish(world)
-        await world.deploy(GOOD)
+        assert await world.deploy(GOOD) == "SUCCEEDED"
         publish_model(world, "1.1.0", exit_code=1)
         job_id = world.create_job({RUNTIME: "1.0.0", MODEL: "1.1.0"}, policy="DO_NOTHING")
         await until(lambda: world.jobs[job_id]["status"] == "FAILED")
