@@ -91,7 +91,9 @@ POLICIES = {
     "failureHandlingPolicy": "ROLLBACK",
     "componentUpdatePolicy": {"action": "NOTIFY_COMPONENTS", "timeoutInSeconds": COMPONENT_UPDATE_TIMEOUT_S},
 }
-"""ROLLBACK is honoured by the Java nucleus; Lite ignores it, and there the runtime keeps the old model by itself."""
+"""ROLLBACK is honoured by the Java nucleus; Lite ignores it, and there the runtime keeps the old model by itself. On Java, too,
+a model that was committed goes back to none before it, if another component's failure asks for that after its probation:
+the release floor refuses, the device serves on, and the deployment ends FAILED_UNABLE_TO_ROLLBACK."""
 
 
 def plan_deployment(
