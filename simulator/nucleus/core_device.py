@@ -33,6 +33,7 @@ from simulator.nucleus.ports import CloudMessages, ComponentSource, Platform
 from simulator.nucleus.profile import LITE, Profile
 from simulator.nucleus.recipe import Recipe, Step, parse_recipe
 from simulator.nucleus.services import ConfigurationStore, Services, SpoolingMessages, Tokens
+from simulator.nucleus.shadow_deployments import ShadowDeployments
 from simulator.nucleus.state import StateFile
 from simulator.nucleus.supervisor import Environment, Supervisor, Surprises
 from simulator.nucleus.unit import base_python_folder, end_survivors
@@ -100,6 +101,8 @@ class CoreDevice:
         self._tasks: set[asyncio.Task[None]] = set()
         self._daemon: asyncio.Task[None] | None = None
         self._jobs: Jobs | None = None
+        self._shadow: ShadowDeployments | None = None
+        self._deploying = asyncio.Lock()  # one at a time, whichever road it came by
         self._launched = False
         self._broken: frozenset[str] = frozenset()
         self.running = False
@@ -260,14 +263,26 @@ class CoreDevice:
             failing = Step("echo 'nucleus: the recipe is gone' >&2; exit 1")
             return Recipe(name, version, (), {}, {"run": failing}, {}, ())
 
+    async def _serve_deployments(self) -> None:
+        """Until one of the roads ends, by its death."""
+        options = self.options
+        self._jobs = Jobs(self._cloud, options.thing_name, options.profile, self._deploy)
+        self._shadow = ShadowDeployments(self._cloud, options.thing_name, options.profile, self._deploy)
+        roads = [self._jobs.serve(), *([self._shadow.serve()] if options.profile.hears_shadow else [])]
+        tasks = [asyncio.get_running_loop().create_task(road) for road in roads]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            await asyncio.gather(*(_cancelled(task) for task in tasks), return_exceptions=True)
+
     async def _run_daemon(self, delay_s: float = 0.0) -> None:
         """The deployment daemon's lives."""
         while True:
             await asyncio.sleep(delay_s)
-            assert self._jobs is not None
-            self._jobs = Jobs(self._cloud, self.options.thing_name, self.options.profile, self._deploy)
             try:
-                await self._jobs.serve()
+                await self._serve_deployments()
             except DaemonKilledError as death:
                 logger.warning("%s: the deployment daemon died after %s", self.options.thing_name, death)
             except Exception:  # a defect of the simulator; systemd would start the daemon again, too
@@ -280,7 +295,8 @@ class CoreDevice:
         except DeploymentFailedError as error:
             self.verdicts.append(Verdict("", False, error.code, f"{error} {error.remedy}".rstrip()))
             return "FAILED"
-        verdict = await carry_out(deployment, self._workshop)
+        async with self._deploying:
+            verdict = await carry_out(deployment, self._workshop)
         self.verdicts.append(verdict)
         await self._say(deployment.trigger, deployment_information(deployment, verdict))
         return verdict.job_status
@@ -300,6 +316,8 @@ class CoreDevice:
         await self._say(trigger)
         if self._jobs is not None:
             self._jobs.ask_for_next()
+        if self._shadow is not None:
+            self._shadow.ask()
 
     def _component_changed(self) -> None:
         broken = frozenset(view.name for view in self.supervisor.views() if view.state == "BROKEN")

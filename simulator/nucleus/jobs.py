@@ -41,7 +41,7 @@ class Jobs:
         self._current = ""
         self._answers: dict[str, asyncio.Future[None]] = {}
         self._wants_to_ask = asyncio.Event()
-        self._news = asyncio.Event()
+        self._is_answered = asyncio.Event()
 
     async def serve(self) -> None:
         """Subscribe, ask for the next job and carry out jobs until cancelled."""
@@ -80,19 +80,17 @@ class Jobs:
         }
         while True:
             await self._wants_to_ask.wait()
+            self._wants_to_ask.clear()  # before the question: what is announced until the answer is asked for anew
+            self._is_answered.clear()
             try:
                 await self._cloud.publish(f"{self._topic}/$next/{NAMESPACE}/get", json.dumps(request).encode())
                 async with asyncio.timeout(self._profile.describe_timeout_s):
-                    await self._asked_and_answered()
+                    await self._is_answered.wait()
             except CloudOfflineError:
-                self._wants_to_ask.clear()
+                continue
             except TimeoutError:
                 logger.warning("nobody answers what is to be done; it is asked again")
-
-    async def _asked_and_answered(self) -> None:
-        while self._wants_to_ask.is_set():
-            self._news.clear()
-            await self._news.wait()
+                self.ask_for_next()
 
     def _notified(self, topic: str, payload: bytes) -> None:
         document = self._read(topic, payload)
@@ -104,8 +102,7 @@ class Jobs:
             self.ask_for_next()
 
     def _described(self, topic: str, payload: bytes) -> None:
-        self._wants_to_ask.clear()
-        self._news.set()
+        self._is_answered.set()
         document = self._read(topic, payload)
         if document is not None and isinstance(document.get("execution"), Mapping):
             self._consider(document["execution"])

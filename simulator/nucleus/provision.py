@@ -34,7 +34,8 @@ def provision(
     credentials = credentials_for(broker, thing_name)
     with _wrapped(f"provisioning {thing_name}"):
         iot = boto3.session.Session(region_name=region).client("iot")
-        _unless_exists(iot.create_thing, thingName=thing_name)
+        if not _is_known(iot, thing_name):  # moto makes a thing anew, without its shadows, where AWS leaves it as it is
+            iot.create_thing(thingName=thing_name)
         for group in groups:
             _unless_exists(iot.create_thing_group, thingGroupName=group)
             iot.add_thing_to_thing_group(thingName=thing_name, thingGroupName=group)
@@ -42,6 +43,14 @@ def provision(
         if not iot.list_thing_principals(thingName=thing_name)["principals"]:
             iot.attach_thing_principal(thingName=thing_name, principal=_certificate(iot, credentials, root))
     return credentials
+
+
+def _is_known(iot: Any, thing_name: str) -> bool:  # noqa: ANN401 - a boto3 client
+    try:
+        iot.describe_thing(thingName=thing_name)
+    except iot.exceptions.ResourceNotFoundException:
+        return False
+    return True
 
 
 def _certificate(iot: Any, credentials: Credentials | None, root: Path) -> str:  # noqa: ANN401 - a boto3 client

@@ -1,6 +1,7 @@
 """What the Java nucleus does with components otherwise than Lite: dependencies, variables, Skipif. Source-derived."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -194,5 +195,27 @@ def test_nothing_is_started_any_more_once_the_device_ends(run: Run, end: str) ->
             await asyncio.wait(others, timeout=1.0)  # whatever still wants to happen
         assert world.device.supervisor.process_id(TOP) is None
         assert world.log(TOP) == "started\n"
+
+    run(scenario, FAST_JAVA)
+
+
+def test_a_job_that_is_announced_while_an_older_answer_is_on_its_way_is_asked_for(run: Run) -> None:
+    """The announcement names no job, and the answer that comes next may be from before it."""
+
+    async def scenario(world: World) -> None:
+        world.publish(BASE, "1.0.0", RUN)
+        world.publish(BASE, "1.1.0", RUN)
+        assert await world.deploy({BASE: "1.0.0"}) == "SUCCEEDED"
+        asked: list[int] = []
+        get = "$aws/things/station/jobs/$next/namespace-aws-gg-deployment/get"
+        world.cloud.answers[get] = lambda *_: asked.append(len(asked))
+        job_id = world.create_job({BASE: "1.1.0"})
+        await until(lambda: len(asked) == 1)
+        summary = json.dumps({"jobs": {"QUEUED": [{"jobId": job_id}]}}).encode()
+        world.cloud.deliver("$aws/things/station/jobs/notify-namespace-aws-gg-deployment", summary)
+        world.cloud.deliver(f"{get}/accepted", b"{}")
+        await until(lambda: len(asked) == 2)
+        world.offer()
+        await until(lambda: world.jobs[job_id]["status"] == "SUCCEEDED")
 
     run(scenario, FAST_JAVA)

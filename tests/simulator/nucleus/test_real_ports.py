@@ -108,9 +108,9 @@ class Site:
         }
         greengrass.create_component_version(inlineRecipe=json.dumps(recipe).encode())
 
-    def deploy(self, version: str) -> str:
+    def deploy(self, version: str, target: str = "thinggroup/ring-0") -> str:
         answer = self.client("greengrassv2").create_deployment(
-            targetArn=f"{ACCOUNT_ARN}:thinggroup/ring-0", components={COMPONENT: {"componentVersion": version}}
+            targetArn=f"{ACCOUNT_ARN}:{target}", components={COMPONENT: {"componentVersion": version}}
         )
         return str(answer["deploymentId"])
 
@@ -196,6 +196,19 @@ def test_of_deployments_in_haste_the_last_one_holds_on_either_nucleus(site: Site
         assert {site.effective(earlier) for earlier in in_haste[:-1]} <= {"SUCCEEDED", "CANCELED"}
         component = site.status()["components"][COMPONENT]
         assert (component["version"], component["state"]) == (versions[-1], "RUNNING")
+
+
+def test_a_deployment_to_a_single_thing_reaches_a_java_nucleus_by_its_shadow(site: Site) -> None:
+    site.end_device()
+    site.profile, site.root = "java", site.root.with_name("java")
+    site.publish("1.0.0", HELLO)
+    site.publish("2.0.0", HELLO)
+    first = site.deploy("1.0.0", "thing/station-1")  # while the device is away
+    site.start_device()
+    until(lambda: site.effective(first) in {"SUCCEEDED", "COMPLETED"}, "the first deployment")
+    second = site.deploy("2.0.0", "thing/station-1")
+    until(lambda: site.effective(second) in {"SUCCEEDED", "COMPLETED"}, "the second one")
+    assert site.component_log() == "hello from 1.0.0\nhello from 2.0.0\n"
 
 
 def _is_zombie(process_id: int) -> bool:
