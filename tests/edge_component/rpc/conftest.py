@@ -147,6 +147,12 @@ class Served:
         client.greet(*settings)
         return client
 
+    def is_sending(self) -> bool:
+        """Whether a flood got any further in a while."""
+        before = self.behind.sent_count
+        threading.Event().wait(0.05)
+        return self.behind.sent_count > before
+
     def channel(self) -> grpc.Channel:
         channel = grpc.insecure_channel(f"unix:{self.path}", (("grpc.use_local_subchannel_pool", 1),))
         self.channels.append(channel)

@@ -111,6 +111,12 @@ class RawClient:
             pass
         return code
 
+    def is_hung_up_on(self) -> bool:
+        """True, once the server has hung up."""
+        while self.read() is not None:
+            pass
+        return True
+
     def is_alive(self) -> bool:
         """Whether a PING is answered."""
         self.send(frame(PING, 0, 0, b"are you?"))

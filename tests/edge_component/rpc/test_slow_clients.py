@@ -1,0 +1,135 @@
+"""Clients that say nothing, or too little, or vanish: what they hold is theirs for a time only."""
+
+import gc
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from edge_component.rpc.errors import GrpcCode
+from tests.edge_component.rpc.conftest import Open, Served, until
+from tests.edge_component.rpc.raw_client import (
+    CANCEL,
+    DATA,
+    END_HEADERS,
+    ENHANCE_YOUR_CALM,
+    HEADERS,
+    PREFACE,
+    RST_STREAM,
+    RawClient,
+    block,
+    call,
+    frame,
+    message,
+    number,
+)
+
+
+def test_a_full_door_says_so_before_it_hangs_up(open_server: Open) -> None:
+    served = open_server(connections_max=2)
+    inside = [served.client(), served.client()]
+    assert all(client.is_alive() for client in inside)
+    assert served.connect().gone_away() == ENHANCE_YOUR_CALM
+    inside[0].close()
+    until(lambda: served.behind.closed_count == 1)
+    assert served.client().is_alive()
+
+
+def test_half_a_frame_and_then_silence_ends_the_connection(open_server: Open) -> None:
+    served = open_server(request_s_max=0.4)
+    for sent in (PREFACE[:10], PREFACE + b"\0\0", PREFACE + call(1, b"half")[:-2], PREFACE + call(1, b"half")[:40]):
+        client = served.connect()
+        client.send(sent)
+        assert client.is_hung_up_on()
+
+
+def test_half_a_request_and_then_silence_ends_the_call(open_server: Open) -> None:
+    client = open_server(request_s_max=0.4).client()
+    client.send(frame(HEADERS, END_HEADERS, 1, block()) + frame(DATA, 0, 1, message(b"half")[:6]))
+    assert client.status(1) == GrpcCode.DEADLINE_EXCEEDED
+    assert client.is_alive()
+
+
+def test_a_request_that_comes_byte_by_byte_for_too_long_ends_all_the_same(open_server: Open) -> None:
+    client = open_server(request_s_max=0.4).client()
+    client.send(frame(HEADERS, END_HEADERS, 1, block()))
+    client.send(frame(DATA, 0, 1, message(bytes(100_000))[:5]))
+    finished = threading.Event()
+
+    def send_on() -> None:
+        while not finished.wait(0.02):
+            client.send(frame(DATA, 0, 1, b"x"))
+
+    dripping = threading.Thread(target=send_on)
+    dripping.start()
+    try:
+        assert client.status(1) == GrpcCode.DEADLINE_EXCEEDED
+    finally:
+        finished.set()
+        dripping.join()
+
+
+def test_a_frame_that_comes_byte_by_byte_for_too_long_ends_the_connection(open_server: Open) -> None:
+    client = open_server(request_s_max=0.4).client()
+    client.send(frame(HEADERS, END_HEADERS, 1, block()))
+    pieces = frame(DATA, 0, 1, message(bytes(10_000)))
+    with pytest.raises(ConnectionError):
+        drip(client, pieces)
+    assert client.is_hung_up_on()
+
+
+def drip(client: RawClient, pieces: bytes) -> None:
+    waited = threading.Event()
+    for byte in pieces:
+        client.send(bytes((byte,)))
+        waited.wait(0.02)
+
+
+def test_a_connection_that_asks_nothing_for_long_is_ended_where_that_is_configured(open_server: Open) -> None:
+    served = open_server(request_s_max=0.1, idle_s=0.3)
+    client = served.client()
+    client.send(frame(HEADERS, END_HEADERS, 1, block("/t.T/Chat")) + frame(DATA, 0, 1, message(b"x")))
+    client.until(DATA, 1)
+    threading.Event().wait(0.6)
+    assert client.is_alive(), "a call is open"
+    client.send(frame(RST_STREAM, 0, 1, number(CANCEL)))
+    assert client.gone_away() == 0
+
+
+def test_nothing_is_left_of_clients_that_came_and_went(open_server: Open) -> None:
+    served = open_server()
+    turn(served)
+    gc.collect()
+    before = threading.active_count(), descriptors(), resident_bytes()
+    for _ in range(60):
+        turn(served)
+    gc.collect()
+    until(lambda: threading.active_count() <= before[0] + 4)  # the pool's
+    until(lambda: descriptors() <= before[1] + 2)
+    assert resident_bytes() - before[2] < 60_000_000
+
+
+def turn(served: Served) -> None:
+    """Some that end well, some that don't."""
+    asks = (
+        call(1, b"300000", "/t.T/Large"), call(1, b"x", "/t.T/Defect"), frame(DATA, 0, 1, b"x"),
+        frame(HEADERS, END_HEADERS, 1, block("/t.T/Chat")) + frame(DATA, 0, 1, message(bytes(500_000))),
+        frame(HEADERS, END_HEADERS, 1, block()) + frame(DATA, 0, 1, message(bytes(900_000))[:1_000]),
+    )  # fmt: skip
+    closed = served.behind.closed_count
+    for sent in asks:
+        client = served.client()
+        client.send(sent)
+        assert client.read() is not None
+        client.close()
+        served.clients.remove(client)
+    until(lambda: served.behind.closed_count == closed + len(asks))
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
