@@ -22,7 +22,7 @@ from edge_component.rpc.duplex import Duplex
 from edge_component.rpc.errors import CallEnded, ConnectionBroken, GrpcCode
 from edge_component.rpc.flow import Outgoing
 from edge_component.rpc.frames import CONNECTION, PING_BYTES, STREAMS_MAX, Code, Kind, frame, go_away, reset
-from edge_component.rpc.headers import Head
+from edge_component.rpc.headers import HEADERS_BYTES_MAX, Head
 from edge_component.rpc.intake import Intake
 from edge_component.rpc.messages import ENCODINGS, Incoming
 from edge_component.rpc.placement import Placement
@@ -215,6 +215,10 @@ class Connection:
         """Raises CallEnded for a call that is not let in."""
         if len(self._calls) > CALLS_MAX + self._workers.threads_max:  # who was answered may be counted still
             raise CallEnded(GrpcCode.RESOURCE_EXHAUSTED, f"{CALLS_MAX} calls are open on this connection already")
+        if head.size > HEADERS_BYTES_MAX:
+            raise CallEnded(
+                GrpcCode.RESOURCE_EXHAUSTED, f"headers may have {HEADERS_BYTES_MAX} bytes; these have {head.size}"
+            )
         self._service.admit(head)
         if head.path not in self._service.unary and head.path not in self._service.streaming:
             raise CallEnded(GrpcCode.UNIMPLEMENTED, f"there is no {head.path.decode('latin-1')[:200]} here")

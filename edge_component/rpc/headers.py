@@ -16,7 +16,10 @@ from edge_component.rpc.errors import ConnectionBroken, GrpcCode
 from edge_component.rpc.frames import Code
 
 HEADERS_BYTES_MAX = 16_384
-"""Of one call's headers, as HTTP/2 counts them: 32 bytes more than its text for each."""
+"""Of one call's headers, as HTTP/2 counts them: 32 bytes more than its text for each. A call with more is refused."""
+BLOCK_BYTES_MAX = 262_144
+"""Up to which a block is read all the same, since those after it refer to what it said. Beyond, the connection ends."""
+FIELD_BYTES = 32
 BLOCKS_KEPT = 64
 DETAILS_BYTES_MAX = 4_096
 """Of an error's sentence, as it travels."""
@@ -27,6 +30,7 @@ class Head(NamedTuple):
 
     Attributes:
         fields: as they came.
+        size: their bytes, counted as ``HEADERS_BYTES_MAX`` is.
         path: ``/package.Service/Method``.
         is_grpc: a POST whose content is gRPC's.
         timeout_s: how long the client waits; ``None`` for ever.
@@ -34,6 +38,7 @@ class Head(NamedTuple):
     """
 
     fields: tuple[tuple[bytes, bytes], ...]
+    size: int
     path: bytes
     is_grpc: bool
     timeout_s: float | None
@@ -49,7 +54,7 @@ class HeaderReader:
 
     def __init__(self) -> None:
         """With the table as every connection begins."""
-        self._decoder = hpack.Decoder(HEADERS_BYTES_MAX)
+        self._decoder = hpack.Decoder(BLOCK_BYTES_MAX)
         self._kept: dict[bytes, Head] = {}
 
     def read(self, block: bytes) -> Head:
@@ -66,7 +71,7 @@ class HeaderReader:
             fields = tuple((bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True))
         except hpack.OversizedHeaderListError as error:
             raise ConnectionBroken(
-                Code.ENHANCE_YOUR_CALM, f"a call's headers have more than {HEADERS_BYTES_MAX} bytes"
+                Code.ENHANCE_YOUR_CALM, f"a call's headers have more than {BLOCK_BYTES_MAX} bytes"
             ) from error
         except hpack.HPACKError as error:
             raise ConnectionBroken(Code.COMPRESSION_ERROR, f"a header block cannot be read: {error}") from error
@@ -74,7 +79,7 @@ class HeaderReader:
         now = self._table()
         if now[0] is not before[0] or now[1:] != before[1:]:
             self._kept.clear()  # every reference may mean another field now
-        elif len(self._kept) < BLOCKS_KEPT:
+        elif len(self._kept) < BLOCKS_KEPT and head.size <= HEADERS_BYTES_MAX:
             self._kept[block] = head
         return head
 
@@ -91,6 +96,7 @@ def read_fields(fields: tuple[tuple[bytes, bytes], ...]) -> Head:
     is_grpc = by_name.get(b":method") == b"POST" and _is_grpc(by_name.get(b"content-type", b""))
     return Head(
         fields,
+        sum(len(name) + len(value) + FIELD_BYTES for name, value in fields),
         by_name.get(b":path", b""),
         is_grpc,
         read_timeout(by_name.get(b"grpc-timeout", b"")),

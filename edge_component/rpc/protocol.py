@@ -1,6 +1,6 @@
 """HTTP/2's rules for what a client sends (RFC 9113): each frame checked, and what it means handed on.
 
-What a client may cost here is bounded: a header block by ``HEADERS_BYTES_MAX`` however many frames it takes, data by the
+What a client may cost here is bounded: a header block by ``BLOCK_BYTES_MAX`` however many frames it takes, data by the
 windows, all other frames by their sizes. Streams' states are the RFC's (5.1) as far as a server meets them: a number is
 open while ``calls`` has it, idle beyond ``newest``, and else closed; what comes for a closed one is thrown away.
 
@@ -31,14 +31,15 @@ from edge_component.rpc.frames import (
     window_update,
     without_padding,
 )
-from edge_component.rpc.headers import HEADERS_BYTES_MAX, Head, HeaderReader
+from edge_component.rpc.headers import BLOCK_BYTES_MAX, HEADERS_BYTES_MAX, Head, HeaderReader
 from edge_component.rpc.intake import BUFFER_BYTES, Intake
 
 CALLS_MAX = 128
 """Open on one connection at once."""
 STREAM_WINDOW_BYTES = 4_194_304
 CONNECTION_WINDOW_BYTES = 16_777_216
-DATA_FRAME_BYTES_MAX = 1_048_576
+FRAME_BYTES_TAKEN = 1_048_576
+"""The largest payload that clients are told they may send."""
 
 
 class Hearing(Protocol):
@@ -81,7 +82,7 @@ class ClientProtocol:
         self._room = room
         self._hearing = hearing
         self._headers = HeaderReader()
-        self._block: tuple[int, int, bytes] | None = None
+        self._block: tuple[int, int, bytearray] | None = None
         """A header block that goes on: stream, the first frame's flags, what there is."""
         self._unsaid_bytes = 0
         self._window_bytes = CONNECTION_WINDOW_BYTES
@@ -96,7 +97,7 @@ class ClientProtocol:
         own = {
             Setting.MAX_CONCURRENT_STREAMS: CALLS_MAX,
             Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
-            Setting.MAX_FRAME_SIZE: DATA_FRAME_BYTES_MAX,
+            Setting.MAX_FRAME_SIZE: FRAME_BYTES_TAKEN,
             Setting.MAX_HEADER_LIST_SIZE: HEADERS_BYTES_MAX,
         }
         self._answers.send(
@@ -113,7 +114,7 @@ class ClientProtocol:
             ConnectionBroken: it is against the rules.
             OSError: the connection is over, or the frame did not come in time.
         """
-        head = self._intake.head(may_idle=may_idle)
+        head = self._intake.head(may_idle=may_idle and self._block is None)
         if head is None:
             return False
         kind, flags, number, size = head
@@ -122,16 +123,21 @@ class ClientProtocol:
         if kind == Kind.DATA:
             self._data(flags, number, size)
             return True
-        if size > BUFFER_BYTES - HEAD_BYTES:
-            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, f"a frame of kind {kind} with {size} bytes")
-        payload = self._intake.take(size)
         if kind == Kind.HEADERS:
-            self._begin_block(flags, number, payload)
+            self._begin_block(flags, number, self._part_of_block(size))
+        elif kind == Kind.CONTINUATION:
+            self._continuation(flags, number, self._part_of_block(size))
         elif kind in _ACTS:
-            _ACTS[kind](self, flags, number, payload)
+            if size > BUFFER_BYTES - HEAD_BYTES:
+                raise ConnectionBroken(Code.FRAME_SIZE_ERROR, f"a frame of kind {kind} with {size} bytes")
+            _ACTS[kind](self, flags, number, self._intake.take(size))
         elif kind == Kind.PUSH_PROMISE:
             raise ConnectionBroken(Code.PROTOCOL_ERROR, "a client cannot push")
-        return True  # PRIORITY and GOAWAY ask for nothing, and unknown kinds are to be passed over
+        elif size > FRAME_BYTES_TAKEN:
+            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, f"a frame of kind {kind} with {size} bytes")
+        else:  # PRIORITY and GOAWAY ask for nothing, and unknown kinds are to be passed over
+            self._intake.take_into(None, size)
+        return True
 
     def give_room(self, call: Call) -> None:
         """Let the client send more of a call, unless its messages wait to be taken. From any thread.
@@ -142,6 +148,14 @@ class ClientProtocol:
         size = call.claim_room(STREAM_WINDOW_BYTES // 2)
         if size:
             self._answers.send(window_update(call.number, size))
+
+    def _part_of_block(self, size: int) -> bytes:
+        if size > BLOCK_BYTES_MAX:
+            raise ConnectionBroken(Code.ENHANCE_YOUR_CALM, f"a header block of more than {BLOCK_BYTES_MAX} bytes")
+        if size <= BUFFER_BYTES:
+            return self._intake.take(size)
+        sizes = (min(BUFFER_BYTES, size - at) for at in range(0, size, BUFFER_BYTES))
+        return b"".join(map(self._intake.take, sizes))
 
     def _begin_block(self, flags: int, number: int, payload: bytes) -> None:
         if not number % 2:
@@ -158,17 +172,18 @@ class ClientProtocol:
             raise ConnectionBroken(Code.PROTOCOL_ERROR, "a header block goes on that did not begin")
         if not payload and not flags & Flag.END_HEADERS:
             raise ConnectionBroken(Code.ENHANCE_YOUR_CALM, "a header block goes on with nothing")
-        _, first_flags, before = self._block
-        self._go_on(flags, number, first_flags, before + payload)
+        _, first_flags, block = self._block
+        block += payload
+        self._go_on(flags, number, first_flags, block)
 
-    def _go_on(self, flags: int, number: int, first_flags: int, block: bytes) -> None:
-        if len(block) > HEADERS_BYTES_MAX:
-            raise ConnectionBroken(Code.ENHANCE_YOUR_CALM, f"a header block of more than {HEADERS_BYTES_MAX} bytes")
+    def _go_on(self, flags: int, number: int, first_flags: int, block: bytes | bytearray) -> None:
+        if len(block) > BLOCK_BYTES_MAX:
+            raise ConnectionBroken(Code.ENHANCE_YOUR_CALM, f"a header block of more than {BLOCK_BYTES_MAX} bytes")
         if not flags & Flag.END_HEADERS:
-            self._block = number, first_flags, block
+            self._block = number, first_flags, bytearray(block) if isinstance(block, bytes) else block
             return
         self._block = None
-        head = self._headers.read(block)  # of closed streams as well: the next blocks refer to it
+        head = self._headers.read(bytes(block))  # of closed streams as well: the next blocks refer to it
         has_all = bool(first_flags & Flag.END_STREAM)
         if number > self.newest:
             self.newest = number
@@ -209,7 +224,7 @@ class ClientProtocol:
 
     def _data_for(self, number: int, size: int) -> Call | None:
         """Whose data it is, if it is anybody's who still wants it; counted."""
-        if size > DATA_FRAME_BYTES_MAX:
+        if size > FRAME_BYTES_TAKEN:
             raise ConnectionBroken(Code.FRAME_SIZE_ERROR, f"a DATA frame of {size} bytes")
         if number > self.newest or not number % 2:
             raise ConnectionBroken(Code.PROTOCOL_ERROR, f"data of stream {number}, which nobody began")
@@ -290,5 +305,4 @@ _ACTS: dict[int, Callable[[ClientProtocol, int, int, bytes], None]] = {
     Kind.SETTINGS: ClientProtocol._settings,  # noqa: SLF001
     Kind.PING: ClientProtocol._ping,  # noqa: SLF001
     Kind.WINDOW_UPDATE: ClientProtocol._window_update,  # noqa: SLF001
-    Kind.CONTINUATION: ClientProtocol._continuation,  # noqa: SLF001
 }

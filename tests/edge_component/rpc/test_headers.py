@@ -9,9 +9,9 @@ from hypothesis import example, given, strategies as st
 from edge_component.rpc.errors import ConnectionBroken, GrpcCode
 from edge_component.rpc.headers import (
     ANSWERED,
+    BLOCK_BYTES_MAX,
     BLOCKS_KEPT,
     DETAILS_BYTES_MAX,
-    HEADERS_BYTES_MAX,
     NOT_GRPC,
     RESPONSE,
     HeaderReader,
@@ -57,7 +57,7 @@ OPERATIONS = {
 @example([["a table of two"], ["kept"], ["kept, another"], ["a reference"], ["kept"], ["a reference"]])
 def test_what_was_kept_is_never_said_of_another_table(blocks: list[list[str]]) -> None:
     """Blocks written by hand, as no encoder would; once hpack cannot read one, neither can we."""
-    decoder, reader = hpack.Decoder(HEADERS_BYTES_MAX), HeaderReader()
+    decoder, reader = hpack.Decoder(BLOCK_BYTES_MAX), HeaderReader()
     for operations in blocks:
         block = b"".join(OPERATIONS[each] for each in operations)
         try:
@@ -73,7 +73,7 @@ def test_what_was_kept_is_never_said_of_another_table(blocks: list[list[str]]) -
 def test_any_bytes_are_read_or_break_the_connection(block: bytes) -> None:
     try:
         expected = tuple(
-            (bytes(name), bytes(value)) for name, value in hpack.Decoder(HEADERS_BYTES_MAX).decode(block, raw=True)
+            (bytes(name), bytes(value)) for name, value in hpack.Decoder(BLOCK_BYTES_MAX).decode(block, raw=True)
         )
     except hpack.HPACKError:
         with pytest.raises(ConnectionBroken):

@@ -6,10 +6,12 @@ import random
 import socket
 import struct
 
+import grpc
 import hpack
 import pytest
 
-from tests.edge_component.rpc.conftest import Open, Served
+from edge_component.rpc.errors import GrpcCode
+from tests.edge_component.rpc.conftest import Open, Served, ask
 from tests.edge_component.rpc.raw_client import (
     ACK,
     COMPRESSION_ERROR,
@@ -25,6 +27,7 @@ from tests.edge_component.rpc.raw_client import (
     INITIAL_WINDOW_SIZE,
     MAX_FRAME_SIZE,
     PADDED,
+    PATIENCE_S,
     PING,
     PREFACE,
     PRIORITIZED,
@@ -74,9 +77,11 @@ BROKEN: dict[str, tuple[bytes, int]] = {
     "a block that goes on and never began": (frame(CONTINUATION, END_HEADERS, 1, REST), PROTOCOL_ERROR),
     "a block that goes on with nothing": (frame(HEADERS, 0, 1, HALF) + frame(CONTINUATION, 0, 1), ENHANCE_YOUR_CALM),
     "a block that goes on for ever": (
-        frame(HEADERS, 0, 1, HALF) + frame(CONTINUATION, 0, 1, bytes(1000)) * 20, ENHANCE_YOUR_CALM),
+        frame(HEADERS, 0, 1, HALF) + frame(CONTINUATION, 0, 1, bytes(60_000)) * 5, ENHANCE_YOUR_CALM),
+    "a block in one frame that is larger than any may be": (
+        frame(HEADERS, END_HEADERS, 1, bytes(262_145))[:9], ENHANCE_YOUR_CALM),
     "more headers than there may be, in few bytes": (
-        frame(HEADERS, END_HEADERS, 1, b"\x40\x01a\x7f\xa1\x1e" + b"v" * 4000 + b"\xbe" * 20), ENHANCE_YOUR_CALM),
+        frame(HEADERS, END_HEADERS, 1, b"\x40\x01a\x7f\xa1\x1e" + b"v" * 4000 + b"\xbe" * 70), ENHANCE_YOUR_CALM),
     "a reference to nothing": (frame(HEADERS, END_HEADERS, 1, b"\xff\x7f"), COMPRESSION_ERROR),
     "a string longer than its block": (frame(HEADERS, END_HEADERS, 1, b"\x00\x7f"), COMPRESSION_ERROR),
     "a table larger than it may be": (frame(HEADERS, END_HEADERS, 1, b"\x3f\xe2\x1f"), COMPRESSION_ERROR),
@@ -104,7 +109,8 @@ BROKEN: dict[str, tuple[bytes, int]] = {
     "WINDOW_UPDATE on an idle stream": (frame(WINDOW_UPDATE, 0, 1, number(1)), PROTOCOL_ERROR),
     "WINDOW_UPDATE of another size": (frame(WINDOW_UPDATE, 0, 0, b"abc"), FRAME_SIZE_ERROR),
     "a client's PUSH_PROMISE": (frame(PUSH_PROMISE, END_HEADERS, 1, number(2) + block()), PROTOCOL_ERROR),
-    "a frame of no known kind that is too large": (frame(99, 0, 0, bytes(65_530)), FRAME_SIZE_ERROR),
+    "a frame of no known kind that is too large": (frame(99, 0, 0, bytes(1_048_577))[:9], FRAME_SIZE_ERROR),
+    "SETTINGS that are too large": (frame(SETTINGS, 0, 0, setting(0xF0F0, 7) * 11_000), FRAME_SIZE_ERROR),
 }  # fmt: skip
 
 HARMLESS: dict[str, bytes] = {
@@ -112,6 +118,7 @@ HARMLESS: dict[str, bytes] = {
     "SETTINGS acknowledged": frame(SETTINGS, ACK, 0),
     "a PING's answer": frame(PING, ACK, 0, bytes(8)),
     "a frame of no known kind": frame(99, 0xFF, 7, b"whatever"),
+    "a frame of no known kind that is as large as it may be": frame(99, 0, 0, bytes(1_048_576)),
     "PRIORITY": frame(PRIORITY, 0, 1, bytes(5)),
     "a client's GOAWAY": frame(GOAWAY, 0, 0, bytes(8)),
     "RST_STREAM after the answer": ENDED + frame(RST_STREAM, 0, 1, number(8)),
@@ -212,6 +219,45 @@ def test_headers_may_use_the_table_as_they_like(client: RawClient) -> None:
         content = frame(DATA, END_STREAM, stream, message(b"%d" % stream))
         client.send(frame(HEADERS, END_HEADERS, stream, encoder.encode(head)), content)
         assert client.answer(stream).messages == [b"%d" % stream]
+
+
+@pytest.mark.parametrize("piece_bytes", [1_000_000, 65_536, 16_384, 100])
+@pytest.mark.parametrize("size", [16_500, 70_000, 250_000])
+def test_headers_that_are_too_large_cost_their_call_and_no_other(
+    client: RawClient, size: int, piece_bytes: int
+) -> None:
+    """Though later blocks refer to what this one said."""
+    client.send(call(1, b"under way", "/t.T/Gate"))
+    large = b"\x40\x06x-kept\x04kept" + block() + b"\x00\x07x-token\x7f" + _rest(size) + b"t" * size
+    pieces = [large[at : at + piece_bytes] for at in range(0, len(large), piece_bytes)]
+    for at, piece in enumerate(pieces):
+        flags = END_HEADERS if at == len(pieces) - 1 else 0
+        client.send(frame(CONTINUATION if at else HEADERS, flags, 3, piece))
+    client.send(frame(DATA, END_STREAM, 3, message(b"x")))
+    assert client.status(3) == GrpcCode.RESOURCE_EXHAUSTED
+    client.send(frame(HEADERS, END_HEADERS, 5, b"\xbe" + block()) + frame(DATA, END_STREAM, 5, message(b"x")))
+    assert client.answer(5).messages == [b"x"]
+
+
+def _rest(size: int) -> bytes:
+    """What follows 0x7F in a string's length (RFC 7541, 5.1)."""
+    left, coded = size - 127, b""
+    while left >= 128:
+        coded, left = coded + bytes((left & 0x7F | 0x80,)), left >> 7
+    return coded + bytes((left,))
+
+
+@pytest.mark.parametrize("size", [9_000, 40_000])
+def test_a_call_with_a_large_token_beside_others(served: Served, size: int) -> None:
+    """As grpcio sends it; of what is too large it may say so itself, by what it was told."""
+    channel = served.channel()
+    stream = channel.stream_stream("/t.T/Chat")(iter(lambda: b"x", None), timeout=PATIENCE_S)
+    assert next(stream) == b"x"
+    asked = channel.unary_unary("/t.T/Echo").future(b"x", metadata=(("authorization", "t" * size),), timeout=PATIENCE_S)
+    assert asked.code() is (grpc.StatusCode.OK if size < 16_384 else grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert ask(channel, "Echo", b"the next") == b"the next"
+    assert next(stream) == b"x"
+    stream.cancel()
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -38,7 +38,14 @@ def test_a_full_door_says_so_before_it_hangs_up(open_server: Open) -> None:
 
 def test_half_a_frame_and_then_silence_ends_the_connection(open_server: Open) -> None:
     served = open_server(request_s_max=0.4)
-    for sent in (PREFACE[:10], PREFACE + b"\0\0", PREFACE + call(1, b"half")[:-2], PREFACE + call(1, b"half")[:40]):
+    block_begun = PREFACE + frame(HEADERS, 0, 1, block()[:20])
+    for sent in (
+        PREFACE[:10],
+        PREFACE + b"\0\0",
+        PREFACE + call(1, b"half")[:-2],
+        PREFACE + call(1, b"half")[:40],
+        block_begun,
+    ):
         client = served.connect()
         client.send(sent)
         assert client.is_hung_up_on()
