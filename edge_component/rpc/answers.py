@@ -6,6 +6,7 @@ frame by frame, waiting for room (flow.py). Frames of different calls may altern
 
 import struct
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from edge_component.rpc.duplex import Duplex
@@ -29,11 +30,12 @@ _DATA_HEAD = struct.Struct(">HBHIBI")
 class Answers:
     """Writes to one connection; thread-safe."""
 
-    def __init__(self, duplex: Duplex, room: Outgoing, wait_s: float) -> None:
-        """``wait_s``: how long a client may have no room."""
+    def __init__(self, duplex: Duplex, room: Outgoing, wait_s: float, message_s: float) -> None:
+        """``wait_s``: how long a client may have no room; ``message_s``: how long it may take for one message."""
         self._duplex = duplex
         self._room = room
         self._wait_s = wait_s
+        self._message_s = message_s
         self._sending = threading.Lock()
 
     def send(self, *frames: Buffer) -> None:
@@ -99,12 +101,14 @@ class Answers:
         """One message, in as many frames as it takes.
 
         Raises:
-            OSError, NoRoomError: see :meth:`answer`.
+            OSError, NoRoomError: see :meth:`answer`; the latter also where it takes too long.
         """
+        ends_at_s = time.monotonic() + self._message_s
         for part in (PREFIX.pack(0, sum(map(len, parts))), *parts):
             left = memoryview(part)
             while left:
-                taken = self._room.take(stream, len(left), wait, self._wait_s)
+                wait_s = min(self._wait_s, ends_at_s - time.monotonic())
+                taken = self._room.take(stream, len(left), wait, wait_s) if wait_s > 0 else 0
                 if not taken:
                     raise NoRoomError(f"{len(left)} bytes are left")
                 self.send(head(Kind.DATA, 0, stream, taken), left[:taken])

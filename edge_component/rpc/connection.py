@@ -6,7 +6,8 @@ read it as long as this client asks for one thing at a time (placement.py); if o
 reads on (relief.py).
 
 Who reads is whose token ``_reader`` is; nobody else touches the intake. A client costs a thread, ``CALLS_MAX`` open calls,
-and messages of ``held_bytes_max`` together; a request has ``request_s_max`` from its headers to its end.
+and messages of ``held_bytes_max`` together; a request has ``request_s_max`` from its headers to its end, and a message of
+an answer ``answer_s_max``.
 """
 
 import logging
@@ -40,12 +41,15 @@ class Limits:
 
     Attributes:
         message_bytes_max: of one message.
-        request_s_max: from a call's headers to the end of its message; for one frame; and for the client to have room.
+        request_s_max: from a call's headers to the end of its message; for one frame; and for the client to have room, or to
+            take what one write gives it.
+        answer_s_max: for one message of an answer, from its beginning to its end, however steadily the client takes it.
         idle_s: how long a connection without calls is kept; ``None`` for ever.
     """
 
     message_bytes_max: int = 64_000_000
     request_s_max: float = 30.0
+    answer_s_max: float = 120.0
     idle_s: float | None = None
 
     @property
@@ -71,7 +75,7 @@ class Connection:
         self._is_told = self._is_draining = self._is_leaving = self._is_over = False
 
         self._room = Outgoing()
-        self._answers = Answers(duplex, self._room, limits.request_s_max)
+        self._answers = Answers(duplex, self._room, limits.request_s_max, limits.answer_s_max)
         self._answering = Answering(service, self._answers, self._close)
         self._intake = Intake(duplex, limits.request_s_max, self._idle)
         self._protocol = ClientProtocol(self._intake, self._answers, self._room, self)

@@ -59,6 +59,10 @@ class TlsDuplex:
                 self._flush()
                 return
 
+    def limit(self, idle_s: float, send_s: float) -> None:
+        """See :meth:`~edge_component.rpc.duplex.PlainDuplex.limit`."""
+        self._below.limit(idle_s, send_s)
+
     def receive(self, target: memoryview) -> int:
         """See :class:`~edge_component.rpc.duplex.Duplex`."""
         while True:
@@ -132,6 +136,5 @@ def shake_hands(
     """
     duplex = TlsDuplex(connection, hello_s, min(hello_s, send_s), context)
     duplex.shake_hands(time.monotonic() + hello_s)
-    set_limit(connection, socket.SO_RCVTIMEO, idle_s)
-    set_limit(connection, socket.SO_SNDTIMEO, send_s)
+    duplex.limit(idle_s, send_s)
     return duplex

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from edge_component.rpc.errors import ConnectionBroken
 from edge_component.rpc.frames import CONNECTION, FRAME_BYTES, FRAME_BYTES_MAX, WINDOW_BYTES, WINDOW_BYTES_MAX, Code
 
+FRAME_BYTES_SENT = 1_048_576
+"""The largest payload of ours: other calls' answers wait until one frame is written, and each has a time to be taken in."""
+
 
 class Outgoing:
     """Room at the other end."""
@@ -109,7 +112,7 @@ class Outgoing:
         """
         if not FRAME_BYTES <= size <= FRAME_BYTES_MAX:
             raise ConnectionBroken(Code.PROTOCOL_ERROR, f"frames of {size} bytes")
-        self.frame_bytes = size
+        self.frame_bytes = min(size, FRAME_BYTES_SENT)
 
     def _tell(self) -> None:
         """Whoever waits, if anybody does: asking for that costs less than telling nobody."""

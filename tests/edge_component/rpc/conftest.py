@@ -18,10 +18,12 @@ from edge_component.rpc.server import Capacity, RpcServer
 from edge_component.serving.access import OWNER_ONLY
 from edge_component.serving.exposure import LOOPBACK, TcpAddress
 from edge_component.serving.listener import Door, Place, TcpDoor
-from tests.edge_component.rpc.raw_client import PATIENCE_S, RawClient
+from tests.edge_component.rpc.raw_client import INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, PATIENCE_S, RawClient
 from tests.edge_component.serving.certificates import write_certificate
 
 PARTIES = 6
+ALL_ROOM = (INITIAL_WINDOW_SIZE, 2**31 - 1), (MAX_FRAME_SIZE, 2**24 - 1)
+"""Of a client that the server never has to wait for, but for its socket."""
 
 
 @dataclass
@@ -179,6 +181,19 @@ class TestGreeter:
         return context
 
 
+def trusting() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def tls_client(served: Served, *settings: tuple[int, int]) -> RawClient:
+    client = served.connect(trusting().wrap_socket)
+    client.greet(*settings)
+    return client
+
+
 Open = Callable[..., Served]
 
 
@@ -191,13 +206,14 @@ def open_server(tmp_path: Path) -> Iterator[Open]:
         request_s_max: float = PATIENCE_S,
         message_bytes_max: int = 4_000_000,
         idle_s: float | None = None,
+        answer_s_max: float = 3 * PATIENCE_S,
         capacity: Capacity | None = None,
         connections_max: int = 16,
         tls: bool = False,
         hello_s: float = 2.0,
     ) -> Served:
         behind = Behind()
-        limits = Limits(message_bytes_max, request_s_max, idle_s)
+        limits = Limits(message_bytes_max, request_s_max, answer_s_max, idle_s)
         path = Path() if tls else tmp_path / f"{len(opened)}.sock"
         place: Place = Door(path, socket.SOCK_STREAM, OWNER_ONLY, connections_max)
         greeter, certificate = None, Path()

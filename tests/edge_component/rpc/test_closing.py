@@ -11,7 +11,7 @@ import pytest
 from edge_component.rpc.answers import Answers
 from edge_component.rpc.duplex import PlainDuplex
 from edge_component.rpc.flow import Outgoing
-from tests.edge_component.rpc.conftest import Open, Served, ask, until
+from tests.edge_component.rpc.conftest import ALL_ROOM, Open, Served, ask, until
 from tests.edge_component.rpc.raw_client import (
     ACK,
     DATA,
@@ -19,8 +19,6 @@ from tests.edge_component.rpc.raw_client import (
     END_STREAM,
     GOAWAY,
     HEADERS,
-    INITIAL_WINDOW_SIZE,
-    MAX_FRAME_SIZE,
     PATIENCE_S,
     PING,
     WINDOW_UPDATE,
@@ -103,7 +101,7 @@ def test_an_open_stream_is_hung_up_on_when_the_time_is_up(served: Served) -> Non
 
 def test_a_client_that_does_not_read_does_not_keep_the_door_open(served: Served) -> None:
     """Its answer is being sent, and no GOAWAY gets through either."""
-    clients = [served.client((INITIAL_WINDOW_SIZE, 2**31 - 1), (MAX_FRAME_SIZE, 2**24 - 1)) for _ in range(3)]
+    clients = [served.client(*ALL_ROOM) for _ in range(3)]
     for client in clients:
         client.send(frame(WINDOW_UPDATE, 0, 0, number(2**31 - 1 - 65_535)))
         client.send(frame(HEADERS, END_HEADERS, 1, block("/t.T/Flood")) + frame(DATA, 0, 1, message(b"x")))
@@ -127,7 +125,7 @@ def fill(connection: socket.socket) -> None:
 def test_what_would_have_to_wait_is_not_sent_at_once() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        answers = Answers(PlainDuplex(ours, PATIENCE_S, PATIENCE_S), Outgoing(), PATIENCE_S)
+        answers = Answers(PlainDuplex(ours, PATIENCE_S, PATIENCE_S), Outgoing(), PATIENCE_S, PATIENCE_S)
         answers.send_at_once(b"there is room")
         assert theirs.recv(100) == b"there is room"
         fill(ours)

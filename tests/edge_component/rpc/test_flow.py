@@ -8,7 +8,7 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edge_component.rpc.errors import ConnectionBroken
-from edge_component.rpc.flow import Outgoing
+from edge_component.rpc.flow import FRAME_BYTES_SENT, Outgoing
 from edge_component.rpc.frames import FRAME_BYTES, FRAME_BYTES_MAX, WINDOW_BYTES, WINDOW_BYTES_MAX
 from edge_component.rpc.placement import ALONE_COUNT, OVERLAPS_MAX, Placement
 from tests.edge_component.rpc.raw_client import PATIENCE_S
@@ -79,7 +79,7 @@ class Flow(RuleBasedStateMachine):
     @rule(size=st.integers(FRAME_BYTES, FRAME_BYTES_MAX))
     def frames_of(self, size: int) -> None:
         self.room.frames_of(size)
-        self.frame_bytes = size
+        self.frame_bytes = min(size, FRAME_BYTES_SENT)
 
     @invariant()
     def the_connections_window_is_never_overdrawn(self) -> None:

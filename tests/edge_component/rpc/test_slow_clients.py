@@ -1,22 +1,27 @@
 """Clients that say nothing, or too little, or vanish: what they hold is theirs for a time only."""
 
+import contextlib
 import gc
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edge_component.rpc.errors import GrpcCode
-from tests.edge_component.rpc.conftest import Open, Served, until
+from tests.edge_component.rpc.conftest import ALL_ROOM, Open, Served, tls_client, until
 from tests.edge_component.rpc.raw_client import (
     CANCEL,
     DATA,
     END_HEADERS,
     ENHANCE_YOUR_CALM,
     HEADERS,
+    INITIAL_WINDOW_SIZE,
+    PATIENCE_S,
     PREFACE,
     RST_STREAM,
+    WINDOW_UPDATE,
     RawClient,
     block,
     call,
@@ -58,23 +63,32 @@ def test_half_a_request_and_then_silence_ends_the_call(open_server: Open) -> Non
     assert client.is_alive()
 
 
+@contextlib.contextmanager
+def dripping(client: RawClient, drop: bytes) -> Iterator[None]:
+    """The same again and again, for as long as anything is waited for here."""
+    finished = threading.Event()
+
+    def send_on() -> None:
+        for _ in range(int(PATIENCE_S / 0.02)):
+            if finished.wait(0.02):
+                return
+            client.send(drop)
+
+    sending = threading.Thread(target=send_on)
+    sending.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        sending.join()
+
+
 def test_a_request_that_comes_byte_by_byte_for_too_long_ends_all_the_same(open_server: Open) -> None:
     client = open_server(request_s_max=0.4).client()
     client.send(frame(HEADERS, END_HEADERS, 1, block()))
     client.send(frame(DATA, 0, 1, message(bytes(100_000))[:5]))
-    finished = threading.Event()
-
-    def send_on() -> None:
-        while not finished.wait(0.02):
-            client.send(frame(DATA, 0, 1, b"x"))
-
-    dripping = threading.Thread(target=send_on)
-    dripping.start()
-    try:
+    with dripping(client, frame(DATA, 0, 1, b"x")):
         assert client.status(1) == GrpcCode.DEADLINE_EXCEEDED
-    finally:
-        finished.set()
-        dripping.join()
 
 
 def test_a_frame_that_comes_byte_by_byte_for_too_long_ends_the_connection(open_server: Open) -> None:
@@ -91,6 +105,48 @@ def drip(client: RawClient, pieces: bytes) -> None:
     for byte in pieces:
         client.send(bytes((byte,)))
         waited.wait(0.02)
+
+
+@pytest.mark.parametrize("beside", ["nothing", "a stream"])
+@pytest.mark.parametrize("whose", [0, 1], ids=["the connection's", "the stream's"])
+def test_an_answer_that_is_given_room_byte_by_byte_ends_all_the_same(
+    open_server: Open, whose: int, beside: str
+) -> None:
+    """Whether it is sent by the thread that reads, or, beside a stream, by another one."""
+    served = open_server(answer_s_max=0.5)
+    client = served.client((INITIAL_WINDOW_SIZE, 1_000_000 if whose == 0 else 10))
+    if beside == "a stream":
+        client.send(frame(HEADERS, END_HEADERS, 3, block("/t.T/Chat")))
+    stream = 5
+    client.send(call(stream, b"900000", "/t.T/Large"))
+    with dripping(client, frame(WINDOW_UPDATE, 0, whose * stream, number(1))):
+        assert int.from_bytes(client.until(RST_STREAM, stream).payload, "big") == CANCEL
+    assert served.behind.sent_count == 1, "its end was told to the service all the same"
+    assert client.is_alive()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_an_answer_that_is_read_bit_by_bit_ends_all_the_same(open_server: Open, tls: bool) -> None:
+    """By a client that has room for all of it: something is always taken, and it would take minutes."""
+    served = open_server(request_s_max=0.4, tls=tls)
+    client = tls_client(served, *ALL_ROOM) if tls else served.client(*ALL_ROOM)
+    client.send(frame(WINDOW_UPDATE, 0, 0, number(2**31 - 1 - 65_535)))
+    client.send(call(1, b"40000000", "/t.T/Large"))
+    finished = threading.Event()
+
+    def read_on() -> None:
+        with contextlib.suppress(OSError):
+            while not finished.wait(0.02) and client.socket.recv(500):
+                pass
+
+    reading = threading.Thread(target=read_on)
+    reading.start()
+    try:
+        until(lambda: served.behind.sent_count == 1)
+    finally:
+        finished.set()
+        reading.join()
+    until(lambda: served.behind.closed_count == 1)
 
 
 def test_a_connection_that_asks_nothing_for_long_is_ended_where_that_is_configured(open_server: Open) -> None:

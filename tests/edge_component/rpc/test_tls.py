@@ -8,19 +8,16 @@ import time
 import grpc
 import pytest
 
-from tests.edge_component.rpc.conftest import Open, Served, ask, pattern, until
+from tests.edge_component.rpc.conftest import ALL_ROOM, Open, ask, pattern, tls_client, trusting, until
 from tests.edge_component.rpc.raw_client import (
     DATA,
     END_HEADERS,
     END_STREAM,
     HEADERS,
-    INITIAL_WINDOW_SIZE,
-    MAX_FRAME_SIZE,
     PATIENCE_S,
     PREFACE,
     SETTINGS,
     WINDOW_UPDATE,
-    RawClient,
     block,
     call,
     frame,
@@ -28,19 +25,6 @@ from tests.edge_component.rpc.raw_client import (
     number,
     setting,
 )
-
-
-def trusting() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    return context
-
-
-def tls_client(served: Served, *settings: tuple[int, int]) -> RawClient:
-    client = served.connect(trusting().wrap_socket)
-    client.greet(*settings)
-    return client
 
 
 def test_a_call_over_tls(open_server: Open) -> None:
@@ -79,7 +63,7 @@ def test_reading_and_writing_at_once_over_tls(open_server: Open) -> None:
 def test_a_tls_client_that_does_not_read_is_heard_all_the_same(open_server: Open) -> None:
     """Its cancellation ends the answer that nobody takes."""
     served = open_server(tls=True)
-    client = tls_client(served, (INITIAL_WINDOW_SIZE, 2**31 - 1), (MAX_FRAME_SIZE, 2**24 - 1))
+    client = tls_client(served, *ALL_ROOM)
     client.send(frame(WINDOW_UPDATE, 0, 0, number(2**31 - 1 - 65_535)))
     client.send(frame(HEADERS, END_HEADERS, 1, block("/t.T/Flood")) + frame(DATA, 0, 1, message(b"x")))
     client.send(frame(HEADERS, END_HEADERS, 3, block("/t.T/Chat")) + frame(DATA, 0, 3, message(b"x")))
@@ -93,7 +77,7 @@ def test_a_tls_client_that_does_not_read_is_heard_all_the_same(open_server: Open
 
 def test_a_tls_server_stops_though_its_client_does_not_read(open_server: Open) -> None:
     served = open_server(tls=True)
-    client = tls_client(served, (INITIAL_WINDOW_SIZE, 2**31 - 1), (MAX_FRAME_SIZE, 2**24 - 1))
+    client = tls_client(served, *ALL_ROOM)
     client.send(frame(WINDOW_UPDATE, 0, 0, number(2**31 - 1 - 65_535)))
     client.send(frame(HEADERS, END_HEADERS, 1, block("/t.T/Flood")) + frame(DATA, 0, 1, message(b"x")))
     assert served.behind.inside.acquire(timeout=PATIENCE_S)
