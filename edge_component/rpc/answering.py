@@ -67,7 +67,7 @@ class Answering:
                 outcome.after_sending(ready_ns)
             call.incoming.release_all()
 
-    def stream(self, call: Call, on_taken: Callable[[Call], None]) -> None:
+    def stream(self, call: Call, on_taken: Callable[[Call, int], None]) -> None:
         """Answer message by message until the client, or the service, is done.
 
         Raises:

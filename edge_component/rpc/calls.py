@@ -32,6 +32,7 @@ class Call:
     Attributes:
         head: its headers.
         began_ns: ``perf_counter_ns`` when they were there.
+        since_ns: the same, or when it was told that its message may come: since then it is the client that is waited for.
         number: of its stream.
         is_streaming: it is answered message by message, while more may come.
         has_all: the client has said everything.
@@ -39,19 +40,19 @@ class Call:
     """
 
     __slots__ = (
-        "_changed", "_ends_at_s", "_trouble", "_unsaid_bytes", "_window_bytes", "began_ns", "has_all", "head",
-        "incoming", "is_over", "is_streaming", "number",
+        "_allowed_bytes", "_came_bytes", "_changed", "_ends_at_s", "_trouble", "_unasked_bytes", "began_ns", "has_all", "head",
+        "incoming", "is_over", "is_streaming", "number", "since_ns",
     )  # fmt: skip
 
-    def __init__(self, number: int, head: Head, incoming: Incoming, window_bytes: int, *, is_streaming: bool) -> None:
-        """As its headers say."""
+    def __init__(self, number: int, head: Head, incoming: Incoming, unasked_bytes: int, *, is_streaming: bool) -> None:
+        """As its headers say; ``unasked_bytes`` of it may come by themselves."""
         self.number = number
         self.head = head
         self.incoming = incoming
         self.is_streaming = is_streaming
-        self._window_bytes = window_bytes
-        self._unsaid_bytes = 0
-        self.began_ns = time.perf_counter_ns()
+        self._unasked_bytes = self._allowed_bytes = unasked_bytes
+        self._came_bytes = 0
+        self.began_ns = self.since_ns = time.perf_counter_ns()
         self.has_all = self.is_over = False
         self._ends_at_s = time.monotonic() + head.timeout_s if head.timeout_s is not None else None
         self._changed = threading.Condition() if is_streaming else None
@@ -77,22 +78,29 @@ class Call:
 
     def count(self, size: int) -> bool:
         """So much data comes; whether the client may send it. By the thread that reads."""
-        with self._changed or _NOTHING:
-            self._window_bytes -= size
-            self._unsaid_bytes += size
-            return self._window_bytes >= 0
+        self._came_bytes += size
+        return self._came_bytes <= self._allowed_bytes
 
-    def claim_room(self, least: int) -> int:
-        """How much more the client may be told to send; 0 for less than ``least``, or while messages wait to be taken.
+    def admit(self, size: int) -> None:
+        """Its message of that size may come, beside what may come by itself. From any thread."""
+        self.since_ns = time.perf_counter_ns()
+        with self._changed or _NOTHING:
+            self._allowed_bytes += size
+        self.incoming.is_waiting = False
+
+    def claim_room(self) -> int:
+        """How much more the client may be told to send; 0 for little, for what it has room for, and while messages wait.
 
         By the thread that reads, and by the one that takes a stream's messages.
         """
         with self._changed or _NOTHING:
-            size = self._unsaid_bytes
-            if size < least or self.incoming.whole or self.has_all or self.is_deaf:
+            window_bytes = self._allowed_bytes - self._came_bytes
+            size = self._unasked_bytes - window_bytes
+            if size < self._unasked_bytes // 2 or 0 < self.incoming.missing_bytes <= window_bytes:
                 return 0
-            self._window_bytes += size
-            self._unsaid_bytes = 0
+            if self.incoming.is_waiting or self.incoming.whole or self.has_all or self.is_deaf:
+                return 0
+            self._allowed_bytes += size
             return size
 
     def fail(self, ended: CallEnded) -> None:
@@ -106,8 +114,8 @@ class Call:
             with self._changed:
                 self._changed.notify()
 
-    def requests(self, on_taken: Callable[["Call"], None]) -> Iterator[Buffer]:
-        """The client's messages, one by one, each waited for; ``on_taken`` is called after each.
+    def requests(self, on_taken: Callable[["Call", int], None]) -> Iterator[Buffer]:
+        """The client's messages, one by one, each waited for; ``on_taken`` is called after each, with its size.
 
         Raises:
             CallEnded: nobody waits any more, or the deadline has passed.
@@ -129,7 +137,7 @@ class Call:
             message = self.incoming.whole.popleft()
             yield message
             self.incoming.release(message)
-            on_taken(self)
+            on_taken(self, len(message))
 
     def only_request(self) -> Buffer:
         """The one message of a call that has one.

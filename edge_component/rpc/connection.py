@@ -22,17 +22,30 @@ from edge_component.rpc.calls import Call, Service
 from edge_component.rpc.duplex import Duplex
 from edge_component.rpc.errors import CallEnded, ConnectionBroken, GrpcCode
 from edge_component.rpc.flow import Outgoing
-from edge_component.rpc.frames import CONNECTION, PING_BYTES, STREAMS_MAX, Code, Kind, frame, go_away, reset
+from edge_component.rpc.frames import (
+    CONNECTION,
+    PING_BYTES,
+    STREAMS_MAX,
+    Code,
+    Kind,
+    frame,
+    go_away,
+    reset,
+    window_update,
+)
 from edge_component.rpc.headers import HEADERS_BYTES_MAX, Head
+from edge_component.rpc.holding import Holding
 from edge_component.rpc.intake import Intake
 from edge_component.rpc.messages import ENCODINGS, Incoming
 from edge_component.rpc.placement import Placement
-from edge_component.rpc.protocol import CALLS_MAX, CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, ClientProtocol
+from edge_component.rpc.protocol import CALLS_MAX, CONNECTION_WINDOW_BYTES, ClientProtocol
 from edge_component.rpc.workers import Workers
 
 log = logging.getLogger(__name__)
 
 CLOSES = "the door closes"
+UNASKED_BYTES_MAX = 1_048_576
+"""Larger messages cost one more word to the client; and so much may come of each of ``CALLS_MAX`` calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +67,13 @@ class Limits:
 
     @property
     def held_bytes_max(self) -> int:
-        """Of all requests of one connection that are not answered yet: two of the largest, and a few streams' windows."""
+        """Of a connection's large requests that are not answered yet: two of the largest, and a few others; the rest wait."""
         return 2 * self.message_bytes_max + CONNECTION_WINDOW_BYTES
+
+    @property
+    def unasked_bytes(self) -> int:
+        """Of each call, what may come by itself: all of a message that is not large. Of all calls, no more than the above."""
+        return min(UNASKED_BYTES_MAX, self.held_bytes_max // CALLS_MAX)
 
 
 class Connection:
@@ -78,7 +96,9 @@ class Connection:
         self._answers = Answers(duplex, self._room, limits.request_s_max, limits.answer_s_max)
         self._answering = Answering(service, self._answers, self._close)
         self._intake = Intake(duplex, limits.request_s_max, self._idle)
-        self._protocol = ClientProtocol(self._intake, self._answers, self._room, self)
+        self._unasked_bytes = limits.unasked_bytes
+        self._protocol = ClientProtocol(self._intake, self._answers, self._room, self, self._unasked_bytes)
+        self._holding = Holding(limits.held_bytes_max, self._unasked_bytes, self._admit)
         self._placement = Placement()
 
         self._reader: object = None
@@ -170,7 +190,7 @@ class Connection:
         """From time to time; nothing has come for so long."""
         late_ns = time.perf_counter_ns() - int(self._limits.request_s_max * 1e9)
         for call in self._open():
-            if not (call.has_all or call.is_streaming) and call.began_ns < late_ns:
+            if not (call.has_all or call.is_streaming or call.incoming.is_waiting) and call.since_ns < late_ns:
                 late = CallEnded(GrpcCode.DEADLINE_EXCEEDED, f"no whole request in {self._limits.request_s_max:g} s")
                 self._answering.end_early(call, late, has_all=False)
         if self._limits.idle_s is not None and silent_s >= self._limits.idle_s and not self._calls:
@@ -192,9 +212,12 @@ class Connection:
         if not head.is_grpc:
             self._answers.refuse(number, has_all=has_all)
             return
-        incoming = Incoming(head.encoding, self._limits.message_bytes_max, self._service.memory)
+        incoming = Incoming(
+            head.encoding, self._limits.message_bytes_max, self._service.memory,
+            lambda size: self._holding.claim(number, size),
+        )  # fmt: skip
         is_streaming = head.path in self._service.streaming
-        call = Call(number, head, incoming, STREAM_WINDOW_BYTES, is_streaming=is_streaming)
+        call = Call(number, head, incoming, self._unasked_bytes, is_streaming=is_streaming)
         with self._lock:
             is_late = self._is_draining
             if not is_late:
@@ -206,7 +229,7 @@ class Connection:
         try:
             self._check(head)
             if is_streaming:
-                self._hand_on(lambda: self._answering.stream(call, self._protocol.give_room))
+                self._hand_on(lambda: self._answering.stream(call, self._taken))
         except CallEnded as ended:
             self._answering.end_early(call, ended, has_all=has_all)
             return
@@ -231,12 +254,30 @@ class Connection:
 
     def took(self, call: Call) -> CallEnded | None:
         """See :class:`~edge_component.rpc.protocol.Hearing`."""
-        if call.incoming.held_bytes <= self._limits.held_bytes_max // CALLS_MAX:
+        held_bytes = call.incoming.held_bytes
+        if held_bytes <= self._unasked_bytes or self._holding.covers(call.number, held_bytes):
             return None
-        held_bytes = sum(other.incoming.held_bytes for other in self._open())
-        if held_bytes <= self._limits.held_bytes_max:
-            return None
-        return CallEnded(GrpcCode.RESOURCE_EXHAUSTED, f"{held_bytes} bytes of requests are waiting on this connection")
+        return CallEnded(
+            GrpcCode.RESOURCE_EXHAUSTED,
+            f"no room for {held_bytes} bytes of this call beside the others of its connection",
+        )
+
+    def _admit(self, number: int, size: int) -> None:
+        """A large message may come."""
+        call = self._calls.get(number)
+        if call is None:  # over meanwhile
+            self._holding.leave(number)
+            return
+        call.admit(size)
+        try:
+            self._answers.send(window_update(number, size))
+        except OSError as error:  # whoever reads sees it too
+            log.debug("a client was not told that its message may come: %s", error)
+
+    def _taken(self, call: Call, size: int) -> None:
+        """A message of a stream has been answered."""
+        self._holding.give_back(call.number, size)
+        self._protocol.give_room(call)
 
     def failed(self, call: Call, ended: CallEnded, *, has_all: bool) -> None:
         """See :class:`~edge_component.rpc.protocol.Hearing`."""
@@ -272,6 +313,7 @@ class Connection:
         with self._lock:
             self._calls.pop(call.number, None)
             is_drained = self._is_leaving and not self._calls
+        self._holding.leave(call.number)
         if is_drained:
             self._duplex.stop_receiving()
 

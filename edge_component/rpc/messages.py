@@ -9,6 +9,7 @@ lie so that what is in them can be used where it lies, and their memory is used 
 import struct
 import zlib
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 
@@ -23,6 +24,8 @@ ENCODINGS = frozenset((b"identity", *_WINDOW_BITS))
 ALIGNMENT_BYTES = 64
 SMALL_BYTES = 16_384
 """Up to which a message is copied where it must be aligned, rather than placed."""
+MESSAGE_BYTES = 256
+"""What a message takes beside its content, at least: of many small ones, most."""
 KEPT_BYTES = 4_194_304
 """A larger message's memory is given back after its call."""
 
@@ -65,23 +68,35 @@ class Incoming:
     Attributes:
         whole: those that are complete, in their order, unpacked.
         held_bytes: the memory of those and of the one that is coming.
+        is_waiting: the next one is to come later; whoever says that it may, from any thread, sets this to False.
     """
 
     __slots__ = (
+        "_ahead",
         "_at",
+        "_awaited_bytes",
         "_bytes_max",
+        "_claim",
         "_encoding",
         "_is_compressed",
         "_memory",
         "_message",
         "_prefix",
         "held_bytes",
+        "is_waiting",
         "whole",
     )
 
-    def __init__(self, encoding: bytes, bytes_max: int, memory: Memory) -> None:
-        """``bytes_max`` is for one message."""
+    def __init__(
+        self, encoding: bytes, bytes_max: int, memory: Memory, claim: Callable[[int], bool] = lambda _: True
+    ) -> None:
+        """``bytes_max`` is for one message; ``claim`` is told the size of each that is not small: whether it may come now."""
         self._memory = memory
+        self._claim = claim
+        self.is_waiting = False
+        self._ahead = bytearray()
+        """Of a message that waits: what came before the client could know."""
+        self._awaited_bytes = 0
         self.whole: deque[Buffer] = deque()
         self.held_bytes = 0
         self._encoding = encoding
@@ -94,7 +109,13 @@ class Incoming:
     @property
     def is_broken_off(self) -> bool:
         """In the middle of a message."""
-        return self._message is not None or bool(self._prefix)
+        return self._message is not None or bool(self._prefix or self._awaited_bytes)
+
+    @property
+    def missing_bytes(self) -> int:
+        """Of the message that is coming."""
+        message = self._message
+        return len(message) - self._at if message is not None else 0
 
     def take(self, data: memoryview) -> None:
         """What came next.
@@ -103,13 +124,18 @@ class Incoming:
             CallEnded: a message is too large, or cannot be unpacked.
         """
         while len(data):
-            if self._message is None:
-                data = self._begin(data)
-            else:
+            if self._message is not None:
                 size = min(len(data), len(self._message) - self._at)
                 self._message[self._at : self._at + size] = data[:size]
                 self.filled(size)
                 data = data[size:]
+            elif not self._awaited_bytes:
+                data = self._begin(data)
+            elif not self.is_waiting:
+                self._place()
+            else:
+                self._ahead += data
+                return
 
     def room(self, size: int) -> memoryview | None:
         """Where the next ``size`` bytes belong, if all of them are this message's; report what was written by :meth:`filled`."""
@@ -130,7 +156,7 @@ class Incoming:
 
     def release(self, message: Buffer) -> None:
         """Nobody looks at a message any more."""
-        self.held_bytes -= len(message)
+        self.held_bytes -= len(message) + MESSAGE_BYTES
         self._memory.give_back(message)
 
     def release_all(self) -> None:
@@ -152,10 +178,20 @@ class Incoming:
             raise CallEnded(
                 GrpcCode.INTERNAL, "a message is marked as compressed, and grpc-encoding names no compression"
             )
-        self._message, self._at = self._memory.take(size), 0
-        self.held_bytes += size
-        self.filled(0)  # an empty one is complete
+        self._awaited_bytes, self.is_waiting = size, size > SMALL_BYTES
+        if not self.is_waiting or self._claim(size):
+            self.is_waiting = False
+            self._place()
         return data[wanted:]
+
+    def _place(self) -> None:
+        """Take the memory of the message that is coming."""
+        self._message, self._at = self._memory.take(self._awaited_bytes), 0
+        self.held_bytes += self._awaited_bytes + MESSAGE_BYTES
+        self._awaited_bytes = 0
+        ahead, self._ahead = self._ahead, bytearray()
+        self._message[: len(ahead)] = ahead
+        self.filled(len(ahead))  # an empty one is complete
 
     def _unpacked(self, message: memoryview) -> bytes:
         unpacker = zlib.decompressobj(_WINDOW_BITS[self._encoding])
@@ -167,7 +203,7 @@ class Incoming:
             raise self._too_large("more than that, unpacked")
         if not unpacker.eof:
             raise CallEnded(GrpcCode.INTERNAL, f"a message ends in the middle of its {self._encoding.decode()}")
-        self.held_bytes += len(content)
+        self.held_bytes += len(content) + MESSAGE_BYTES
         self.release(message)
         return content
 

@@ -36,7 +36,6 @@ from edge_component.rpc.intake import BUFFER_BYTES, Intake
 
 CALLS_MAX = 128
 """Open on one connection at once."""
-STREAM_WINDOW_BYTES = 4_194_304
 CONNECTION_WINDOW_BYTES = 16_777_216
 FRAME_BYTES_TAKEN = 1_048_576
 """The largest payload that clients are told they may send."""
@@ -74,13 +73,14 @@ class ClientProtocol:
         newest: the highest stream that it has begun.
     """
 
-    def __init__(self, intake: Intake, answers: Answers, room: Outgoing, hearing: Hearing) -> None:
-        """Of parts that the connection shares."""
+    def __init__(self, intake: Intake, answers: Answers, room: Outgoing, hearing: Hearing, unasked_bytes: int) -> None:
+        """Of parts that the connection shares; ``unasked_bytes`` of each call may come by themselves."""
         self.newest = 0
         self._intake = intake
         self._answers = answers
         self._room = room
         self._hearing = hearing
+        self._unasked_bytes = unasked_bytes
         self._headers = HeaderReader()
         self._block: tuple[int, int, bytearray] | None = None
         """A header block that goes on: stream, the first frame's flags, what there is."""
@@ -96,7 +96,7 @@ class ClientProtocol:
         """
         own = {
             Setting.MAX_CONCURRENT_STREAMS: CALLS_MAX,
-            Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
+            Setting.INITIAL_WINDOW_SIZE: self._unasked_bytes,
             Setting.MAX_FRAME_SIZE: FRAME_BYTES_TAKEN,
             Setting.MAX_HEADER_LIST_SIZE: HEADERS_BYTES_MAX,
         }
@@ -145,7 +145,7 @@ class ClientProtocol:
         Raises:
             OSError: the connection is over.
         """
-        size = call.claim_room(STREAM_WINDOW_BYTES // 2)
+        size = call.claim_room()
         if size:
             self._answers.send(window_update(call.number, size))
 

@@ -44,7 +44,7 @@ class Behind:
             "Echo": self.echo, "Large": self.large, "Gate": self.at_gate, "Meet": self.meet, "Refuse": self.refuse,
             "Defect": self.defect, "TimeLeft": self.time_left,
         }  # fmt: skip
-        streaming = {"Chat": self.chat, "Flood": self.flood, "NoFile": self.no_file}
+        streaming = {"Chat": self.chat, "Flood": self.flood, "Stall": self.stall, "NoFile": self.no_file}
         return Service(
             {f"/t.T/{name}".encode(): method for name, method in unary.items()},
             {f"/t.T/{name}".encode(): method for name, method in streaming.items()},
@@ -97,6 +97,12 @@ class Behind:
                 yield Reply((bytes(50_000),), self._sent)
         finally:
             self.left.release()
+
+    def stall(self, received: Iterator[Buffer], _: Call) -> Generator[Reply, None, None]:
+        """Takes nothing until the gate is open, and then everything without a word."""
+        assert self.gate.wait(PATIENCE_S), "nobody opened the gate"
+        for _ in received:
+            yield from ()
 
     def no_file(self, received: Iterator[Buffer], _: Call) -> Generator[Reply, None, None]:
         for data in received:

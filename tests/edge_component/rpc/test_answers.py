@@ -13,7 +13,6 @@ from tests.edge_component.rpc.raw_client import (
     DATA,
     END_HEADERS,
     END_STREAM,
-    FLOW_CONTROL_ERROR,
     HEADERS,
     INITIAL_WINDOW_SIZE,
     MAX_FRAME_SIZE,
@@ -198,42 +197,6 @@ def test_a_call_cancelled_in_the_middle_of_its_answer_ends_there(client: RawClie
     client.send(call(3, b"1000", "/t.T/Large"))
     assert client.answer(3).messages == [pattern(1_000)]
     assert data_bytes(client, 1) <= WINDOW
-
-
-def test_a_large_request_is_given_room_as_it_comes(open_server: Open) -> None:
-    """Its windows are 4 MB for a stream and 16 MB for the connection."""
-    client = open_server(message_bytes_max=40_000_000).client()
-    content = pattern(9_000_000)
-    for turn in range(3):
-        stream, window = 2 * turn + 1, 4_194_304
-        client.send(begin(stream, "/t.T/TimeLeft"))
-        whole = message(content)
-        for at in range(0, len(whole), 16_384):
-            piece = whole[at : at + 16_384]
-            while window < len(piece):
-                window += int.from_bytes(client.until(WINDOW_UPDATE, stream).payload, "big")
-            window -= len(piece)
-            client.send(frame(DATA, 0, stream, piece))
-        client.send(frame(DATA, END_STREAM, stream))
-        assert client.answer(stream).messages == [content]
-
-
-def test_more_of_a_stream_than_it_has_room_for_ends_the_connection(client: RawClient) -> None:
-    client.send(begin(1))
-    for _ in range(4):  # of messages that nobody takes, since the call is not whole
-        client.send(frame(DATA, 0, 1, message(bytes(999_995))))
-    client.send(frame(DATA, 0, 1, bytes(194_305))[:9])  # the window had 194,304 more
-    assert client.gone_away() == FLOW_CONTROL_ERROR
-
-
-def test_more_requests_than_a_connection_may_hold_end_the_last(client: RawClient) -> None:
-    """Twice the largest message, and 16 MB for the windows: 24.8 MB."""
-    for stream in range(1, 15, 2):
-        client.send(begin(stream))
-        client.send(*(frame(DATA, 0, stream, message(bytes(899_995))) for _ in range(4)))
-    assert client.status(13) == GrpcCode.RESOURCE_EXHAUSTED
-    client.send(frame(RST_STREAM, 0, 3, number(CANCEL)), call(15, b"x"))
-    assert client.answer(15).messages == [b"x"]
 
 
 def test_a_deadline_is_told_and_never_reads_as_none(served: Served) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from edge_component.rpc.errors import CallEnded, GrpcCode
-from edge_component.rpc.messages import ALIGNMENT_BYTES, KEPT_BYTES, SMALL_BYTES, Incoming, Memory
+from edge_component.rpc.messages import ALIGNMENT_BYTES, KEPT_BYTES, MESSAGE_BYTES, SMALL_BYTES, Incoming, Memory
 from tests.edge_component.rpc.raw_client import message
 
 LARGEST = 100_000
@@ -54,7 +54,7 @@ def test_messages_are_found_however_their_data_is_cut(
     incoming = Incoming(encoding, LARGEST, Memory())
     feed(incoming, pieces_of(stream, cuts), directly=directly)
     assert [bytes(whole) for whole in incoming.whole] == sent
-    assert incoming.held_bytes == sum(map(len, sent))
+    assert incoming.held_bytes == sum(len(content) + MESSAGE_BYTES for content in sent)
     assert not incoming.is_broken_off
     incoming.release_all()
     assert incoming.held_bytes == 0

@@ -177,7 +177,7 @@ def turn(served: Served) -> None:
     """Some that end well, some that don't."""
     asks = (
         call(1, b"300000", "/t.T/Large"), call(1, b"x", "/t.T/Defect"), frame(DATA, 0, 1, b"x"),
-        frame(HEADERS, END_HEADERS, 1, block("/t.T/Chat")) + frame(DATA, 0, 1, message(bytes(500_000))),
+        frame(HEADERS, END_HEADERS, 1, block("/t.T/Chat")) + frame(DATA, 0, 1, message(bytes(150_000))),
         frame(HEADERS, END_HEADERS, 1, block()) + frame(DATA, 0, 1, message(bytes(900_000))[:1_000]),
     )  # fmt: skip
     closed = served.behind.closed_count
