@@ -126,4 +126,4 @@ class Answering:
         log.debug("an answer was not sent: %s", error)
         if not call.is_over:
             call.is_over = True
-            self._answers.send(reset(call.number, Code.CANCEL))
+            self._answers.send_soon(reset(call.number, Code.CANCEL))

@@ -7,6 +7,7 @@ frame by frame, waiting for room (flow.py). Frames of different calls may altern
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from edge_component.rpc.duplex import Duplex
@@ -17,6 +18,8 @@ from edge_component.rpc.headers import ANSWERED, NOT_GRPC, RESPONSE, ending
 from edge_component.rpc.messages import PREFIX, Buffer
 
 SOON_S = 0.1
+SOON_FRAMES_MAX = 1_000
+"""Short frames that wait for their turn; who asks for more of them is not read before they have left."""
 JOINED_BYTES_MAX = 65_536
 """Up to which pieces are copied together rather than sent as they are."""
 
@@ -37,6 +40,7 @@ class Answers:
         self._wait_s = wait_s
         self._message_s = message_s
         self._sending = threading.Lock()
+        self._soon: deque[bytes] = deque()
 
     def send(self, *frames: Buffer) -> None:
         """Whole frames.
@@ -46,6 +50,30 @@ class Answers:
         """
         with self._sending:
             self._write(frames)
+        if self._soon:
+            self._send_waiting()
+
+    def send_soon(self, frame: bytes) -> None:
+        """A short frame, if need be after what is being sent, by whoever sends it: the thread that reads must go on reading.
+
+        Or a client that writes before it reads would wait for us, and we for it.
+
+        Raises:
+            OSError: as :meth:`send`.
+        """
+        if len(self._soon) >= SOON_FRAMES_MAX:
+            self.send(frame)
+            return
+        self._soon.append(frame)
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        """Unless somebody is sending, who will do it then."""
+        while self._soon and self._sending.acquire(blocking=False):
+            try:
+                self._write((b"".join(self._soon.popleft() for _ in range(len(self._soon))),))
+            finally:
+                self._sending.release()
 
     def send_at_once(self, frames: bytes) -> None:
         """Short frames, unless they would have to wait: a client that does not read must keep nobody from closing the door.
@@ -61,6 +89,7 @@ class Answers:
             self._write((frames,))
         finally:
             self._sending.release()
+        self._send_waiting()
 
     def _write(self, frames: Sequence[Buffer]) -> None:
         try:
@@ -122,9 +151,9 @@ class Answers:
         frames = [head(Kind.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, stream, len(block)) + block]
         if not has_all:
             frames.append(reset(stream, Code.NO_ERROR))
-        self.send(b"".join(frames))
+        self.send_soon(b"".join(frames))
 
     def refuse(self, stream: int, *, has_all: bool) -> None:
         """A request that is no call of gRPC's."""
         frame = head(Kind.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, stream, len(NOT_GRPC)) + NOT_GRPC
-        self.send(frame if has_all else frame + reset(stream, Code.NO_ERROR))
+        self.send_soon(frame if has_all else frame + reset(stream, Code.NO_ERROR))

@@ -223,7 +223,9 @@ class Connection:
             if not is_late:
                 self._calls[number], self._accepted = call, number
         if is_late:
-            self._answers.send(reset(number, Code.REFUSED_STREAM))  # GOAWAY has said so; some wait to hear it of each
+            self._answers.send_soon(
+                reset(number, Code.REFUSED_STREAM)
+            )  # GOAWAY has said so; some wait to hear it of each
             return
         self._room.open(number)
         try:
@@ -270,7 +272,7 @@ class Connection:
             return
         call.admit(size)
         try:
-            self._answers.send(window_update(number, size))
+            self._answers.send_soon(window_update(number, size))
         except OSError as error:  # whoever reads sees it too
             log.debug("a client was not told that its message may come: %s", error)
 

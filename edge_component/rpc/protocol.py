@@ -147,7 +147,7 @@ class ClientProtocol:
         """
         size = call.claim_room()
         if size:
-            self._answers.send(window_update(call.number, size))
+            self._answers.send_soon(window_update(call.number, size))
 
     def _part_of_block(self, size: int) -> bytes:
         if size > BLOCK_BYTES_MAX:
@@ -255,7 +255,7 @@ class ClientProtocol:
             raise ConnectionBroken(Code.FLOW_CONTROL_ERROR, "more data than the connection has room for")
         self._unsaid_bytes += size
         if self._unsaid_bytes >= CONNECTION_WINDOW_BYTES // 2:
-            self._answers.send(window_update(CONNECTION, self._unsaid_bytes))
+            self._answers.send_soon(window_update(CONNECTION, self._unsaid_bytes))
             self._window_bytes += self._unsaid_bytes
             self._unsaid_bytes = 0
 
@@ -280,7 +280,7 @@ class ClientProtocol:
                 self._room.begin_with(value)
             elif key == Setting.MAX_FRAME_SIZE:
                 self._room.frames_of(value)
-        self._answers.send(frame(Kind.SETTINGS, Flag.ACK, CONNECTION))
+        self._answers.send_soon(frame(Kind.SETTINGS, Flag.ACK, CONNECTION))
 
     def _ping(self, flags: int, number: int, payload: bytes) -> None:
         if number:
@@ -290,7 +290,7 @@ class ClientProtocol:
         if flags & Flag.ACK:
             self._hearing.ponged()
         else:
-            self._answers.send(frame(Kind.PING, Flag.ACK, CONNECTION, payload))
+            self._answers.send_soon(frame(Kind.PING, Flag.ACK, CONNECTION, payload))
 
     def _window_update(self, _: int, number: int, payload: bytes) -> None:
         if len(payload) != 4:

@@ -12,13 +12,16 @@ import pytest
 from edge_component.rpc.errors import GrpcCode
 from tests.edge_component.rpc.conftest import ALL_ROOM, Open, Served, tls_client, until
 from tests.edge_component.rpc.raw_client import (
+    ACK,
     CANCEL,
     DATA,
     END_HEADERS,
+    END_STREAM,
     ENHANCE_YOUR_CALM,
     HEADERS,
     INITIAL_WINDOW_SIZE,
     PATIENCE_S,
+    PING,
     PREFACE,
     RST_STREAM,
     WINDOW_UPDATE,
@@ -123,6 +126,25 @@ def test_an_answer_that_is_given_room_byte_by_byte_ends_all_the_same(
         assert int.from_bytes(client.until(RST_STREAM, stream).payload, "big") == CANCEL
     assert served.behind.sent_count == 1, "its end was told to the service all the same"
     assert client.is_alive()
+
+
+def test_a_client_that_writes_before_it_reads_is_read_all_the_same(served: Served) -> None:
+    """While an answer waits for it to read. Or it would wait for us to read, and we for it."""
+    client = served.client(*ALL_ROOM)
+    client.send(frame(WINDOW_UPDATE, 0, 0, number(2**31 - 1 - 65_535)))
+    client.send(frame(HEADERS, END_HEADERS, 1, block("/t.T/Flood")) + frame(DATA, 0, 1, message(b"x")))
+    until(lambda: not served.is_sending())
+    pings = [frame(PING, 0, 0, b"%08d" % turn) for turn in range(60)]
+    for turn, ping in enumerate(pings):  # together more than a connection's window, and than the kernel keeps
+        stream = 2 * turn + 3
+        client.send(
+            frame(HEADERS, END_HEADERS, stream, block()), frame(DATA, 0, stream, message(bytes(180_000))[:-1]), ping
+        )
+    client.send(frame(RST_STREAM, 0, 1, number(CANCEL)))
+    for turn in range(60):
+        assert client.until(PING, flags=ACK).payload == b"%08d" % turn
+    client.send(frame(DATA, END_STREAM, 3, b"\0"))
+    assert client.answer(3).messages == [bytes(180_000)]
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
