@@ -21,6 +21,8 @@ BLOCK_BYTES_MAX = 262_144
 """Up to which a block is read all the same, since those after it refer to what it said. Beyond, the connection ends."""
 FIELD_BYTES = 32
 BLOCKS_KEPT = 64
+TIMEOUT_S_MAX = 1e9
+"""Beyond, no lock could wait for so long (``threading.TIMEOUT_MAX``); it is 31 years."""
 DETAILS_BYTES_MAX = 4_096
 """Of an error's sentence, as it travels."""
 
@@ -113,9 +115,12 @@ _UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1
 
 
 def read_timeout(text: bytes) -> float | None:
-    """The header ``grpc-timeout``: up to 8 digits, and one letter; ``None`` for what is not that."""
+    """The header ``grpc-timeout``: up to 8 digits, and one letter; ``None`` for what is not that, or is longer than any wait."""
     number, unit = text[:-1], _UNITS_S.get(text[-1:])
-    return int(number) * unit if unit is not None and number.isdigit() and len(number) <= 8 else None
+    if unit is None or not number.isdigit() or len(number) > 8:
+        return None
+    timeout_s = int(number) * unit
+    return timeout_s if timeout_s <= TIMEOUT_S_MAX else None
 
 
 def _literal(name: bytes, value: bytes) -> bytes:

@@ -103,6 +103,7 @@ def test_only_so_many_blocks_are_kept() -> None:
     ("text", "timeout_s"),
     [
         (b"1H", 3600.0), (b"2M", 120.0), (b"3S", 3.0), (b"4m", 0.004), (b"5u", 5e-6), (b"0n", 0.0), (b"99999999S", 99_999_999.0),
+        (b"277777H", 999_997_200.0), (b"277778H", None), (b"99999999H", None), (b"99999999M", None),
         (b"", None), (b"S", None), (b"1", None), (b"1s", None), (b"-1S", None), (b"1.5S", None), (b"123456789S", None),
         (b" 1S", None), (b"\xb2S", None),
     ],

@@ -215,6 +215,17 @@ def test_a_streams_deadline_ends_it(served: Served) -> None:
     assert served.behind.left.acquire(timeout=PATIENCE_S)
 
 
+@pytest.mark.parametrize("unit", "HMSmun")
+def test_a_stream_whose_deadline_is_as_far_away_as_can_be_said(client: RawClient, unit: str) -> None:
+    """Or as near: 99999999n is a tenth of a second, and 99999999H is more than a lock can wait."""
+    client.send(frame(HEADERS, END_HEADERS, 1, block("/t.T/Chat", grpc_timeout=f"99999999{unit}")))
+    client.send(frame(DATA, 0, 1, message(b"x")))
+    client.until(DATA, 1)
+    client.send(frame(DATA, END_STREAM, 1))
+    ended = client.until(HEADERS, 1, END_STREAM).payload
+    assert b"grpc-status\x010" in ended or (unit == "n" and b"grpc-status\x014" in ended)
+
+
 @pytest.mark.parametrize("path", ["/t.T/Chat", "/t.T/Flood", "/t.T/Gate", "/t.T/Large"])
 def test_a_client_that_vanishes_ends_what_it_asked_for(served: Served, path: str) -> None:
     for _ in range(5):
