@@ -30,16 +30,20 @@ from cloud.errors import ConflictError, DeniedError, EdgewrightError, InvalidInp
 
 NOT_FOUND_CODES = frozenset(
     {"404", "NoSuchKey", "NoSuchBucket", "NotFound", "NotFoundException", "ResourceNotFoundException",
-     "ResourceNotFound", "QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"}
+     "ResourceNotFound", "QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue", "NoSuchEntity",
+     "StateMachineDoesNotExist", "StateMachineDeleting", "ExecutionDoesNotExist"}
 )  # fmt: skip
 SETUP_CODES = frozenset({"NoSuchBucket", "QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
 CONFLICT_CODES = frozenset(
     {"ConflictException", "EntityAlreadyExists", "ResourceAlreadyExistsException", "ResourceInUse",
-     "ResourceInUseException", "AlreadyExistsException", "PreconditionFailed"}
+     "ResourceInUseException", "AlreadyExistsException", "PreconditionFailed", "BucketAlreadyExists",
+     "BucketAlreadyOwnedByYou", "StateMachineAlreadyExists"}
 )  # fmt: skip
 INVALID_CODES = frozenset(
-    {"ValidationException", "InvalidRequestException", "InvalidParameterException",
-     "DisabledException", "KMSInvalidStateException"}
+    {"ValidationException", "InvalidRequestException", "InvalidParameterException", "InvalidParameterValue",
+     "InvalidBucketName", "MalformedPolicyDocument", "SqlParseException", "InvalidDefinition",
+     "DisabledException", "KMSInvalidStateException", "InvalidArnException", "InvalidKeyUsageException",
+     "InvalidAliasNameException", "UnsupportedOperationException"}
 )  # fmt: skip
 DENIED_CODES = frozenset(
     {"AccessDenied", "AccessDeniedException", "403", "ExpiredToken", "ExpiredTokenException",
@@ -51,9 +55,12 @@ THROTTLED_CODES = frozenset(
     {"ThrottlingException", "Throttling", "ThrottledException", "TooManyRequestsException", "SlowDown", "RequestTimeout",
      "RequestThrottled", "RequestThrottledException", "RequestLimitExceeded", "BandwidthLimitExceeded",
      "ProvisionedThroughputExceededException", "PriorRequestNotComplete", "TransactionInProgressException",
-     "ConditionalRequestConflict", "OperationAborted"}
+     "ConditionalRequestConflict", "OperationAborted", "ConcurrentModification", "ConcurrentModificationException",
+     "ConflictingResourceUpdateException", "RequestAlreadyInProgressException", "QueueDeletedRecently",
+     "AWS.SimpleQueueService.QueueDeletedRecently"}
 )  # fmt: skip
-"""botocore has tried these again itself, where it knows them. The last two are S3's for two writers at once."""
+"""botocore has tried these again itself, where it knows them. From ConditionalRequestConflict on: two writers at once, or a
+queue's name that is free again a minute later."""
 
 UNAVAILABLE_STATUSES = frozenset({429, 500, 502, 503, 504})
 """Not 501: a service that does not know an operation will not know it the next time either."""
@@ -76,7 +83,7 @@ class AwsSession:
         with translated("reading AWS's configuration"):
             self._session = boto3.session.Session(region_name=region or None)
         self.region: str = self._session.region_name or FALLBACK_REGION
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, str], Any] = {}
         self._account = ""
         self._config = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
 
@@ -87,19 +94,20 @@ class AwsSession:
                 self._account = str(self.client("sts").get_caller_identity()["Account"])
         return self._account
 
-    def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 builds client classes at run time
-        """The client of a service, by boto3's name for it.
+    def client(self, service: str, region: str = "") -> Any:  # noqa: ANN401 - boto3 builds client classes at run time
+        """The client of a service, by boto3's name for it; ``region`` is another than the session's.
 
         Raises:
             InvalidInputError: AWS_ENDPOINT_URL or the region is none.
         """
-        if service not in self._clients:
+        key = service, region or self.region
+        if key not in self._clients:
             try:
                 with translated(f"making a client of {service}"):
-                    self._clients[service] = self._session.client(service, region_name=self.region, config=self._config)
+                    self._clients[key] = self._session.client(service, region_name=key[1], config=self._config)
             except ValueError as error:
                 raise InvalidInputError(f"AWS's configuration: {error}", "Check AWS_ENDPOINT_URL.") from error
-        return self._clients[service]
+        return self._clients[key]
 
 
 @contextmanager
@@ -160,8 +168,8 @@ def _from_transfer(what: str, error: Boto3Error) -> EdgewrightError:
 
 def _unanswered(what: str, error: Exception) -> UnavailableError:
     return UnavailableError(
-        f"{what}: no answer from AWS ({type(error).__name__})",
-        "Check AWS_ENDPOINT_URL and the network, then run the same command again; it goes on where it stopped.",
+        f"{what}: no answer from AWS ({type(error).__name__}: {error})",
+        "Check the region, AWS_ENDPOINT_URL and the network, then run the same command again; it goes on where it stopped.",
     )
 
 

@@ -34,7 +34,7 @@ from cloud.settings import Settings
 from edge_component.contracts.manifest import PLATFORMS
 
 KeyOption = Annotated[
-    str, typer.Option("--key", help="kms:<key id or alias/name>, or a PEM file. Default: EDGEWRIGHT_SIGNING_KEY.")
+    str, typer.Option("--key", help="kms:<key id, alias/name or ARN>, or a PEM file. Default: EDGEWRIGHT_SIGNING_KEY.")
 ]
 BucketOption = Annotated[str, typer.Option("--bucket", help="S3 bucket. Default: EDGEWRIGHT_BUCKET.")]
 VersionOption = Annotated[

@@ -10,6 +10,9 @@ from cloud.publishing.errors import KeyExistsError, SigningKeyError
 from cloud.publishing.signing import KmsSigner, PemSigner, Signer
 
 KMS_PREFIX = "kms:"
+KMS_WITHOUT_PREFIX = ("arn:", "alias/")
+"""What people copy out of AWS."""
+
 PRIVATE_MODE = 0o600
 
 
@@ -23,11 +26,13 @@ class MadeKey:
 
 
 def signer_for(name: str, session: AwsSession) -> Signer:
-    """``kms:<key id or alias/name>`` or the path of a PEM file.
+    """``kms:`` before a key id, ``alias/<name>`` or the ARN of either; or the path of a PEM file.
 
     Raises:
         SigningKeyError: the file is absent or not a P-256 private key. (A KMS key is only contacted when used.)
     """
+    if name.startswith(KMS_WITHOUT_PREFIX) and not Path(name).exists():
+        raise SigningKeyError(f"{name} names a key in KMS, without saying so", f"Write {KMS_PREFIX}{name}.")
     if name.startswith(KMS_PREFIX):
         return KmsSigner(KeyManagement(session), name.removeprefix(KMS_PREFIX))
     return PemSigner.load(Path(name))
@@ -42,23 +47,24 @@ def create_key(name: str, session: AwsSession) -> MadeKey:
     """Make the key that ``name`` means, in KMS or in a file.
 
     Raises:
-        SigningKeyError: a KMS key that is named by its id, which only KMS itself can give; or no file can be written.
+        SigningKeyError: a KMS key that is named by its id or ARN, which only KMS itself can give; or no file can be written.
         KeyExistsError: the file exists; it was not touched.
     """
     if not name.startswith(KMS_PREFIX):
         return create_key_file(Path(name))
     if not name.startswith(f"{KMS_PREFIX}alias/"):
-        raise SigningKeyError(f"{name} names a key by its id, which KMS gives", "Name an alias: kms:alias/<name>.")
+        raise SigningKeyError(
+            f"{name} names a key by its id or ARN, which KMS gives", "Name an alias: kms:alias/<name>."
+        )
     return create_kms_key(KeyManagement(session), name.removeprefix(KMS_PREFIX))
 
 
 def create_kms_key(service: KeyManagement, alias: str) -> MadeKey:
     """A P-256 key in KMS under ``alias/<alias>``; the one that is there already, if there is one."""
     short = alias.removeprefix("alias/")
-    is_new = service.find_key(short) is None
-    if is_new:
-        service.create_signing_key(short)
-    return MadeKey(kms_name(short), KmsSigner(service, f"alias/{short}").public_key_pem(), is_new=is_new)
+    is_new = service.find_key(short) is None and service.create_signing_key(short)
+    signer = KmsSigner(service, f"alias/{short}")
+    return MadeKey(kms_name(short), service.once_known(signer.public_key_pem), is_new=is_new)
 
 
 def create_key_file(path: Path) -> MadeKey:

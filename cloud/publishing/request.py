@@ -20,7 +20,7 @@ class PublicationRun:
         compilation_uri: S3 prefix of a compilation folder.
         output_uri: S3 prefix for ``publication.json``.
         bucket: where records and artifacts go.
-        signing_key: ``kms:<key id or alias>``; a key file would not be in the container.
+        signing_key: ``kms:<key id, alias/name or ARN>``; a key file would not be in the container.
         version: three numbers, or ``auto`` for the next minor version.
     """
 

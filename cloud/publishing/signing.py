@@ -39,7 +39,7 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 BUNDLE_MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
-KEY_REMEDY = "Make one with `edgewright keys create --file KEY.pem`, or give kms:<key id or alias>."
+KEY_REMEDY = "Make one with `edgewright keys create --file KEY.pem`, or give kms:<key id, alias/name or ARN>."
 
 
 class Signer(Protocol):

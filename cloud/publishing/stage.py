@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=Path("/opt/ml/processing/output"), help="where the result goes")
     parser.add_argument("--version", default=AUTO, help="three numbers, or auto for the next minor version")
     parser.add_argument("--bucket", default="", help="default: EDGEWRIGHT_BUCKET")
-    parser.add_argument("--key", default="", help="kms:<id or alias> or a PEM file; default: EDGEWRIGHT_SIGNING_KEY")
+    parser.add_argument(
+        "--key", default="", help="kms:<id, alias/name or ARN> or a PEM file; default: EDGEWRIGHT_SIGNING_KEY"
+    )
     parser.add_argument("--approval", choices=APPROVALS, default=APPROVALS[0], help="status in the model registry")
     return parser
 

@@ -60,8 +60,8 @@ class Recorder:
 def recorder(local_cloud: Any, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder, truly = Recorder(), AwsSession.client
 
-    def client(self: AwsSession, service: str) -> Any:
-        made = truly(self, service)
+    def client(self: AwsSession, service: str, region: str = "") -> Any:
+        made = truly(self, service, region)
 
         def note(model: Any, **_: Any) -> None:
             recorder.called.add(f"{PREFIXES.get(service, service)}:{model.name}")
