@@ -9,6 +9,9 @@ import re
 RUNTIME_COMPONENT = "com.edgewright.Runtime"
 MODEL_PREFIX = "com.edgewright.model."
 
+DEAD_SUFFIX = "-dead"
+"""What the dead-letter queue is called beside its queue."""
+
 RETIRED_PREFIX = "0.0."
 """Versions of a model component that carry no model: whoever runs one lets go of what it served (publishing/retirement.py)."""
 

@@ -5,6 +5,7 @@ reads itself.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,9 @@ class Settings:
     Attributes:
         region: AWS region; empty: as AWS's own configuration (the profile) says.
         bucket: S3 bucket for training data, artifacts and reports.
+        bucket_owner: account that the bucket belongs to; empty: these credentials'.
         role_arn: role that SageMaker jobs and the state machine assume.
-        signing_key: ``kms:<key id or alias>`` or the path of a P-256 private key in PEM.
+        signing_key: ``kms:<key id, alias/name or ARN>`` or the path of a P-256 private key in PEM.
         ingest_rule: IoT topic rule that devices publish to.
         ingest_queue: name of the SQS queue the rule fills; its dead-letter queue is ``<name>-dead``.
         event_bus: EventBridge bus for drift events.
@@ -36,6 +38,7 @@ class Settings:
 
     region: str = ""
     bucket: str = "edgewright"
+    bucket_owner: str = ""
     role_arn: str = "arn:aws:iam::123456789012:role/edgewright"
     signing_key: str = "kms:alias/edgewright"
     ingest_rule: str = DEFAULT_RULE
@@ -68,7 +71,13 @@ class Settings:
                 raise InvalidInputError(
                     f"EDGEWRIGHT_{name.upper()} is set but empty", "Unset it to use the default, or give it a value."
                 )
+        _check_owner(chosen.get("bucket_owner"))
         return cls(**chosen)
+
+
+def _check_owner(account: str | None) -> None:
+    if account is not None and not re.fullmatch(r"\d{12}", account):
+        raise InvalidInputError(f"EDGEWRIGHT_BUCKET_OWNER is {account!r}", "Write the account's twelve digits.")
 
 
 def checkout_root() -> Path:

@@ -1,7 +1,7 @@
 """The app factory: one FastAPI application over one fleet database.
 
-It owns nothing: database and loops belong to whoever serves it (``cloud.cli.fleet_service``). Read-only; one token opens all
-of it (door_guard.py), and roles come with the rollout API.
+It owns nothing: database and loops belong to whoever serves it (``cloud.cli.fleet_service``). Read-only, which a
+test holds it to: the one token that opens all of it (door_guard.py) starts nothing. A route that changes something needs roles.
 """
 
 from collections.abc import Callable

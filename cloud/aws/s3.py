@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cloud.aws.session import AwsSession, translated
+from botocore.exceptions import ClientError
+
+from cloud.aws.session import AwsSession, error_code, translated
 from cloud.digests import file_sha256
 from cloud.errors import ConflictError, DeniedError, InvalidInputError, NotFoundError
 from cloud.s3_uri import S3Uri
@@ -82,25 +84,41 @@ class ObjectStore:
                 for entry in page.get("Contents", ()):
                     yield S3Uri(prefix.bucket, entry["Key"])
 
-    def ensure_bucket(self, bucket: str, region: str, account: str = "") -> None:
+    def ensure_bucket(self, bucket: str, region: str, account: str = "", owner: str = "") -> None:
         """Make the bucket unless it is there already; with an ``account``, unless it is that account's.
+
+        ``owner`` is another account that keeps the bucket for this one: it must be there, and be that account's.
 
         Raises:
             ConflictError: it is another's, who could read what we write.
+            NotFoundError: ``owner`` has none of that name.
         """
-        owner = {"ExpectedBucketOwner": account} if account else {}
+        expected = {"ExpectedBucketOwner": owner or account} if owner or account else {}
         try:
             with translated(f"looking for bucket {bucket}"):
-                self._client.head_bucket(Bucket=bucket, **owner)
+                self._client.head_bucket(Bucket=bucket, **expected)
         except DeniedError as error:
             raise ConflictError(
-                f"bucket {bucket} is another account's, or these credentials may not look at it",
-                "Bucket names are the whole world's: choose one of your own with EDGEWRIGHT_BUCKET.",
+                f"bucket {bucket} is not account {owner or account}'s, or these credentials may not look at it",
+                "Bucket names are the whole world's: choose one of your own with EDGEWRIGHT_BUCKET; or, where another account "
+                "of yours keeps it, name that account with EDGEWRIGHT_BUCKET_OWNER.",
             ) from error
-        except NotFoundError:
-            placement = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-            with translated(f"creating bucket {bucket}"):
+        except NotFoundError as error:
+            if owner not in ("", account):
+                raise NotFoundError(
+                    f"there is no bucket {bucket}",
+                    f"Make it in account {owner}, with a policy that lets this one use it.",
+                ) from error
+            self._make_bucket(bucket, region)
+
+    def _make_bucket(self, bucket: str, region: str) -> None:
+        placement = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        with translated(f"creating bucket {bucket}"):
+            try:
                 self._client.create_bucket(Bucket=bucket, **placement)
+            except ClientError as error:
+                if error_code(error) != "BucketAlreadyOwnedByYou":  # by a set-up that runs beside this one
+                    raise
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from cloud.aws.session import AwsSession, translated
 from cloud.errors import NotFoundError, UnavailableError
 from cloud.fleet.consumer import QueueMessage
 from cloud.fleet.facts import Rejection
+from cloud.names import DEAD_SUFFIX
 
 ENTRIES_MAX = 10
 """Messages in one receive or one batch of deletions (AWS SQS quotas)."""
@@ -24,7 +25,6 @@ REFUSED_CHARS = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 RECEIVE_COUNT_MAX = 20
 VISIBILITY_S = 60
 RETENTION_S = 14 * 86_400
-DEAD_SUFFIX = "-dead"
 
 
 class SqsQueue:

@@ -23,13 +23,18 @@ class TopicRules:
         """Nothing is contacted until a method is called."""
         self._client = session.client("iot")
 
-    def ensure_ingest(self, name: str, queue_url: str, role_arn: str) -> None:
-        """Everything that devices publish goes into the queue, with its sender's name."""
+    def ensure_ingest(self, name: str, queue_url: str, dead_url: str, role_arn: str) -> None:
+        """Everything that devices publish goes into the queue, with its sender's name.
+
+        What does not get there (the queue is gone, or the role may not) is sent to the dead-letter queue, in AWS's format of
+        error actions: Basic Ingest has no other copy, and the device was told that it arrived.
+        """
         payload = {
             "sql": INGEST_SQL,
             "awsIotSqlVersion": SQL_VERSION,
             "description": "Edgewright telemetry to the ingest queue",
             "actions": [{"sqs": {"roleArn": role_arn, "queueUrl": queue_url, "useBase64": False}}],
+            "errorAction": {"sqs": {"roleArn": role_arn, "queueUrl": dead_url, "useBase64": False}},
             "ruleDisabled": False,
         }
         try:

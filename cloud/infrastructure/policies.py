@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloud.errors import InvalidInputError
+from cloud.names import DEAD_SUFFIX
 from cloud.settings import Settings
 
 Policy = dict[str, Any]
@@ -16,7 +17,9 @@ VERSION = "2012-10-17"
 ECR_IMAGE = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?P<suffix>\.cn)?/(?P<repository>[^:@]+)([:@].*)?"
 )
-TRUSTED_SERVICES = ("sagemaker", "states", "events", "iot")
+TRUSTED_SERVICES = {"sagemaker": "*", "states": "stateMachine:*", "events": "rule/*", "iot": "rule/*"}
+"""On whose behalf a service may assume the role: its resources of this account and region, as each service's guide says
+under "cross-service confused deputy prevention"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +61,22 @@ class Place:
         return f"arn:{self.partition}:s3:::{self.settings.bucket}"
 
 
-def trust_policy() -> Policy:
-    """The services that may assume the role."""
-    services = [f"{service}.amazonaws.com" for service in TRUSTED_SERVICES]
-    return _policy({"Effect": "Allow", "Principal": {"Service": services}, "Action": "sts:AssumeRole"})
+def trust_policy(place: Place) -> Policy:
+    """The services that may assume the role, each for this account's own resources alone."""
+    return _policy(
+        *(
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": f"{service}.amazonaws.com"},
+                "Action": "sts:AssumeRole",
+                "Condition": {
+                    "StringEquals": {"aws:SourceAccount": place.account},
+                    "ArnLike": {"aws:SourceArn": place.arn(service, resource)},
+                },
+            }
+            for service, resource in TRUSTED_SERVICES.items()
+        )
+    )
 
 
 def role_policy(place: Place) -> Policy:
@@ -70,7 +85,7 @@ def role_policy(place: Place) -> Policy:
     return _policy(
         _allow(["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], [f"{place.bucket_arn}/*"]),
         _allow(["s3:ListBucket", "s3:GetBucketLocation"], [place.bucket_arn]),
-        _allow(["sqs:SendMessage"], [place.arn("sqs", settings.ingest_queue)]),
+        _allow(["sqs:SendMessage"], [place.arn("sqs", settings.ingest_queue + suffix) for suffix in ("", DEAD_SUFFIX)]),
         _allow(["states:StartExecution"], [place.arn("states", f"stateMachine:{settings.state_machine}*")]),
         *_job_statements(place),
         *_image_statements(settings.job_image),
@@ -140,14 +155,21 @@ def _publishing_statements(place: Place) -> list[Policy]:
         _allow([f"sagemaker:{action}" for action in package_actions], packages),
     ]
     key = place.settings.signing_key
-    if key.startswith("kms:alias/"):
-        alias = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": key.removeprefix("kms:")}}
-        statements.append({**_allow(["kms:Sign", "kms:GetPublicKey"], [place.arn("kms", "key/*")]), "Condition": alias})
-    elif key.startswith("kms:"):
-        statements.append(
-            _allow(["kms:Sign", "kms:GetPublicKey"], [place.arn("kms", f"key/{key.removeprefix('kms:')}")])
-        )
-    return statements
+    return [*statements, _signing_statement(key.removeprefix("kms:"), place)] if key.startswith("kms:") else statements
+
+
+def _signing_statement(key: str, place: Place) -> Policy:
+    """A policy names no alias as a resource. What another account's key is also called only the request can say."""
+    actions = ["kms:Sign", "kms:GetPublicKey"]
+    if key.startswith("alias/"):
+        condition = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": key}}
+        return {**_allow(actions, [place.arn("kms", "key/*")]), "Condition": condition}
+    if not key.startswith("arn:"):
+        return _allow(actions, [place.arn("kms", f"key/{key}")])
+    owner, _, resource = key.rpartition(":")
+    if not resource.startswith("alias/"):
+        return _allow(actions, [key])
+    return {**_allow(actions, [f"{owner}:key/*"]), "Condition": {"StringEquals": {"kms:RequestAlias": resource}}}
 
 
 def _allow(actions: list[str], resources: list[str]) -> Policy:

@@ -23,7 +23,7 @@ from cloud.fleet.ingest import DEPLOYMENT_DETAIL_TYPE, DEPLOYMENT_SOURCE
 from cloud.infrastructure.policies import Place, queue_policy, role_policy, trust_policy
 from cloud.infrastructure.retrain import Retraining, definition
 from cloud.names import retraining_machine
-from cloud.publishing.keys import KMS_PREFIX, create_key
+from cloud.publishing.keys import KMS_PREFIX, create_key, signer_for
 from cloud.s3_uri import S3Uri
 from cloud.settings import Settings
 from cloud.training.specification import Specification
@@ -84,10 +84,11 @@ class Setup:
         settings = self._settings
         self._check_account()
         self._report(f"bucket {settings.bucket}")
-        ObjectStore(self._session).ensure_bucket(settings.bucket, settings.region, self._place.account)
+        store = ObjectStore(self._session)
+        store.ensure_bucket(settings.bucket, settings.region, self._place.account, settings.bucket_owner)
         self._report(f"role {self._place.role_name}")
         roles = Roles(self._session)
-        self._is_role_new = roles.ensure(self._place.role_name, trust_policy(), role_policy(self._place))
+        self._is_role_new = roles.ensure(settings.role_arn, trust_policy(self._place), role_policy(self._place))
         made = {"bucket": settings.bucket, "role": settings.role_arn, "signing_key": self._ensure_key()}
         return made | self._ensure_ingest()
 
@@ -95,9 +96,13 @@ class Setup:
         """What one model needs beyond that, so that drift retrains it; returns what exists now.
 
         Raises:
-            InvalidInputError: the signing key is a file, which no job could read.
+            InvalidInputError: the signing key is a file, which no job could read; the data are not in S3, or a hyperparameter
+                is none of the model's.
         """
         settings, specification = self._settings, wish.specification
+        specification.check_hyperparameters(wish.hyperparameters or {})
+        if wish.data_uri:
+            S3Uri.parse(wish.data_uri)
         if not settings.signing_key.startswith(KMS_PREFIX):
             raise InvalidInputError(
                 f"EDGEWRIGHT_SIGNING_KEY is {settings.signing_key!r}: a retraining job cannot read a file of yours",
@@ -149,10 +154,13 @@ class Setup:
 
     def _ensure_key(self) -> str:
         key = self._settings.signing_key
-        if not key.startswith(f"{KMS_PREFIX}alias/"):
+        if not key.startswith(KMS_PREFIX):
             return key
         self._report(f"signing key {key}")
-        return create_key(key, self._session).name
+        if key.startswith(f"{KMS_PREFIX}alias/"):
+            return create_key(key, self._session).name
+        signer_for(key, self._session).public_key_pem()  # made by somebody else: it is there, and of the right kind
+        return key
 
     def _ensure_ingest(self) -> dict[str, str]:
         settings = self._settings
@@ -160,7 +168,7 @@ class Setup:
         queue = SqsQueue(self._session, settings.ingest_queue)
         queue_arn = queue.ensure(queue_policy(self._place))
         self._report(f"IoT rule {settings.ingest_rule}")
-        TopicRules(self._session).ensure_ingest(settings.ingest_rule, queue.url, settings.role_arn)
+        TopicRules(self._session).ensure_ingest(settings.ingest_rule, queue.url, queue.dead_url, settings.role_arn)
         self._report(f"EventBridge rule {STATUS_RULE}")
         pattern: dict[str, Any] = {"source": [DEPLOYMENT_SOURCE], "detail-type": [DEPLOYMENT_DETAIL_TYPE]}
         EventBus(self._session, AWS_BUS).ensure_rule(STATUS_RULE, pattern, {"Id": "ingest", "Arn": queue_arn})

@@ -75,7 +75,7 @@ def submit(specification: Specification, order: TrainingOrder, uploads: Uploads,
         InvalidInputError: data, incumbent or a hyperparameter cannot be used; nothing was started.
         UnavailableError: AWS did not answer; submit again under the same name.
     """
-    _check_hyperparameters(specification, order)
+    specification.check_hyperparameters(order.hyperparameters or {})
     if was_started(jobs, JobKind.TRAINING, order.job_name):
         return
     for source in specification.job_files:
@@ -112,15 +112,6 @@ def await_result(
 def result_of(state: JobState) -> TrainingResult:
     """A completed job's result."""
     return TrainingResult(state.name, state.arn, state.output_uri, state.metrics, state.duration_s)
-
-
-def _check_hyperparameters(specification: Specification, order: TrainingOrder) -> None:
-    unknown = sorted(set(order.hyperparameters or ()) - set(specification.hyperparameters))
-    if unknown:
-        raise InvalidInputError(
-            f"{unknown[0]!r} is no hyperparameter of {specification.model_name}",
-            f"model.toml names {', '.join(sorted(specification.hyperparameters))}.",
-        )
 
 
 def _data_uri(order: TrainingOrder, uploads: Uploads) -> str:

@@ -7,7 +7,7 @@ named must lie in the model's folder, or the job would miss them.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,6 +60,19 @@ class Specification:
     def job_files(self) -> tuple[str, ...]:
         """What a training job gets as channel ``code``: its sources, and ``model.toml``, which later stages look up."""
         return tuple(dict.fromkeys((*self.sources, SPECIFICATION_FILE)))
+
+    def check_hyperparameters(self, names: Iterable[str]) -> None:
+        """Each is one that the model knows: an override that nobody reads is a misspelt one.
+
+        Raises:
+            InvalidInputError: naming the first that is not.
+        """
+        unknown = sorted(set(names) - set(self.hyperparameters))
+        if unknown:
+            raise InvalidInputError(
+                f"{unknown[0]!r} is no hyperparameter of {self.model_name}",
+                f"model.toml names {', '.join(sorted(self.hyperparameters)) or 'none'}.",
+            )
 
     @classmethod
     def load(cls, folder: Path) -> "Specification":

@@ -225,3 +225,9 @@ def test_a_browser_reaches_the_page_with_the_token_as_its_password(
     command = [needs_program("chromium"), *options, url]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
     assert ("JFK" in shown) == has_token
+
+
+def test_nothing_can_be_changed_through_the_api(database: Database) -> None:
+    """One token without roles is enough only as long as this holds."""
+    methods = {method for route in create_app(database).routes for method in getattr(route, "methods", None) or ()}
+    assert methods == {"GET", "HEAD"}

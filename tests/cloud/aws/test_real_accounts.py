@@ -3,7 +3,13 @@
 from pathlib import Path
 
 import pytest
-from botocore.exceptions import ClientError, ProfileNotFound, TokenRetrievalError, UnauthorizedSSOTokenError
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    ProfileNotFound,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
 from botocore.stub import Stubber
 
 from cloud.aws.control_plane import redeployment
@@ -11,11 +17,13 @@ from cloud.aws.greengrass import Arns, Deployments
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession, translated
 from cloud.aws.sqs import SqsQueue
-from cloud.errors import ConflictError, DeniedError, InvalidInputError, UnavailableError
+from cloud.aws.state_machines import RetrainingExecutions
+from cloud.errors import ConflictError, DeniedError, InvalidInputError, NotFoundError, UnavailableError
 from cloud.fleet.consumer import QueueMessage
 from cloud.fleet.facts import Rejection
 from cloud.s3_uri import S3Uri
 from cloud.settings import Settings
+from tests.cloud.fleet.samples import T0
 
 COMPONENT = "com.edgewright.model.Weather"
 GROUP_ARN = "arn:aws:iot:us-east-1:123456789012:thinggroup/stations"
@@ -78,6 +86,10 @@ def answer(code: str, status: int = 400) -> ClientError:
         answer("SomethingNobodyNamed", 429),
         answer("ConditionalRequestConflict", 409),  # S3: two at once, either may be tried again
         answer("OperationAborted", 409),
+        answer("ConcurrentModificationException"),  # EventBridge, IAM, IoT: two set-ups at once
+        answer("ConflictingResourceUpdateException", 409),
+        answer("AWS.SimpleQueueService.QueueDeletedRecently"),
+        answer("RequestAlreadyInProgressException", 409),  # Greengrass: the same client token, still under way
     ],
     ids=lambda error: error.response["Error"]["Code"],
 )
@@ -137,7 +149,37 @@ def test_a_bucket_of_somebody_else_is_never_written_to(session: AwsSession) -> N
         stub.add_client_error("head_bucket", "403", http_status_code=403, expected_params=asked)
         with pytest.raises(ConflictError, match="edgewright") as caught:
             ObjectStore(session).ensure_bucket("edgewright", "us-east-1", "123456789012")
-    assert "EDGEWRIGHT_BUCKET" in caught.value.remedy
+    assert "EDGEWRIGHT_BUCKET_OWNER" in caught.value.remedy
+
+
+def test_a_bucket_that_another_account_keeps_for_us_is_used_and_never_made(session: AwsSession) -> None:
+    """A central account for artifacts: its owner is named, and nobody else makes its bucket."""
+    settings = Settings.from_environment({"EDGEWRIGHT_BUCKET_OWNER": "999999999999"})
+    asked = {"Bucket": "central", "ExpectedBucketOwner": "999999999999"}
+    with Stubber(session.client("s3")) as stub:
+        stub.add_response("head_bucket", {}, asked)
+        ObjectStore(session).ensure_bucket("central", "us-east-1", "123456789012", settings.bucket_owner)
+        stub.add_client_error("head_bucket", "404", http_status_code=404, expected_params=asked)
+        with pytest.raises(NotFoundError, match="central") as caught:
+            ObjectStore(session).ensure_bucket("central", "us-east-1", "123456789012", settings.bucket_owner)
+        stub.assert_no_pending_responses()
+    assert "999999999999" in caught.value.remedy
+
+
+def test_an_owner_that_is_no_account_is_named() -> None:
+    with pytest.raises(InvalidInputError, match="EDGEWRIGHT_BUCKET_OWNER"):
+        Settings.from_environment({"EDGEWRIGHT_BUCKET_OWNER": "central"})
+
+
+def test_a_bucket_that_two_make_at_once_is_made(session: AwsSession) -> None:
+    with Stubber(session.client("s3")) as stub:
+        stub.add_client_error("head_bucket", "404", http_status_code=404)
+        stub.add_client_error("create_bucket", "BucketAlreadyOwnedByYou", http_status_code=409)
+        ObjectStore(session).ensure_bucket("edgewright", "eu-west-1", "123456789012")
+        stub.add_client_error("head_bucket", "404", http_status_code=404)
+        stub.add_client_error("create_bucket", "BucketAlreadyExists", http_status_code=409)
+        with pytest.raises(ConflictError, match="BucketAlreadyExists"):
+            ObjectStore(session).ensure_bucket("edgewright", "eu-west-1", "123456789012")
 
 
 def test_a_reason_that_sqs_would_refuse_is_parked_all_the_same(session: AwsSession) -> None:
@@ -163,3 +205,23 @@ def test_a_claim_that_collided_is_not_taken_for_somebody_else_s(session: AwsSess
             ObjectStore(session).put_new(S3Uri("b", "k"), b"")
         stub.add_client_error("put_object", "PreconditionFailed", http_status_code=412)
         assert ObjectStore(session).put_new(S3Uri("b", "k"), b"") is False
+
+
+def test_a_state_machine_that_was_removed_has_no_executions(session: AwsSession) -> None:
+    """Step Functions has a word of its own for what is not there."""
+    arn = "arn:aws:states:us-east-1:123456789012:stateMachine:edgewright-retrain-weather"
+    machine = {"stateMachineArn": arn, "name": "edgewright-retrain-weather", "type": "STANDARD", "creationDate": T0}
+    source = RetrainingExecutions(session, "edgewright-retrain")
+    with Stubber(session.client("stepfunctions")) as stub:
+        for _ in range(2):  # it is looked for again: perhaps it was made again
+            stub.add_response("list_state_machines", {"stateMachines": [machine]})
+            stub.add_client_error("list_executions", "StateMachineDoesNotExist")
+            assert source.executions("weather", T0) == ()
+        stub.assert_no_pending_responses()
+
+
+def test_a_region_that_is_none_is_named() -> None:
+    """Its endpoint does not resolve, which looks like a network that is gone."""
+    with pytest.raises(UnavailableError, match="us-esat-1") as caught, translated("asking"):
+        raise EndpointConnectionError(endpoint_url="https://sts.us-esat-1.amazonaws.com/")
+    assert "region" in caught.value.remedy
