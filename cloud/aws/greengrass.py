@@ -115,6 +115,11 @@ class Deployments:
             deployment_id: str = self._client.create_deployment(**request)["deploymentId"]
         return deployment_id
 
+    def is_latest(self, deployment_id: str) -> bool:
+        """See the port."""
+        with translated(f"reading deployment {deployment_id}"):
+            return bool(self._client.get_deployment(deploymentId=deployment_id).get("isLatestForTarget", True))
+
     def effective(self, thing_name: str) -> Iterator[Mapping[str, Any]]:
         """What a device says about the deployments it knows; nothing for a thing that is no core device yet."""
         try:

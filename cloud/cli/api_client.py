@@ -56,7 +56,7 @@ def fetched(client: httpx.Client, path: str, parameters: Mapping[str, str | int]
     """
     try:
         answer = client.get(path, params=parameters)
-        document: dict[str, Any] = answer.json()
+        document = _document(answer)
     except (httpx.HTTPError, ValueError) as error:
         raise UnavailableError(
             f"no usable answer from {client.base_url} ({type(error).__name__}: {error})",
@@ -67,6 +67,18 @@ def fetched(client: httpx.Client, path: str, parameters: Mapping[str, str | int]
         return document
     detail = str(document.get("detail") or f"the API answered {answer.status_code}")
     raise KINDS.get(answer.status_code, UnavailableError)(detail, str(document.get("remedy") or ""))
+
+
+def _document(answer: httpx.Response) -> dict[str, Any]:
+    """Something else may listen there.
+
+    Raises:
+        ValueError: it is none of the API's answers.
+    """
+    document = answer.json()
+    if not isinstance(document, dict) or (answer.is_success and not {"items", "thing_name"} & document.keys()):
+        raise ValueError("this is not the fleet status API")
+    return document
 
 
 def _trusted(settings: Settings) -> ssl.SSLContext | bool:

@@ -3,6 +3,8 @@
 import errno
 import sys
 import tempfile
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -26,6 +28,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"edgewright {version('edgewright')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    del version
+
+
 app.command()(train)
 app.command("compile")(compile_model)
 app.command()(publish)
@@ -40,7 +58,7 @@ app.add_typer(describe)
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 2 usage, 3 refused input, 4 conflict or not found, 5 unavailable, 1 the rest."""
+    """Entry point. Exit codes: 0 done, 2 usage, 3 refused input, 4 conflict or not found, 5 unavailable, 130 Ctrl-C, 1 the rest."""
     try:
         app()
     except EdgewrightError as error:

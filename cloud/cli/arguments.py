@@ -4,8 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from cloud.errors import InvalidInputError
+from edge_component.contracts.manifest import PLATFORMS
 
-PRECISION_HELP = "auto: int8 where it passes every gate, else fp32; fp32: no int8 is tried."
+PRECISION_HELP = "auto (int8 where it passes every gate, else fp32), or fp32 (no int8 is tried)."
+PLATFORM_HELP = f"{' or '.join(PLATFORMS)}; repeat for several."
 
 
 def name_value_pairs(entries: Sequence[str] | None, option: str) -> dict[str, str]:

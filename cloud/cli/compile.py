@@ -14,7 +14,7 @@ import typer
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.sagemaker import SageMakerJobs
 from cloud.aws.session import AwsSession
-from cloud.cli.arguments import PRECISION_HELP, chosen, compile_extra
+from cloud.cli.arguments import PLATFORM_HELP, PRECISION_HELP, chosen, compile_extra
 from cloud.cli.job_progress import print_submitted, shown_job, submitting
 from cloud.cli.output import OutputFormat, OutputOption, print_fields, progress_console
 from cloud.compilation.job import await_result, submit
@@ -30,6 +30,9 @@ from cloud.settings import Settings
 from cloud.training.specification import SPECIFICATION_FILE, Specification
 from edge_component.contracts.manifest import PLATFORMS
 
+LEFT_A_MODEL = ("Completed", "Stopped")
+"""Statuses of a training job whose artifact may be whole: SageMaker saves what a stopped script has written."""
+
 OutputFolder = Annotated[Path | None, typer.Option("--to", help="Folder for the compilation.")]
 
 
@@ -41,9 +44,9 @@ def compile_model(
     samples: Annotated[Path | None, typer.Option(help="For an .onnx file: .npz of sample requests.")] = None,
     model_name: Annotated[str, typer.Option(help="For an .onnx file: what clients will ask for.")] = "",
     platform: Annotated[
-        list[str] | None, typer.Option(help="Repeat for several. Default: model.toml's, else all.")
+        list[str] | None, typer.Option(help=f"{PLATFORM_HELP} Default: model.toml's, else all.")
     ] = None,
-    precision: Annotated[str, typer.Option(help=PRECISION_HELP[0].upper() + PRECISION_HELP[1:])] = AUTO,
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = AUTO,
     to: OutputFolder = None,
     model: Annotated[
         Path | None,
@@ -120,7 +123,7 @@ def _compile_by_job(asked: _Asked, settings: Settings, to: Path | None, output: 
     if not wait:
         print_submitted(jobs.state(JobKind.PROCESSING, run.job_name), output)
         return
-    with shown_job("compiling") as on_change:
+    with shown_job("compiling", JobKind.PROCESSING, run.job_name) as on_change:
         result = await_result(jobs, run.job_name, on_change)
     folder = fetch_compilation(S3Uri.parse(result.output_uri), ObjectStore(session), to) if to else None
     print_fields({**asdict(result), "folder": folder}, output)
@@ -141,10 +144,11 @@ def _run(asked: _Asked, settings: Settings, jobs: Jobs, store: ObjectStore) -> C
     artifact_uri, code_uri = asked.source, ""
     if "://" not in asked.source:
         trained = jobs.state(JobKind.TRAINING, asked.source)
-        if not trained.output_uri:
-            raise InvalidInputError(
-                f"training job {asked.source} has left no artifact ({trained.status})", "Wait for its end."
+        if trained.status not in LEFT_A_MODEL or not trained.output_uri:  # others may name where it would have been
+            remedy = (
+                "Train again." if trained.has_ended else f"Wait for its end: edgewright train … --name {trained.name}."
             )
+            raise InvalidInputError(f"training job {asked.source} has left no artifact ({trained.status})", remedy)
         artifact_uri, code_uri, lineage = trained.output_uri, trained.code_uri, {"training_job_arn": trained.arn}
     run_name = asked.name or job_name("compile", datetime.now(UTC), secrets.token_hex(3))
     specification = Specification.load(asked.model) if asked.model else _trained_with(code_uri, store)

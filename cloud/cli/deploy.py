@@ -1,7 +1,7 @@
 """``edgewright deploy``: a version to thing groups, and what each device says; the doing is ``cloud.publishing.deploy``."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ from cloud.aws.greengrass import Components, Deployments
 from cloud.aws.iot import ThingRegistry
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
+from cloud.cli.interrupted import interruptible
 from cloud.cli.output import OutputFormat, OutputOption, print_json, print_rows, progress_console
 from cloud.cli.progress import shown_progress
 from cloud.cli.reported import ReportedVersions
@@ -25,6 +26,7 @@ from cloud.settings import Settings
 
 DEPLOYED_COLUMNS = ("target", "deployment_id", "is_new", "device_count", "job_document_bytes")
 STATUS_COLUMNS = ("thing_name", "status", "reason")
+DEPLOYED_SO_FAR = "What was deployed goes on. Run the same command again: it keeps those deployments, makes those that are missing, and waits."
 
 
 def deploy(
@@ -71,7 +73,7 @@ def deploy(
     )
     if runtime_version:
         wish = replace(wish, runtime_version=runtime_version)
-    with shown_progress() as report:
+    with interruptible("deploying", DEPLOYED_SO_FAR), shown_progress() as report:
         ports = DeployPorts(
             ThingRegistry(session), Deployments(session), Components(session), report, ReportedVersions(settings)
         )
@@ -83,6 +85,7 @@ def deploy(
     if dry_run:
         _print_plans(targets, plans, output)
         print_left_behind(list(zip(targets, plans, strict=True)))
+        print_empty(targets)
         return
     print_deployed(deployed, statuses, output)
     if runtime_config:
@@ -100,6 +103,14 @@ def print_left_behind(plans: Sequence[tuple[Target, DeploymentPlan]]) -> None:
         sentences = [one.sentence for one in planned.refused] + ([planned.doubt] if planned.doubt else [])
         for sentence in sentences:
             line = f"[yellow]{escape(target.name)}:[/] {escape(sentence)}"
+            progress_console.print(line, highlight=False, soft_wrap=True)
+
+
+def print_empty(targets: Iterable[Target]) -> None:
+    """Targets where there is nobody, on standard error: that every device has finished says nothing there."""
+    for target in targets:
+        if not target.thing_names:
+            line = f"[yellow]{escape(target.name)}:[/] no device is in it; the deployment is for those that join."
             progress_console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -146,6 +157,7 @@ def print_deployed(deployed: Sequence[Deployed], statuses: Sequence[DeviceStatus
     documents = [each.to_document() for each in deployed]
     rows = [status.to_document() for status in statuses]
     print_left_behind([(each.target, each.plan) for each in deployed])
+    print_empty(each.target for each in deployed)
     if output is OutputFormat.JSON:
         print_json({"deployments": documents, "devices": rows})
         return

@@ -6,20 +6,31 @@ It asks for nothing itself: whoever follows the job (``cloud.jobs.follow``) says
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cloud.cli.interrupted import interruptible
 from cloud.cli.output import OutputFormat, print_fields, progress_console
 from cloud.errors import UnavailableError
 from cloud.jobs.follow import OnChange
-from cloud.jobs.job import JobState
+from cloud.jobs.job import JobKind, JobState
+
+STOPPING = {
+    JobKind.TRAINING: "aws sagemaker stop-training-job --training-job-name",
+    JobKind.PROCESSING: "aws sagemaker stop-processing-job --processing-job-name",
+}
 
 
 @contextmanager
-def shown_job(what: str) -> Iterator[OnChange]:
-    """Show a job's stages as long as the block lives."""
-    if not progress_console.is_terminal:
-        yield lambda state: progress_console.print(_line(what, state), markup=False, highlight=False)
-        return
-    with progress_console.status(what) as status:
-        yield lambda state: status.update(_line(what, state))
+def shown_job(what: str, kind: JobKind, name: str) -> Iterator[OnChange]:
+    """Show a job's stages as long as the block lives.
+
+    Raises:
+        InterruptedCommandError: Ctrl-C, which ends the following alone.
+    """
+    with interruptible(what, f"The job goes on: --name {name} follows it again, {STOPPING[kind]} {name} ends it."):
+        if not progress_console.is_terminal:
+            yield lambda state: progress_console.print(_line(what, state), markup=False, highlight=False)
+            return
+        with progress_console.status(what) as status:
+            yield lambda state: status.update(_line(what, state))
 
 
 @contextmanager
@@ -27,14 +38,14 @@ def submitting(name: str) -> Iterator[None]:
     """Around a submission: where nobody knows whether the job was started, the name is what must not be lost.
 
     Raises:
-        UnavailableError: with the name under which running the command again starts no second job.
+        UnavailableError, InterruptedCommandError: with the name under which running the command again starts no second job.
     """
-    try:
-        yield
-    except UnavailableError as error:
-        raise UnavailableError(
-            str(error), f"Perhaps it was started. Run the command again with --name {name}: that never starts it twice."
-        ) from error
+    remedy = f"Perhaps it was started. Run the command again with --name {name}: that never starts it twice."
+    with interruptible(f"submitting {name}", remedy):
+        try:
+            yield
+        except UnavailableError as error:
+            raise UnavailableError(str(error), remedy) from error
 
 
 def print_submitted(state: JobState, output: OutputFormat) -> None:

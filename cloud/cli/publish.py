@@ -14,7 +14,8 @@ from cloud.aws.greengrass import Components
 from cloud.aws.model_registry import ModelRegistry
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
-from cloud.cli.arguments import PRECISION_HELP, chosen, compile_extra
+from cloud.cli.arguments import PLATFORM_HELP, PRECISION_HELP, chosen, compile_extra
+from cloud.cli.interrupted import interruptible
 from cloud.cli.output import OutputFormat, OutputOption, print_fields, progress_console
 from cloud.cli.progress import shown_progress
 from cloud.compilation.result import AUTO as AUTO_PRECISION, PRECISIONS, Compilation
@@ -78,7 +79,7 @@ def publish(
         check_version(version)  # before a model is compiled for it
     settings = Settings.from_environment()
     session = AwsSession(settings.region)
-    with shown_progress() as report, _folder(own or source, session, report) as folder:
+    with interruptible("publishing"), shown_progress() as report, _folder(own or source, session, report) as folder:
         request = PublishRequest(folder, version, bucket or settings.bucket, timedelta(days=valid_days))
         publication = publish_model(request, signer_for(key or settings.signing_key, session), _ports(session, report))
         registration = register(publication, Compilation.load(folder).lineage, approval, ModelRegistry(session))
@@ -87,8 +88,11 @@ def publish(
 
 def publish_runtime(
     version: VersionOption = AUTO,
-    platform: Annotated[list[str] | None, typer.Option(help="Repeat for several. Default: all.")] = None,
-    python: Annotated[list[str] | None, typer.Option(help="Devices' Python. Default: all supported.")] = None,
+    platform: Annotated[list[str] | None, typer.Option(help=f"{PLATFORM_HELP} Default: both.")] = None,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Devices' Python: {', '.join(PYTHON_VERSIONS)}; repeat for several. Default: all."),
+    ] = None,
     trust: Annotated[
         list[Path] | None, typer.Option(help="Public key (PEM) to trust. Default: the signing key's.")
     ] = None,
@@ -113,7 +117,7 @@ def publish_runtime(
     settings = Settings.from_environment()
     session = AwsSession(settings.region)
     public_keys = _read(trust) if trust else (signer_for(key or settings.signing_key, session).public_key_pem(),)
-    with shown_progress() as report:
+    with interruptible("publishing"), shown_progress() as report:
         request = RuntimeRequest(
             version=version,
             bucket=bucket or settings.bucket,

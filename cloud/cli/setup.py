@@ -7,6 +7,7 @@ import typer
 
 from cloud.aws.session import AwsSession
 from cloud.cli.arguments import name_value_pairs
+from cloud.cli.interrupted import interruptible
 from cloud.cli.output import OutputFormat, OutputOption, print_fields, progress_console
 from cloud.errors import InvalidInputError
 from cloud.infrastructure.setup import ModelWish, Setup
@@ -45,7 +46,8 @@ def setup(
     installation = Setup(
         settings, AwsSession(settings.region), lambda step: progress_console.print(f"[dim]{step}[/]", highlight=False)
     )
-    made: dict[str, object] = dict(installation.run())
-    if wishes:
-        made["models"] = [installation.run_model(wish) for wish in wishes]
+    with interruptible("setting up"):
+        made: dict[str, object] = dict(installation.run())
+        if wishes:
+            made["models"] = [installation.run_model(wish) for wish in wishes]
     print_fields(made, output)

@@ -61,6 +61,6 @@ def train(
     if not wait:
         print_submitted(jobs.state(JobKind.TRAINING, order.job_name), output)
         return
-    with shown_job("training") as on_change:
+    with shown_job("training", JobKind.TRAINING, order.job_name) as on_change:
         result = await_result(jobs, order.job_name, on_change)
     print_fields(asdict(result), output)

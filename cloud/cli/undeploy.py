@@ -8,7 +8,8 @@ from cloud.aws.greengrass import Components, Deployments
 from cloud.aws.iot import ThingRegistry
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
-from cloud.cli.deploy import print_deployed
+from cloud.cli.deploy import DEPLOYED_SO_FAR, print_deployed
+from cloud.cli.interrupted import interruptible
 from cloud.cli.output import OutputFormat, OutputOption
 from cloud.cli.progress import shown_progress
 from cloud.cli.reported import ReportedVersions
@@ -48,7 +49,7 @@ def undeploy(
     session, chosen_bucket = AwsSession(settings.region), bucket or settings.bucket
     store, components = ObjectStore(session), Components(session)
     component_name = find_component(model, chosen_bucket, store)
-    with shown_progress() as report:
+    with interruptible("undeploying", DEPLOYED_SO_FAR), shown_progress() as report:
         ports = DeployPorts(
             ThingRegistry(session), Deployments(session), components, report, ReportedVersions(settings)
         )

@@ -9,10 +9,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cloud.errors import UnavailableError
+from cloud.errors import DeniedError, UnavailableError
 from cloud.jobs.job import JobFailedError, JobKind, Jobs, JobState, JobUnfinishedError
 
 OnChange = Callable[[JobState], None]
+
+STAGES = {
+    "MaxRuntimeExceeded": "it ran for longer than max_runtime_s of model.toml allows",
+    "MaxWaitTimeExceeded": "it waited for a machine for longer than it may",
+    "Interrupted": "its spot machine was taken away",
+    "Stopped": "somebody stopped it",
+}
+"""Why a job was stopped, which SageMaker says in its secondary status alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,7 @@ def follow(
 
     Raises:
         JobFailedError: it failed or was stopped.
+        DeniedError: these credentials may not ask any more; the job goes on.
         JobUnfinishedError: it has not ended within ``limits.patience_s``, or nothing was heard for ``limits.silence_s``.
         NotFoundError: as the port's.
     """
@@ -55,6 +64,8 @@ def follow(
         except UnavailableError as error:
             if waited_s - heard_at_s >= limits.silence_s:
                 raise JobUnfinishedError(str(error), _goes_on(name)) from error
+        except DeniedError as error:  # credentials have ended; the job has its own
+            raise DeniedError(str(error), f"{error.remedy} {_goes_on(name)}") from error
         else:
             heard_at_s = waited_s
             if state.stage != stage:
@@ -78,7 +89,7 @@ def _goes_on(name: str) -> str:
 def _completed(jobs: Jobs, kind: JobKind, state: JobState, limits: FollowLimits) -> JobState:
     if state.status == "Completed":
         return state
-    reason = state.reason or state.message or "no reason given"
+    reason = state.reason or state.message or STAGES.get(state.stage) or "no reason given"
     lines = [line for line in jobs.last_lines(kind, state.name, limits.log_lines) if line.strip()]
     log = "" if not lines or lines[-1] in reason else "\n" + "\n".join(f"  | {line}" for line in lines)
     raise JobFailedError(f"{kind} job {state.name} {state.status.lower()}: {reason}{log}", state)

@@ -87,7 +87,9 @@ class JobFailedError(EdgewrightError):
 
     def __init__(self, message: str, state: JobState) -> None:
         """Keep the job's state beside the sentence."""
-        super().__init__(message, "Correct what the last lines name, then run the same command again.")
+        super().__init__(
+            message, "Correct what it names, then run the command again without --name: a job's name is used once."
+        )
         self.state = state
 
 

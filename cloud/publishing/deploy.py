@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
-from cloud.errors import NotFoundError
+from cloud.errors import ConflictError, NotFoundError
 from cloud.names import RUNTIME_COMPONENT, is_retirement
 from cloud.publishing.deployment import DeploymentPlan, Wish, plan_deployment
 from cloud.publishing.errors import TargetNotFoundError, TargetUnsupportedError
@@ -24,6 +24,9 @@ from cloud.publishing.versions import highest_version
 from edge_component.contracts.codec import Document
 
 LITE = "aws_nucleus_lite"
+KINDS = ("thing", "group")
+PLAN_COUNT_MAX = 5
+"""How often a target is planned for anew, because somebody else deployed to it meanwhile."""
 
 
 class ThingDirectory(Protocol):
@@ -53,6 +56,9 @@ class DeploymentService(Protocol):
 
     def create(self, request: Mapping[str, Any]) -> str:
         """Make one; returns its id."""
+
+    def is_latest(self, deployment_id: str) -> bool:
+        """Whether its target has no later one."""
 
     def effective(self, thing_name: str) -> Iterator[Mapping[str, Any]]:
         """What a device says about the deployments it knows, as ListEffectiveDeployments answers it."""
@@ -129,7 +135,9 @@ def find_target(name: str, ports: DeployPorts) -> Target:
         TargetNotFoundError: neither, with the groups that are spelt alike.
         TargetUnsupportedError: a single thing that runs Greengrass Lite, which receives deployments by groups alone.
     """
-    kind, _, rest = name.rpartition(":")
+    kind, _, rest = name.partition(":")
+    if kind not in KINDS:  # a colon may be part of a name
+        kind, rest = "", name
     if kind != "thing" and (arn := ports.things.group_arn(rest)):
         return Target(rest, arn, ports.things.members(rest))
     if kind != "group" and (arn := ports.things.thing_arn(rest)):
@@ -169,12 +177,33 @@ def deploy(target: Target, wish: Wish, ports: DeployPorts, *, again: bool = Fals
 
     Raises:
         as :func:`plan`; nothing was deployed.
+        ConflictError: others deployed to the target each time it was planned for; nothing was deployed.
     """
-    wanted = plan(target, wish, ports)
-    latest = ports.deployments.latest(target.arn)
-    if latest and not wanted.is_change and not again:
-        return Deployed(target, wanted, latest["deploymentId"], is_new=False)
+    wanted, latest_id = _current_plan(target, wish, ports)
+    if latest_id and not wanted.is_change and not again:
+        return Deployed(target, wanted, latest_id, is_new=False)
     return Deployed(target, wanted, ports.deployments.create(wanted.request(_name_of(wish))), is_new=True)
+
+
+def _current_plan(target: Target, wish: Wish, ports: DeployPorts) -> tuple[DeploymentPlan, str]:
+    """A plan over what is the target's latest deployment after planning too, and that one's id.
+
+    Planning takes seconds (it reads the target's past), and Greengrass knows no "only if nothing has changed": what somebody
+    deployed in those seconds would be undone without a word.
+    """
+    before = _latest_id(target, ports)
+    for _ in range(PLAN_COUNT_MAX):
+        planned = plan(target, wish, ports)
+        latest_id = _latest_id(target, ports)
+        if latest_id == before:
+            return planned, latest_id
+        before = latest_id
+    raise ConflictError(f"others deploy to {target.name} all the time", "Find out who does, then run it again.")
+
+
+def _latest_id(target: Target, ports: DeployPorts) -> str:
+    latest = ports.deployments.latest(target.arn)
+    return str(latest["deploymentId"]) if latest else ""
 
 
 def _recent(target: Target, ports: DeployPorts) -> tuple[Past, ...]:

@@ -89,6 +89,12 @@ class DeploymentFailedError(EdgewrightError):
     code: ClassVar[str] = "deployment-failed"
 
 
+class DeploymentReplacedError(ConflictError):
+    """A later deployment of the same target has taken this one's place before every device had reported."""
+
+    code: ClassVar[str] = "deployment-replaced"
+
+
 class DeploymentPendingError(UnavailableError):
     """The deadline passed before every device had reported; the deployment itself goes on."""
 

@@ -79,6 +79,11 @@ class MemoryDeployments:
         self.created.append(request)
         return str(len(self.created) - 1)
 
+    def is_latest(self, deployment_id: str) -> bool:
+        """See the port."""
+        latest = self.latest(self.created[int(deployment_id)]["targetArn"])
+        return latest is not None and latest["deploymentId"] == deployment_id
+
     def effective(self, thing_name: str) -> Iterator[Mapping[str, Any]]:
         """See the port."""
         for deployment_id, (status, reason) in self.said.get(thing_name, {}).items():

@@ -69,6 +69,7 @@ def test_the_latest_deployment_is_what_was_made_last(fleet: Fleet) -> None:
     things, deployments = fleet
     arn = things.group_arn("stations") or ""
     assert deployments.latest(arn) is None
+    made: list[str] = []
     for version in ("1.0.0", "1.1.0"):
         wish = Wish(WEATHER, version, "0.1.0", {"heartbeat_s": 5}, ("/accessControl",), "again")
         plan = plan_deployment(arn, None, wish)
@@ -77,6 +78,9 @@ def test_the_latest_deployment_is_what_was_made_last(fleet: Fleet) -> None:
         assert latest is not None
         assert latest["deploymentId"] == deployment_id
         assert dict(latest["components"]) == plan.components
+        assert deployments.is_latest(deployment_id)
+        made.append(deployment_id)
+    assert not deployments.is_latest(made[0])
 
 
 def test_the_history_is_newest_first_with_what_devices_said(fleet: Fleet, request: pytest.FixtureRequest) -> None:

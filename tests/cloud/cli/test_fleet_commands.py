@@ -6,8 +6,10 @@ import signal
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -108,6 +110,27 @@ def test_api_errors_keep_their_sentence_and_exit_code(server: ApiServer) -> None
     away = run("http://127.0.0.1:9", "get", "models")
     assert away.returncode == 5
     assert "edgewright serve" in away.stderr
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"status": "success"}', b"null", b"<html>"])
+def test_something_else_that_listens_there_is_said_so(body: bytes) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None:
+            del arguments
+
+    with HTTPServer(("127.0.0.1", 0), Other) as other:
+        answering = threading.Thread(target=other.handle_request)
+        answering.start()
+        asked = run(f"http://127.0.0.1:{other.server_port}", "get", "devices")
+        answering.join()
+    assert asked.returncode == 5, asked.stderr
+    assert "Traceback" not in asked.stderr
+    assert "EDGEWRIGHT_API_URL" in asked.stderr
 
 
 @contextmanager

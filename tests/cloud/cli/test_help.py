@@ -3,15 +3,18 @@
 import re
 import shlex
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from cloud.cli.app import app as edgewright
 from simulator.cli import app as edgewright_sim
 from simulator.up import BROKER_VARIABLE
 
+CLI = CliRunner()
 PROGRAMS = {"edgewright": typer.main.get_command(edgewright), "edgewright-sim": typer.main.get_command(edgewright_sim)}
 
 
@@ -44,3 +47,17 @@ def test_help_has_examples_that_the_command_takes(name: str, monkeypatch: pytest
             del words[0]  # a variable set for this command alone
         assert " ".join(words).startswith(name)
         command.make_context(name, words[len(name.split()) :])
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name.startswith("edgewright ")])
+def test_help_shows_every_word_of_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in square brackets is markup to the library that prints it, and vanishes."""
+    monkeypatch.setenv("COLUMNS", "100")
+    shown = CLI.invoke(edgewright, [*name.split()[1:], "--help"])
+    assert shown.exit_code == 0
+    assert set(COMMANDS[name].help.split()) <= set(shown.output.split())
+
+
+def test_the_version_is_told() -> None:
+    shown = CLI.invoke(edgewright, ["--version"])
+    assert (shown.exit_code, shown.output) == (0, f"edgewright {version('edgewright')}\n")

@@ -1,6 +1,6 @@
 import pytest
 
-from cloud.errors import ConflictError, NotFoundError, UnavailableError
+from cloud.errors import ConflictError, DeniedError, NotFoundError, UnavailableError
 from cloud.jobs.follow import FollowLimits, follow
 from cloud.jobs.job import NAME_CHARS_MAX, JobFailedError, JobKind, JobState, JobUnfinishedError, job_name
 from cloud.jobs.memory import MemoryJobs
@@ -49,10 +49,25 @@ def test_lines_that_the_reason_holds_already_are_not_said_twice() -> None:
     assert "|" not in str(caught.value)
 
 
-def test_a_stopped_job_is_no_success() -> None:
-    jobs = MemoryJobs(states={NAME: [state("Stopped")]})
-    with pytest.raises(JobFailedError, match="stopped: no reason given"):
-        follow(jobs, JobKind.PROCESSING, NAME, sleep=lambda _: None)
+@pytest.mark.parametrize(
+    ("stage", "why"), [("Stopped", "somebody stopped it"), ("MaxRuntimeExceeded", "max_runtime_s of model.toml")]
+)
+def test_a_stopped_job_is_no_success_and_says_why(stage: str, why: str) -> None:
+    """SageMaker gives no FailureReason for it, and nothing but the secondary status tells a limit from a person."""
+    jobs = MemoryJobs(states={NAME: [state("Stopped", stage)]})
+    with pytest.raises(JobFailedError, match=f"stopped: .*{why}") as caught:
+        follow(jobs, JobKind.TRAINING, NAME, sleep=lambda _: None)
+    assert "without --name" in caught.value.remedy, "the same name would follow the job that failed"
+
+
+def test_credentials_that_end_do_not_end_the_job() -> None:
+    class Jobs(MemoryJobs):
+        def state(self, kind: JobKind, name: str) -> JobState:
+            raise DeniedError("ExpiredTokenException", "Check the credentials.")
+
+    with pytest.raises(DeniedError) as caught:
+        follow(Jobs(), JobKind.TRAINING, NAME, sleep=lambda _: None)
+    assert f"--name {NAME} follows it again" in caught.value.remedy
 
 
 def test_patience_ends_and_the_job_goes_on() -> None:

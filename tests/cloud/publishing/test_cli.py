@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -15,7 +16,11 @@ from typing import Any
 
 import pytest
 
+from cloud.aws.greengrass import Components
+from cloud.aws.kms import KeyManagement
+from cloud.aws.model_registry import ModelRegistry
 from cloud.aws.s3 import ObjectStore
+from cloud.aws.sagemaker import SageMakerJobs
 from cloud.cli.app import main
 from cloud.s3_uri import S3Uri
 from cloud.settings import checkout_root
@@ -133,6 +138,41 @@ def test_s3_down_at_any_request_of_a_publish_is_completed_by_the_same_command(
     assert succeed(*arguments) == published
 
 
+PHASES = [
+    (KeyManagement, "sign"), (ObjectStore, "put_new"), (ObjectStore, "put_immutable"), (Components, "create"),
+    (Components, "find"), (ModelRegistry, "create"),
+]  # fmt: skip
+
+
+def test_a_publish_that_is_interrupted_anywhere_says_how_to_go_on_and_is_completed(
+    aws: Aws, make_folder: MakeFolder
+) -> None:
+    arguments = ("publish", str(make_folder()), "--version", "5.5.0")
+    for kind, method in PHASES:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kind, method, interrupted)
+            assert "Run the same command again: it completes" in refuse(130, *arguments)
+    published = succeed(*arguments)
+    assert (published["version"], published["release"]) == ("5.5.0", 1)
+
+
+def interrupted(*_: Any, **__: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_a_job_that_is_left_alone_is_named(aws: Aws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a")
+    train = ("train", str(checkout_root() / "models/weather"), "--data", str(tmp_path), "--name", "left-alone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SageMakerJobs, "start", interrupted)
+        assert "Run the command again with --name left-alone" in refuse(130, *train)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cloud.cli.train.await_result", interrupted)
+        sentence = refuse(130, *train)
+    assert "--name left-alone follows it again" in sentence
+    assert "stop-training-job --training-job-name left-alone ends it" in sentence
+
+
 def test_bad_input_is_refused_by_its_name(aws: Aws, make_folder: MakeFolder, tmp_path: Path) -> None:
     folder = make_folder("one")
     succeed("publish", str(folder), "--version", "6.0.0")
@@ -203,6 +243,37 @@ def test_deploy_pins_waits_and_refuses(aws: Aws, make_folder: MakeFolder) -> Non
     assert "job document" in refuse(3, "deploy", "linear", "7.0.0", "--to", "stations", "--runtime-config", large)
     assert "edgewright undeploy linear" in refuse(3, "deploy", "linear", "0.0.1", "--to", "stations")
     assert "is not JSON" in refuse(3, "deploy", "linear", "7.0.0", "--to", "stations", "--runtime-config", "{")
+
+
+def test_a_deployment_that_is_interrupted_is_kept_and_completed(aws: Aws, make_folder: MakeFolder) -> None:
+    """A real signal, while it waits for devices that are never online."""
+    stub_runtime(aws, "0.3.0")
+    succeed("publish", str(make_folder()), "--version", "5.6.0")
+    add_fleet(aws, {"never": ("never-online",)})
+    wanted = ("deploy", "linear", "5.6.0", "--to", "never", "--wait")
+    command = [sys.executable, "-m", "cloud.cli.app", *wanted]
+    with subprocess.Popen(
+        command, cwd=checkout_root(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert any("waiting for devices" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "deploying was interrupted" in stderr
+    assert "What was deployed goes on" in stderr
+    again = succeed("deploy", "linear", "5.6.0", "--to", "never")
+    assert [one["is_new"] for one in again["deployments"]] == [False]
+
+
+def test_a_ring_with_nobody_in_it_is_no_silent_success(aws: Aws, make_folder: MakeFolder) -> None:
+    stub_runtime(aws, "0.4.0")
+    succeed("publish", str(make_folder()), "--version", "5.7.0")
+    add_fleet(aws, {"nobody": ()})
+    for options in (("--dry-run",), ("--wait",)):
+        done = run("deploy", "linear", "5.7.0", "--to", "nobody", *options)
+        assert done.returncode == 0
+        assert "nobody: no device is in it; the deployment is for those that join" in done.stderr
 
 
 def test_keys_are_made_and_never_overwritten(aws: Aws, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from cloud.errors import InvalidInputError, NotFoundError, UnavailableError
+from cloud.errors import ConflictError, DeniedError, InvalidInputError, NotFoundError, UnavailableError
 from cloud.publishing.component_names import match_component
 from cloud.publishing.configured import configured_tags, digests_in
 from cloud.publishing.deploy import DeployPorts, deploy, find_target, plan
@@ -16,6 +16,7 @@ from cloud.publishing.deployment import Wish, plan_deployment
 from cloud.publishing.errors import (
     DeploymentFailedError,
     DeploymentPendingError,
+    DeploymentReplacedError,
     DeploymentTooLargeError,
     TargetNotFoundError,
     TargetUnsupportedError,
@@ -368,3 +369,85 @@ def test_a_model_is_found_by_the_name_that_people_use() -> None:
         match_component("climate", names)
     with pytest.raises(InvalidInputError, match="may be"):
         match_component("a-b", ["com.edgewright.model.AB", "com.edgewright.model.a_b"])
+
+
+@pytest.mark.parametrize("name", ["plant:line-1", "thing:plant:line-1"])
+def test_a_thing_whose_name_has_colons_is_found(ports: DeployPorts, name: str) -> None:
+    """AWS IoT allows them: only ``thing:`` and ``group:`` say of which kind a name is."""
+    groups = {"line-1": ("other",), "plant": ("plant:line-1",)}
+    target = find_target(name, replace(ports, things=MemoryThings(groups)))
+    assert (target.name, target.thing_names) == ("plant:line-1", ("plant:line-1",))
+
+
+def test_a_group_whose_name_has_colons_is_found(ports: DeployPorts) -> None:
+    things = MemoryThings({"eu:ring:1": ("ewr",), "1": ("jfk",)})
+    for name in ("eu:ring:1", "group:eu:ring:1"):
+        assert find_target(name, replace(ports, things=things)).thing_names == ("ewr",)
+
+
+def test_what_somebody_deploys_in_between_is_not_undone(ports: DeployPorts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment is the whole list: one that was planned on what is past by now would take the other model away."""
+    deploy(find_target("stations", ports), Wish(WEATHER, "1.0.0"), ports)
+    truly, others = MemoryDeployments.history, [Wish(OTHER, "1.0.0")]
+
+    def history(self: MemoryDeployments, target_arn: str) -> Any:
+        while others:
+            deploy(find_target("stations", ports), others.pop(), ports)  # another operator, while this one plans
+        return truly(self, target_arn)
+
+    monkeypatch.setattr(MemoryDeployments, "history", history)
+    deploy(find_target("stations", ports), Wish(WEATHER, "1.1.0"), ports)
+    versions = {name: entry["componentVersion"] for name, entry in requests(ports)[-1]["components"].items()}
+    assert versions == {RUNTIME: "0.2.0", WEATHER: "1.1.0", OTHER: "1.0.0"}
+
+
+def test_who_is_never_first_gives_up(ports: DeployPorts, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = find_target("stations", ports)
+    deploy(target, Wish(WEATHER, "1.0.0"), ports)
+    truly, nonce = MemoryDeployments.history, iter(range(1_000))
+
+    def history(self: MemoryDeployments, target_arn: str) -> Any:
+        self.create({**self.created[-1], "deploymentName": str(next(nonce))})
+        return truly(self, target_arn)
+
+    monkeypatch.setattr(MemoryDeployments, "history", history)
+    before = len(requests(ports))
+    with pytest.raises(ConflictError, match="stations") as caught:
+        deploy(target, Wish(WEATHER, "1.1.0"), ports)
+    assert "again" in caught.value.remedy
+    assert all(request["components"][WEATHER]["componentVersion"] == "1.0.0" for request in requests(ports)[before:])
+
+
+def test_waiting_ends_when_a_later_deployment_takes_this_one_s_place(ports: DeployPorts) -> None:
+    """Devices never answer for a deployment that another has replaced: waiting longer is in vain."""
+    deployed = deploy(find_target("stations", ports), Wish(WEATHER, "1.0.0"), ports)
+    say(ports, "ewr", deployed.deployment_id, "SUCCEEDED")
+    deploy(find_target("stations", ports), Wish(WEATHER, "1.1.0"), ports)
+    statuses = wait_for_devices([deployed], ports, deadline_s=1e9)
+    assert [(one.thing_name, one.status) for one in statuses] == [("ewr", "SUCCEEDED"), ("jfk", "REPLACED")]
+    with pytest.raises(DeploymentReplacedError, match="1 of 2 devices: jfk") as caught:
+        check_outcome(statuses)
+    assert "edgewright get deployments" in caught.value.remedy
+
+
+def test_a_thousand_devices_that_are_missing_make_no_wall_of_names() -> None:
+    missing = [DeviceStatus(f"device-{index:04}", "WAITING", "") for index in range(1_000)]
+    with pytest.raises(DeploymentPendingError, match=r"1000 of 1000 .* and 990 more") as pending:
+        check_outcome(missing)
+    with pytest.raises(DeploymentFailedError, match=r"and 990 more") as failed:
+        check_outcome([replace(one, status="FAILED", reason="disk full") for one in missing])
+    assert max(len(str(pending.value)), len(str(failed.value))) < 1_000
+
+
+def test_credentials_that_end_while_waiting_end_the_waiting_alone(
+    ports: DeployPorts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed = deploy(find_target("stations", ports), Wish(WEATHER, "1.0.0"), ports)
+
+    def effective(self: MemoryDeployments, thing_name: str) -> Any:
+        raise DeniedError("the token has expired (ExpiredTokenException)", "Check the credentials.")
+
+    monkeypatch.setattr(MemoryDeployments, "effective", effective)
+    with pytest.raises(DeniedError, match=r"the deployment goes on, but .*ExpiredToken") as caught:
+        wait_for_devices([deployed], ports, deadline_s=1e9)
+    assert "Run the same command again" in caught.value.remedy
