@@ -33,7 +33,8 @@ def serve_fleet(settings: Settings, attempts: AttemptLimits, door: Door) -> None
     """Until Ctrl-C or SIGTERM; raises what opening the database or the address does."""
     database = Database.from_url(settings.database_url)
     try:
-        _serve(database, loops_of(settings, database, attempts), door)
+        with database.alone():
+            _serve(database, loops_of(settings, database, attempts), door)
     finally:
         database.close()
 

@@ -43,7 +43,8 @@ def serve(
 ) -> None:
     """Serve the fleet status API and its page, take telemetry in, watch for drift. Ctrl-C ends it cleanly.
 
-    Everything it knows lies in EDGEWRIGHT_DATABASE_URL (sqlite:///edgewright.db); one process for each database.
+    Everything it knows lies in EDGEWRIGHT_DATABASE_URL (sqlite:///edgewright.db); one process for each database: a second
+    is refused.
 
     Without a token it is open to everybody on this machine, and listens on loopback alone. With one, clients send it as
     Authorization: Bearer <token>; a browser asks for a name and a password: any name, and the token. GET /healthz says

@@ -7,6 +7,8 @@ Concurrency: any number of readers beside one writer, each thread with its own c
 up to ``BUSY_TIMEOUT_MS``. It is not an object mapper: statements live beside their readers.
 """
 
+import fcntl
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -14,17 +16,40 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cloud.errors import InvalidInputError, UnavailableError
+from cloud.errors import ConflictError, EdgewrightError, InvalidInputError, UnavailableError
 from cloud.fleet.schema import migrate
 
 BUSY_TIMEOUT_MS = 10_000
 SCHEME = "sqlite:///"
+NO_FILE = re.compile(r":memory:|file:.*|.*\?.*")
+"""What SQLite, or its URLs elsewhere, take for something else than a file's name."""
+
+DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+LOCK_SUFFIX = "-serve"
+DISK_REMEDY = "Check free space and permissions of the database's folder; nothing was lost."
+HELD_REMEDY = "Another program writes to it for long, perhaps a backup: end that one. Nothing was lost."
+DAMAGED_REMEDY = (
+    "Check EDGEWRIGHT_DATABASE_URL. If it is the fleet's own file: end edgewright serve, move it aside with its -wal and -shm, and "
+    "put a copy of it there or none; from nothing, devices are known again by their next heartbeats, and the history is gone."
+)
 
 
 class StoreUnavailableError(UnavailableError):
     """The database file cannot be read or written now (full disk, lock, permissions); nothing was changed."""
 
     code = "store-unavailable"
+
+
+class StoreDamagedError(EdgewrightError):
+    """The file is no SQLite database, or its content is damaged; nothing was changed."""
+
+    code = "store-damaged"
+
+
+class StoreInUseError(ConflictError):
+    """Another process does over this database what only one may do."""
+
+    code = "store-in-use"
 
 
 class Database:
@@ -34,8 +59,9 @@ class Database:
         """Open, create and migrate as needed.
 
         Raises:
-            StoreTooNewError: written by a later Edgewright.
-            StoreUnavailableError: the file cannot be opened or is no database.
+            StoreTooNewError, StoreForeignError: written by a later Edgewright, or by another program.
+            StoreDamagedError: no database, or damaged.
+            StoreUnavailableError: the file cannot be opened, or another program holds it.
         """
         self._path = path
         self._own = threading.local()
@@ -43,7 +69,11 @@ class Database:
         self._lock = threading.Lock()
         with _wrapped(f"opening {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            migrate(self._connection())
+            try:
+                migrate(self._connection())
+            except BaseException:
+                self.close()
+                raise
 
     @classmethod
     def from_url(cls, url: str) -> "Database":
@@ -52,11 +82,34 @@ class Database:
         Raises:
             InvalidInputError: another kind of URL.
         """
-        if not url.startswith(SCHEME) or len(url) == len(SCHEME):
+        path = url.removeprefix(SCHEME)
+        if path in ("", url) or NO_FILE.fullmatch(path):
             raise InvalidInputError(
-                f"EDGEWRIGHT_DATABASE_URL is {url!r}", "Write sqlite:///<path>; other stores are not built yet."
+                f"EDGEWRIGHT_DATABASE_URL is {url!r}",
+                "Write sqlite:///<path of a file>; other stores are not built yet.",
             )
-        return cls(Path(url.removeprefix(SCHEME)))
+        return cls(Path(path))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """For what only one process may do over this database; the system lets go when a process ends, however it does.
+
+        Not a lock on the database's own file: closing that would take SQLite's locks away.
+
+        Raises:
+            StoreInUseError: another process does it.
+        """
+        with _wrapped(f"locking {self._path}"):
+            lock = self._path.with_name(self._path.name + LOCK_SUFFIX).open("wb")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreInUseError(
+                    f"another edgewright serve works over {self._path}",
+                    "End that one, or point EDGEWRIGHT_DATABASE_URL at another file.",
+                ) from error
+            yield
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -116,7 +169,11 @@ def from_ms(at_ms: int) -> datetime:
 def _wrapped(what: str) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
-        raise StoreUnavailableError(
-            f"{what}: {error}", "Check free space and permissions of the database's folder; nothing was lost."
-        ) from error
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest tells more closely
+        if code in DAMAGED:
+            raise StoreDamagedError(f"{what}: {error}", DAMAGED_REMEDY) from error
+        is_held = code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        raise StoreUnavailableError(f"{what}: {error}", HELD_REMEDY if is_held else DISK_REMEDY) from error
+    except OSError as error:
+        raise StoreUnavailableError(f"{what}: {error}", DISK_REMEDY) from error

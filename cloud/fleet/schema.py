@@ -154,11 +154,18 @@ class StoreTooNewError(ConflictError):
     code = "store-too-new"
 
 
+class StoreForeignError(ConflictError):
+    """The database is another program's; it was left untouched."""
+
+    code = "store-foreign"
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring a database to ``SCHEMA_VERSION`` in one transaction; a new file gets every table.
 
     Raises:
         StoreTooNewError: written by a later version.
+        StoreForeignError: written by another program.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -178,6 +185,11 @@ def _version(connection: sqlite3.Connection) -> int:
         raise StoreTooNewError(
             f"the fleet database has schema {found}; this Edgewright knows {SCHEMA_VERSION}",
             "Upgrade Edgewright, or point EDGEWRIGHT_DATABASE_URL at another file.",
+        )
+    if found == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise StoreForeignError(
+            f"{connection.execute('PRAGMA database_list').fetchone()[2]} is a database of another program",
+            "Point EDGEWRIGHT_DATABASE_URL at a file of its own.",
         )
     return found
 

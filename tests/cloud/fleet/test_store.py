@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from cloud.drift.attempts import Attempt
 from cloud.drift.incidents import Incidents
 from cloud.errors import InvalidInputError
-from cloud.fleet.database import Database, StoreUnavailableError, from_ms
+from cloud.fleet.database import Database, StoreDamagedError, StoreInUseError, StoreUnavailableError, from_ms
 from cloud.fleet.facts import Fact, Rejection, WindowFact
 from cloud.fleet.ingest import read_body
 from cloud.fleet.order import to_ms
-from cloud.fleet.schema import SCHEMA_VERSION, TABLES, StoreTooNewError
-from cloud.fleet.store import CommitResult, FactSink, MemoryFactSink, SqliteFactSink, activation_sentence
+from cloud.fleet.queries import DeviceFilters, Queries
+from cloud.fleet.schema import SCHEMA_VERSION, TABLES, StoreForeignError, StoreTooNewError
+from cloud.fleet.store import CommitResult, FactSink, MemoryFactSink, SqliteFactSink, activation_sentence, add_counts
 from edge_component.contracts.envelope import Envelope
 from tests.cloud.fleet.samples import T0, activation_fact, deployment_fact, heartbeat_fact, rule_output, window_fact
 
@@ -196,10 +197,73 @@ def test_a_database_of_the_first_version_keeps_its_incident_as_a_first_attempt(t
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.db"
     path.write_text("not a database at all, but long enough to look like one" * 40)
-    with pytest.raises(StoreUnavailableError, match="not a database"):
+    before = path.read_bytes()
+    with pytest.raises(StoreDamagedError, match="not a database") as caught:
         Database(path)
+    assert "EDGEWRIGHT_DATABASE_URL" in caught.value.remedy
+    assert path.read_bytes() == before
     with pytest.raises(InvalidInputError, match="postgres"):
         Database.from_url("postgres://x")
+
+
+@pytest.mark.parametrize("path", [":memory:", "fleet.db?mode=ro", "file:fleet.db"])
+def test_what_sqlite_would_take_for_something_else_than_a_file_is_refused(path: str) -> None:
+    """In memory each thread would have a database of its own, all of them empty."""
+    with pytest.raises(InvalidInputError, match="EDGEWRIGHT_DATABASE_URL"):
+        Database.from_url(f"sqlite:///{path}")
+
+
+def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE invoice (number INTEGER)")
+    connection.close()
+    with pytest.raises(StoreForeignError, match=r"theirs\.db"):
+        Database(path)
+    with sqlite3.connect(path) as connection:
+        assert [row[0] for row in connection.execute("SELECT name FROM sqlite_master")] == ["invoice"]
+    connection.close()
+
+
+def test_a_damaged_database_is_not_called_a_full_disk(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.db"
+    database = Database(path)
+    SqliteFactSink(database).commit([heartbeat_fact(index, thing=f"d{index:04}") for index in range(1, 500)])
+    database.close()
+    content = bytearray(path.read_bytes())
+    for offset in range(4096, len(content), 4096):
+        content[offset : offset + 64] = b"\xff" * 64
+    path.write_bytes(content)
+    with pytest.raises(StoreDamagedError, match="malformed") as caught:
+        Queries(Database(path)).devices(DeviceFilters())
+    assert "move it aside" in caught.value.remedy.lower()
+
+
+def test_a_database_that_somebody_holds_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloud.fleet.database.BUSY_TIMEOUT_MS", 1)
+    database = Database(tmp_path / "fleet.db")
+    holder = sqlite3.connect(tmp_path / "fleet.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailableError, match="locked") as caught, database.write():
+        raise AssertionError
+    assert "another program" in caught.value.remedy.lower()
+    holder.close()
+    with database.write() as connection:
+        add_counts(connection, {"later": 1})
+    database.close()
+
+
+def test_one_service_alone_works_over_a_database(tmp_path: Path) -> None:
+    """Two reconcilers would repair everything twice."""
+    database = Database(tmp_path / "fleet.db")
+    with database.alone():
+        second = Database(tmp_path / "fleet.db")
+        with pytest.raises(StoreInUseError, match=r"fleet\.db"), second.alone():
+            raise AssertionError
+        second.close()
+    with database.alone():
+        pass
+    database.close()
 
 
 def test_every_filter_of_the_api_reads_an_index_in_page_order(database: Database) -> None:
