@@ -152,7 +152,7 @@ def _from_code(what: str, error: ClientError) -> EdgewrightError:
     if code in CONFLICT_CODES:
         return ConflictError(sentence)
     if code in INVALID_CODES:
-        return InvalidInputError(sentence)
+        return InvalidInputError(sentence, "Correct what AWS names here.")
     if code in DENIED_CODES:
         return DeniedError(sentence, DENIED_REMEDY)
     if code in THROTTLED_CODES or _http_status(error) in UNAVAILABLE_STATUSES:

@@ -15,7 +15,7 @@ from cloud.aws.s3 import ObjectStore
 from cloud.aws.sagemaker import SageMakerJobs
 from cloud.aws.session import AwsSession
 from cloud.cli.arguments import PLATFORM_HELP, PRECISION_HELP, chosen, compile_extra
-from cloud.cli.job_progress import print_submitted, shown_job, submitting
+from cloud.cli.job_progress import print_followed, print_submitted, shown_job, submitting
 from cloud.cli.output import OutputFormat, OutputOption, print_fields, progress_console
 from cloud.compilation.job import await_result, submit
 from cloud.compilation.report import Report
@@ -119,7 +119,9 @@ def _compile_by_job(asked: _Asked, settings: Settings, to: Path | None, output: 
     jobs = SageMakerJobs(session)
     run = _run(asked, settings, jobs, ObjectStore(session))
     with submitting(run.job_name):
-        submit(run, jobs)
+        is_new = submit(run, jobs)
+    if not is_new:
+        print_followed(run.job_name)
     if not wait:
         print_submitted(jobs.state(JobKind.PROCESSING, run.job_name), output)
         return

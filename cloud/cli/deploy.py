@@ -6,14 +6,13 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from cloud.aws.greengrass import Components, Deployments
 from cloud.aws.iot import ThingRegistry
 from cloud.aws.s3 import ObjectStore
 from cloud.aws.session import AwsSession
 from cloud.cli.interrupted import interruptible
-from cloud.cli.output import OutputFormat, OutputOption, print_json, print_rows, progress_console
+from cloud.cli.output import OutputFormat, OutputOption, print_json, print_rows, progress_console, shown
 from cloud.cli.progress import shown_progress
 from cloud.cli.reported import ReportedVersions
 from cloud.errors import InvalidInputError
@@ -102,7 +101,7 @@ def print_left_behind(plans: Sequence[tuple[Target, DeploymentPlan]]) -> None:
     for target, planned in plans:
         sentences = [one.sentence for one in planned.refused] + ([planned.doubt] if planned.doubt else [])
         for sentence in sentences:
-            line = f"[yellow]{escape(target.name)}:[/] {escape(sentence)}"
+            line = f"[yellow]{shown(target.name)}:[/] {shown(sentence)}"
             progress_console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -110,7 +109,7 @@ def print_empty(targets: Iterable[Target]) -> None:
     """Targets where there is nobody, on standard error: that every device has finished says nothing there."""
     for target in targets:
         if not target.thing_names:
-            line = f"[yellow]{escape(target.name)}:[/] no device is in it; the deployment is for those that join."
+            line = f"[yellow]{shown(target.name)}:[/] no device is in it; the deployment is for those that join."
             progress_console.print(line, highlight=False, soft_wrap=True)
 
 

@@ -48,6 +48,11 @@ def submitting(name: str) -> Iterator[None]:
             raise UnavailableError(str(error), remedy) from error
 
 
+def print_followed(name: str) -> None:
+    """A job's name is used once: whoever asks for another job under it gets the old one's result, and should know."""
+    progress_console.print(f"[dim]{name} exists: it is followed, and nothing was submitted.[/]", highlight=False)
+
+
 def print_submitted(state: JobState, output: OutputFormat) -> None:
     """The result of ``--no-wait``: enough to follow the job by."""
     print_fields({"job_name": state.name, "job_arn": state.arn, "status": state.status}, output)

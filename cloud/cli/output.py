@@ -4,6 +4,7 @@ Results go to standard output and nothing else does, so that ``edgewright … -o
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -31,6 +32,9 @@ OutputOption = Annotated[
 
 PIPED_COLUMNS = 10_000
 """A table is as wide as its content; this only keeps it from being folded."""
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a terminal obeys instead of showing it; a line's end and a tabulator aside."""
 
 progress_console = Console(stderr=True)
 """For progress and notes; never for results."""
@@ -70,9 +74,9 @@ def print_json(value: object) -> None:
 def print_error(error: EdgewrightError) -> None:
     """The sentence with its stable code, and the remedy, on standard error; no line is broken, so that URIs can be copied."""
     code = escape(f"[{error.code}]")
-    progress_console.print(f"[bold red]error{code}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    progress_console.print(f"[bold red]error{code}:[/] {shown(str(error))}", highlight=False, soft_wrap=True)
     if error.remedy:
-        progress_console.print(f"[bold]remedy:[/] {escape(error.remedy)}", highlight=False, soft_wrap=True)
+        progress_console.print(f"[bold]remedy:[/] {shown(error.remedy)}", highlight=False, soft_wrap=True)
 
 
 def _print_table(table: Table) -> None:
@@ -92,5 +96,10 @@ def _cell(value: object) -> str:
         separator = "\n" if any(isinstance(entry, Mapping) for entry in value) else ", "
         return separator.join(_cell(entry) for entry in value)
     if isinstance(value, Mapping):
-        return escape(json.dumps(value, default=str))
-    return escape(str(value))
+        return shown(json.dumps(value, default=str))
+    return shown(str(value))
+
+
+def shown(text: str) -> str:
+    """Text of others (devices, scripts, AWS) for a terminal: nothing in it is markup, and nothing is obeyed."""
+    return escape(CONTROL.sub("\ufffd", text))

@@ -43,6 +43,8 @@ def setup(
     pairs = name_value_pairs(hyperparameter, "--hyperparameter")
     settings = Settings.from_environment()
     wishes = [ModelWish(Specification.load(folder), data, pairs) for folder in folders]
+    for wish in wishes:
+        wish.check()
     installation = Setup(
         settings, AwsSession(settings.region), lambda step: progress_console.print(f"[dim]{step}[/]", highlight=False)
     )

@@ -12,7 +12,7 @@ from cloud.aws.s3 import ObjectStore
 from cloud.aws.sagemaker import SageMakerJobs
 from cloud.aws.session import AwsSession
 from cloud.cli.arguments import name_value_pairs
-from cloud.cli.job_progress import print_submitted, shown_job, submitting
+from cloud.cli.job_progress import print_followed, print_submitted, shown_job, submitting
 from cloud.cli.output import OutputFormat, OutputOption, print_fields
 from cloud.jobs.job import JobKind, job_name
 from cloud.settings import Settings
@@ -57,7 +57,9 @@ def train(
         hyperparameters=name_value_pairs(hyperparameter, "--hyperparameter"),
     )
     with submitting(order.job_name):
-        submit(specification, order, ObjectStore(session), jobs)
+        is_new = submit(specification, order, ObjectStore(session), jobs)
+    if not is_new:
+        print_followed(order.job_name)
     if not wait:
         print_submitted(jobs.state(JobKind.TRAINING, order.job_name), output)
         return

@@ -22,9 +22,9 @@ class CompilationResult:
     duration_s: float
 
 
-def submit(run: CompilationRun, jobs: Jobs) -> None:
-    """Start the job, unless it was started before."""
-    start_once(jobs, JobKind.PROCESSING, run.job_name, compilation_request(run))
+def submit(run: CompilationRun, jobs: Jobs) -> bool:
+    """Start the job; ``False`` if it was started before."""
+    return start_once(jobs, JobKind.PROCESSING, run.job_name, compilation_request(run))
 
 
 def await_result(

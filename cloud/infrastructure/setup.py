@@ -52,6 +52,16 @@ class ModelWish:
     data_uri: str = ""
     hyperparameters: Mapping[str, str] | None = None
 
+    def check(self) -> None:
+        """What a retraining would stumble over, months from now.
+
+        Raises:
+            InvalidInputError: the data are not in S3, or a hyperparameter is none of the model's.
+        """
+        self.specification.check_hyperparameters(self.hyperparameters or {})
+        if self.data_uri:
+            S3Uri.parse(self.data_uri)
+
 
 class Setup:
     """One installation, as its settings name it."""
@@ -96,13 +106,10 @@ class Setup:
         """What one model needs beyond that, so that drift retrains it; returns what exists now.
 
         Raises:
-            InvalidInputError: the signing key is a file, which no job could read; the data are not in S3, or a hyperparameter
-                is none of the model's.
+            InvalidInputError: the signing key is a file, which no job could read; or as the wish's own.
         """
+        wish.check()
         settings, specification = self._settings, wish.specification
-        specification.check_hyperparameters(wish.hyperparameters or {})
-        if wish.data_uri:
-            S3Uri.parse(wish.data_uri)
         if not settings.signing_key.startswith(KMS_PREFIX):
             raise InvalidInputError(
                 f"EDGEWRIGHT_SIGNING_KEY is {settings.signing_key!r}: a retraining job cannot read a file of yours",

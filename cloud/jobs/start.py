@@ -21,8 +21,8 @@ def was_started(jobs: Jobs, kind: JobKind, name: str) -> bool:
     return True
 
 
-def start_once(jobs: Jobs, kind: JobKind, name: str, request: Mapping[str, Any]) -> None:
-    """Start the job ``name`` that ``request`` describes, unless it exists.
+def start_once(jobs: Jobs, kind: JobKind, name: str, request: Mapping[str, Any]) -> bool:
+    """Start the job ``name`` that ``request`` describes; ``False`` if it exists.
 
     Raises:
         ConflictError: AWS says that something is in use, but no such job exists.
@@ -32,3 +32,5 @@ def start_once(jobs: Jobs, kind: JobKind, name: str, request: Mapping[str, Any])
     except ConflictError:
         if not was_started(jobs, kind, name):
             raise
+        return False
+    return True

@@ -68,8 +68,8 @@ class TrainingResult:
     duration_s: float
 
 
-def submit(specification: Specification, order: TrainingOrder, uploads: Uploads, jobs: Jobs) -> None:
-    """Copy what the job reads, and start it; a job of that name that exists is left alone, what it has read included.
+def submit(specification: Specification, order: TrainingOrder, uploads: Uploads, jobs: Jobs) -> bool:
+    """Copy what the job reads, and start it; ``False`` if one of that name exists: it and what it has read are left alone.
 
     Raises:
         InvalidInputError: data, incumbent or a hyperparameter cannot be used; nothing was started.
@@ -77,7 +77,7 @@ def submit(specification: Specification, order: TrainingOrder, uploads: Uploads,
     """
     specification.check_hyperparameters(order.hyperparameters or {})
     if was_started(jobs, JobKind.TRAINING, order.job_name):
-        return
+        return False
     for source in specification.job_files:
         uploads.put_file(order.prefix / "code" / source, specification.folder / source)
     run = TrainingRun(
@@ -91,7 +91,7 @@ def submit(specification: Specification, order: TrainingOrder, uploads: Uploads,
         hyperparameters=order.hyperparameters,
         tags={"edgewright:model": specification.model_name},
     )
-    start_once(jobs, JobKind.TRAINING, order.job_name, training_request(specification, run))
+    return start_once(jobs, JobKind.TRAINING, order.job_name, training_request(specification, run))
 
 
 def await_result(

@@ -3,7 +3,7 @@
 import pytest
 
 from cloud.cli.arguments import chosen, compile_extra, name_value_pairs
-from cloud.cli.output import print_error
+from cloud.cli.output import OutputFormat, print_error, print_fields, print_rows
 from cloud.errors import ConflictError, InvalidInputError
 
 
@@ -35,3 +35,18 @@ def test_an_error_keeps_its_code_its_brackets_and_its_line(capsys: pytest.Captur
     uri = f"s3://bucket/{'long/' * 30}file"
     print_error(ConflictError(f"{uri} [bold] exists", "Try [another]."))
     assert capsys.readouterr().err == f"error[conflict]: {uri} [bold] exists\nremedy: Try [another].\n"
+
+
+HOSTILE = "gone\x1b]0;owned\x07\x1b[2J\x9b31m\rok\x7f"
+
+
+def test_what_a_device_says_moves_no_cursor_of_the_operators(capsys: pytest.CaptureFixture[str]) -> None:
+    """A reason or a message is a device's own text: an escape sequence in it is shown, never obeyed."""
+    print_rows([{"reason": HOSTILE, "all": [HOSTILE]}], ["reason", "all"], OutputFormat.TABLE)
+    print_fields({"reason": HOSTILE}, OutputFormat.TABLE)
+    print_error(InvalidInputError(f"first line\n{HOSTILE}", HOSTILE))
+    said = capsys.readouterr()
+    for text in (said.out, said.err):
+        assert "owned" in text
+        assert not any(character in text for character in "\x1b\x07\x9b\r\x7f")
+    assert len(said.err.splitlines()) == 3, "lines stay lines"

@@ -30,6 +30,7 @@ from simulator.aws.event import Event
 from simulator.aws.server import LocalCloud
 from tests.cloud.fleet.samples import T0, activation_fact, heartbeat, window_fact
 from tests.cloud.fleet.test_ingest import DEPLOYMENT
+from tests.cloud.publishing.test_cli import run
 
 WEATHER = checkout_root() / "models" / "weather"
 
@@ -307,6 +308,9 @@ def test_a_role_below_a_path_is_made_there(session: AwsSession, settings: Settin
 
 
 def test_what_a_retraining_would_stumble_over_is_refused_now(session: AwsSession, settings: Settings) -> None:
+    done = run("setup", "--model", str(WEATHER), "--data", "observations")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "bucket edgewright" not in done.stderr, "nothing was made before that was seen"
     setup = Setup(settings, session)
     specification = Specification.load(WEATHER)
     with pytest.raises(InvalidInputError, match="not an S3 URI"):

@@ -168,7 +168,9 @@ def test_a_job_that_is_left_alone_is_named(aws: Aws, monkeypatch: pytest.MonkeyP
         assert "Run the command again with --name left-alone" in refuse(130, *train)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cloud.cli.train.await_result", interrupted)
+        assert "nothing was submitted" not in refuse(130, *train)
         sentence = refuse(130, *train)
+    assert "left-alone exists: it is followed, and nothing was submitted" in sentence
     assert "--name left-alone follows it again" in sentence
     assert "stop-training-job --training-job-name left-alone ends it" in sentence
 

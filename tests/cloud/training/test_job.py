@@ -65,8 +65,8 @@ def test_an_interrupted_submit_is_completed_by_the_same_call() -> None:
     with pytest.raises(UnavailableError):
         submit(WEATHER, ORDER, bucket, jobs)
     assert jobs.requests == {}
-    submit(WEATHER, ORDER, bucket, jobs)
-    submit(WEATHER, ORDER, bucket, jobs)  # and once more: it follows the job that is there
+    assert submit(WEATHER, ORDER, bucket, jobs)
+    assert not submit(WEATHER, ORDER, bucket, jobs), "it follows the job that is there"
     assert list(jobs.requests) == ["weather-1"]
 
 
@@ -117,7 +117,7 @@ def test_a_refused_model_is_told_from_a_job_that_broke() -> None:
 def test_compiling_is_submitted_once() -> None:
     jobs = MemoryJobs()
     run = CompilationRun("c", "arn:role", "jobs:1", "s3://b/m.tar.gz", "s3://b/c")
-    compilation_job.submit(run, jobs)
-    compilation_job.submit(run, jobs)
+    assert compilation_job.submit(run, jobs)
+    assert not compilation_job.submit(run, jobs)
     result = compilation_job.await_result(jobs, "c", limits=AT_ONCE)
     assert result.job_name == "c"
