@@ -122,8 +122,8 @@ def _read_deployment(document: Mapping[str, Any]) -> Fact | Rejection:
 
 def _core_device(fields: Fields) -> str:
     for arn in fields.items("resources", as_text):
-        name = arn.rpartition(":coreDevices:")[2]
-        if name != arn and THING_NAME_PATTERN.fullmatch(name):
+        name = arn.partition(":coreDevices:")[2]  # the first: a name may have colons of its own
+        if THING_NAME_PATTERN.fullmatch(name):
             return name
     raise MalformedError("names no core device", "resources")
 

@@ -166,10 +166,10 @@ def _signing_statement(key: str, place: Place) -> Policy:
         return {**_allow(actions, [place.arn("kms", "key/*")]), "Condition": condition}
     if not key.startswith("arn:"):
         return _allow(actions, [place.arn("kms", f"key/{key}")])
-    owner, _, resource = key.rpartition(":")
-    if not resource.startswith("alias/"):
+    owner, is_alias, name = key.partition(":alias/")
+    if not is_alias:
         return _allow(actions, [key])
-    return {**_allow(actions, [f"{owner}:key/*"]), "Condition": {"StringEquals": {"kms:RequestAlias": resource}}}
+    return {**_allow(actions, [f"{owner}:key/*"]), "Condition": {"StringEquals": {"kms:RequestAlias": f"alias/{name}"}}}
 
 
 def _allow(actions: list[str], resources: list[str]) -> Policy:

@@ -17,6 +17,7 @@ from typing import Any
 
 from simulator.aws.errors import AwsError, NotRealError
 from simulator.aws.greengrass_components import not_found
+from simulator.aws.iot_things import kind_and_name
 
 JOB_DOCUMENT_BYTES_MAX = 32_768
 """IoT Jobs' own limit. Lite receives less than 4,096; AWS sends larger ones by another way, which is not made real."""
@@ -72,13 +73,14 @@ class Deployment:
     @property
     def configuration_arn(self) -> str:
         """What devices name in their reports."""
-        prefix, _, target = self.target_arn.replace(":iot:", ":greengrass:").rpartition(":")
-        return f"{prefix}:configuration:{target}:{self.revision}"
+        kind, name = kind_and_name(self.target_arn)
+        prefix = self.target_arn.replace(":iot:", ":greengrass:", 1).removesuffix(f":{kind}/{name}")
+        return f"{prefix}:configuration:{kind}/{name}:{self.revision}"
 
     @property
     def thing_name(self) -> str:
         """The target, if it is a single thing."""
-        kind, _, name = self.target_arn.rpartition(":")[2].partition("/")
+        kind, name = kind_and_name(self.target_arn)
         return name if kind == "thing" else ""
 
 

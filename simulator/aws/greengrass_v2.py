@@ -17,7 +17,7 @@ from simulator.aws.greengrass_devices import CoreDevice, Installed
 from simulator.aws.greengrass_fleet import GreengrassFleet, check_merges
 from simulator.aws.greengrass_shadow import DeploymentShadow
 from simulator.aws.iot_jobs import IotJobs
-from simulator.aws.iot_things import Things, arn_prefix
+from simulator.aws.iot_things import Things, arn_prefix, kind_and_name
 from simulator.aws.operations import Call
 from simulator.aws.paging import page
 from simulator.aws.s3_objects import S3Objects
@@ -65,7 +65,7 @@ class GreengrassApi:
         return {"deploymentId": deployment.deployment_id, **self._job(deployment)}
 
     def _require_target(self, target_arn: str) -> None:
-        kind, _, name = target_arn.rpartition(":")[2].partition("/")
+        kind, name = kind_and_name(target_arn)
         known = self._things.has(name) if kind == "thing" else self._things.group(name) is not None
         if not known or not target_arn.startswith(f"{arn_prefix(self._cloud)}:"):
             raise not_found("TARGET", target_arn)

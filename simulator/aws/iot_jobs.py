@@ -22,7 +22,7 @@ from typing import Any
 from simulator.aws.bus import MessageBus
 from simulator.aws.errors import AwsError
 from simulator.aws.iot_jobs_state import PENDING, Execution, Job, JobRequest, JobsState, Namespace, Status, not_found
-from simulator.aws.iot_things import Things
+from simulator.aws.iot_things import Things, kind_and_name
 from simulator.mqtt import MqttError
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class IotJobs:
         """
         names: set[str] = set()
         for target in targets:
-            kind, _, name = target.rpartition(":")[2].partition("/")
+            kind, name = kind_and_name(target)
             if kind == "thing" and self.things.has(name):
                 names.add(name)
             elif kind == "thinggroup" and self.things.group(name) is not None:

@@ -84,6 +84,12 @@ class MotoThings:
         return list(self._backend.thing_groups.values())
 
 
+def kind_and_name(arn: str) -> tuple[str, str]:
+    """``thing`` or ``thinggroup``, and its name, which may have colons of its own."""
+    kind, _, name = arn.split(":", 5)[-1].partition("/")
+    return kind, name
+
+
 def arn_prefix(cloud: Cloud) -> str:
     """``arn:aws:iot:<region>:<account>``."""
     return f"arn:aws:iot:{cloud.region}:{cloud.account_id}"

@@ -13,7 +13,7 @@ from cloud.publishing.deployment import Wish, plan_deployment
 from cloud.publishing.memory_fleet import MemoryDeployments, MemoryThings
 from simulator.aws.server import CloudOptions, LocalCloud
 
-GROUPS = {"stations": ("ewr", "jfk"), "pair": ("lga", "swf"), "empty": ()}
+GROUPS = {"stations": ("ewr", "jfk"), "pair": ("lga", "swf"), "empty": (), "eu:ring:1": ("plant:line-1",)}
 RUNTIME, WEATHER = "com.edgewright.Runtime", "com.edgewright.model.Weather"
 
 
@@ -114,3 +114,14 @@ def test_a_thing_that_never_reported_says_nothing(fleet: Fleet) -> None:
     _, deployments = fleet
     assert list(deployments.effective("ewr")) == []
     assert deployments.nucleus("ewr") is None
+
+
+def test_names_with_colons_are_deployed_to(fleet: Fleet) -> None:
+    """AWS IoT allows them in things and groups, and an ARN's own colons are five."""
+    things, deployments = fleet
+    assert things.members("eu:ring:1") == ("plant:line-1",)
+    for arn in (things.group_arn("eu:ring:1") or "", things.thing_arn("plant:line-1") or ""):
+        deployment_id = deployments.create(plan_deployment(arn, None, Wish(WEATHER, "1.0.0", "0.1.0")).request("n"))
+        latest = deployments.latest(arn)
+        assert latest is not None
+        assert latest["deploymentId"] == deployment_id

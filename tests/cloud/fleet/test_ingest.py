@@ -126,3 +126,11 @@ def test_any_text_is_a_fact_or_a_rejection(body: str) -> None:
 @given(st.sampled_from(sorted(DEPLOYMENT)), JSON)
 def test_any_value_in_any_event_field_is_a_fact_or_a_rejection(name: str, value: object) -> None:
     assert read_body(json.dumps({**DEPLOYMENT, name: value})) is not None
+
+
+def test_a_thing_named_as_another_s_arn_speaks_for_itself_alone() -> None:
+    """Colons are allowed in thing names."""
+    arn = "arn:aws:greengrass:us-east-1:123456789012:coreDevices:evil:coreDevices:EWR"
+    fact = read_body(json.dumps({**DEPLOYMENT, "resources": [arn]}))
+    assert isinstance(fact, DeploymentStatusFact)
+    assert fact.thing_name == "evil:coreDevices:EWR"

@@ -244,6 +244,7 @@ ELSEWHERE = "arn:aws:kms:eu-west-1:999999999999"
         ("kms:1234", "arn:aws:kms:us-east-1:123456789012:key/1234", None),
         (f"kms:{ELSEWHERE}:key/1234", f"{ELSEWHERE}:key/1234", None),
         (f"kms:{ELSEWHERE}:alias/models", f"{ELSEWHERE}:key/*", {"StringEquals": {"kms:RequestAlias": "alias/models"}}),
+        (f"kms:{ELSEWHERE}:alias/a:b", f"{ELSEWHERE}:key/*", {"StringEquals": {"kms:RequestAlias": "alias/a:b"}}),
         (
             "kms:alias/models",
             "arn:aws:kms:us-east-1:123456789012:key/*",
