@@ -7,7 +7,7 @@ from urllib.parse import quote
 import typer
 
 from cloud.cli.api_client import api_client, fetched
-from cloud.cli.output import OutputFormat, OutputOption, print_fields, print_rows
+from cloud.cli.output import OutputFormat, OutputOption, print_fields, print_rows, progress_console
 from cloud.drift.judgement import LEVELS
 from cloud.fleet.health import STATUSES
 from cloud.fleet.store import EVENT_KINDS
@@ -138,6 +138,7 @@ def listed(path: str, filters: Mapping[str, str], limit: int) -> Iterator[dict[s
             if page["next_cursor"] is None:
                 return
             parameters["cursor"] = page["next_cursor"]
+    progress_console.print("[dim]There are more: --limit shows them.[/]", highlight=False)
 
 
 def _model_row(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +34,10 @@ from cloud.s3_uri import S3Uri
 from cloud.settings import Settings
 from edge_component.contracts.manifest import PLATFORMS
 
+DAYS_DEFAULT = 365
+EXPIRY_SLACK = timedelta(days=2)
+"""A publication takes minutes, or a day where it is completed later; a wish for another expiry is of weeks."""
+
 KeyOption = Annotated[
     str, typer.Option("--key", help="kms:<key id, alias/name or ARN>, or a PEM file. Default: EDGEWRIGHT_SIGNING_KEY.")
 ]
@@ -54,7 +58,7 @@ def publish(
     version: VersionOption = AUTO,
     key: KeyOption = "",
     bucket: BucketOption = "",
-    valid_days: Annotated[int, typer.Option(min=1, help="How long devices may activate it.")] = 365,
+    valid_days: Annotated[int, typer.Option(min=1, help="How long devices may activate it.")] = DAYS_DEFAULT,
     approval: Annotated[str, typer.Option(help=f"Registry status: {', '.join(APPROVALS)}.")] = APPROVALS[0],
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
@@ -77,12 +81,18 @@ def publish(
     chosen([approval], APPROVALS, "--approval")
     if version != AUTO:
         check_version(version)  # before a model is compiled for it
-    settings = Settings.from_environment()
+    settings, asked_at = Settings.from_environment(), datetime.now(UTC)
     session = AwsSession(settings.region)
     with interruptible("publishing"), shown_progress() as report, _folder(own or source, session, report) as folder:
         request = PublishRequest(folder, version, bucket or settings.bucket, timedelta(days=valid_days))
         publication = publish_model(request, signer_for(key or settings.signing_key, session), _ports(session, report))
         registration = register(publication, Compilation.load(folder).lineage, approval, ModelRegistry(session))
+    is_kept = abs(publication.expires_at - asked_at - request.validity) > EXPIRY_SLACK
+    if is_kept and valid_days != DAYS_DEFAULT:
+        progress_console.print(
+            f"[yellow]{publication.version} was published before: it keeps its expiry.[/] A new version takes --valid-days.",
+            highlight=False,
+        )
     _print_publication(publication, registration.package_arn, output)
 
 

@@ -57,6 +57,14 @@ def test_lists_are_json_for_scripts_and_tables_for_people(server: ApiServer) -> 
     assert not any(line.endswith(" ") for line in table.splitlines())
 
 
+def test_a_list_that_goes_on_says_so(server: ApiServer) -> None:
+    whole = json.loads(run(server.url, "get", "devices", "-o", "json").stdout)
+    for limit, note in ((1, True), (len(whole), False)):
+        part = run(server.url, "get", "devices", "--limit", str(limit), "-o", "json")
+        assert json.loads(part.stdout) == whole[:limit]
+        assert ("--limit" in part.stderr) == note, part.stderr
+
+
 def test_one_device_is_described(server: ApiServer) -> None:
     device = json.loads(run(server.url, "describe", "device", "LGA", "-o", "json").stdout)
     assert device["status"] == "diverged"

@@ -136,6 +136,10 @@ def test_s3_down_at_any_request_of_a_publish_is_completed_by_the_same_command(
     published = succeed(*arguments)
     assert (published["version"], published["release"]) == ("5.0.0", 1)
     assert succeed(*arguments) == published
+    for options, note in (((), False), (("--valid-days", "366"), False), (("--valid-days", "30"), True)):
+        again = run(*arguments, *options)
+        assert again.returncode == 0
+        assert ("it keeps its expiry" in again.stderr) == note, "what a version once said does not change"
 
 
 PHASES = [
