@@ -24,7 +24,8 @@ class Roles:
         """The role exists afterwards, trusts exactly these services and may do exactly this; ``True`` if it is new.
 
         Raises:
-            ConflictError: a role of that name is below another path; it was not touched.
+            ConflictError: a role of that name is below another path, or is that of an installation in another region; it was
+                not touched.
         """
         path, name = f"/{arn.partition(':role/')[2]}".rsplit("/", 1)
         is_new = True
@@ -33,16 +34,32 @@ class Roles:
                 self._client.create_role(Path=f"{path}/", RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
         except ConflictError:
             is_new = False
-            self._check_path(arn, name)
+            self._check(arn, name, trust)
             with translated(f"updating the trust of role {name}"):
                 self._client.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
         with translated(f"writing the policy of role {name}"):
             self._client.put_role_policy(RoleName=name, PolicyName=POLICY_NAME, PolicyDocument=json.dumps(policy))
         return is_new
 
-    def _check_path(self, arn: str, name: str) -> None:
-        """Names are unique in an account, whatever the path; everything else goes by the ARN."""
+    def _check(self, arn: str, name: str, trust: Mapping[str, Any]) -> None:
+        """Names are unique in an account, whatever the path, and everything else goes by the ARN."""
         with translated(f"looking for role {name}"):
-            found = str(self._client.get_role(RoleName=name)["Role"]["Arn"])
-        if found != arn:
-            raise ConflictError(f"the role {name} is {found}, not {arn}", f"Set EDGEWRIGHT_ROLE_ARN={found}.")
+            found = self._client.get_role(RoleName=name)["Role"]
+        if found["Arn"] != arn:
+            raise ConflictError(
+                f"the role {name} is {found['Arn']}, not {arn}", f"Set EDGEWRIGHT_ROLE_ARN={found['Arn']}."
+            )
+        wanted, others = _regions(trust), _regions(found["AssumeRolePolicyDocument"])
+        if others and not others & wanted:
+            raise ConflictError(
+                f"the role {name} is that of an installation in {', '.join(sorted(others))}, which would lose it",
+                f"Set EDGEWRIGHT_ROLE_ARN={arn}-{'-'.join(sorted(wanted))}, or remove the role if that installation is gone.",
+            )
+
+
+def _regions(trust: Mapping[str, Any]) -> set[str]:
+    """Of the resources on whose behalf services may assume a role; none where its trust has no such condition."""
+    stated = trust.get("Statement", ())  # IAM takes one statement without a list, too
+    statements = [stated] if isinstance(stated, Mapping) else stated
+    sources = [one.get("Condition", {}).get("ArnLike", {}).get("aws:SourceArn") for one in statements]
+    return {source.split(":")[3] for source in sources if isinstance(source, str) and source.count(":") >= 5}

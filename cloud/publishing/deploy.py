@@ -160,7 +160,7 @@ def plan(target: Target, wish: Wish, ports: DeployPorts) -> DeploymentPlan:
         InvalidInputError, DeploymentTooLargeError: see :func:`plan_deployment`.
     """
     latest = ports.deployments.latest(target.arn)
-    current = latest["components"] if latest else None
+    current = latest.get("components") or {} if latest else None
     wish = _with_runtime(wish, current, ports.catalog)
     _check_published(wish.component_name, wish.version, ports.catalog)
     _check_published(RUNTIME_COMPONENT, wish.runtime_version, ports.catalog)

@@ -318,3 +318,20 @@ def test_what_a_retraining_would_stumble_over_is_refused_now(session: AwsSession
         setup.run_model(ModelWish(specification, "observations"))
     with pytest.raises(InvalidInputError, match="'misspelt' is no hyperparameter of weather"):
         setup.run_model(ModelWish(specification, hyperparameters={"misspelt": "1"}))
+
+
+def test_the_role_of_another_region_s_installation_is_not_taken_away_from_it(
+    session: AwsSession, settings: Settings
+) -> None:
+    """Roles are an account's, installations a region's: what one's setup writes ends the other's telemetry."""
+    arn = "arn:aws:iam::123456789012:role/both"
+    by_hand = {"Effect": "Allow", "Principal": {"Service": "iot.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": by_hand})
+    session.client("iam").create_role(RoleName="both", AssumeRolePolicyDocument=document)
+    Setup(replace(settings, role_arn=arn), session).run()
+    elsewhere = Setup(replace(settings, role_arn=arn, bucket="edgewright-eu"), AwsSession("eu-west-1"))
+    with pytest.raises(ConflictError, match="us-east-1") as caught:
+        elsewhere.run()
+    assert f"EDGEWRIGHT_ROLE_ARN={arn}-eu-west-1" in caught.value.remedy
+    trust = session.client("iam").get_role(RoleName="both")["Role"]["AssumeRolePolicyDocument"]
+    assert trust == trust_policy(Place.of(replace(settings, role_arn=arn)))

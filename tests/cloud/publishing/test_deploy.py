@@ -451,3 +451,15 @@ def test_credentials_that_end_while_waiting_end_the_waiting_alone(
     with pytest.raises(DeniedError, match=r"the deployment goes on, but .*ExpiredToken") as caught:
         wait_for_devices([deployed], ports, deadline_s=1e9)
     assert "Run the same command again" in caught.value.remedy
+
+
+def test_a_target_whose_latest_deployment_holds_nothing_is_deployed_to(
+    ports: DeployPorts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GetDeployment leaves out what is empty: somebody took the last component away."""
+    target = find_target("stations", ports)
+    deploy(target, Wish(WEATHER, "1.0.0"), ports)
+    emptied = {"deploymentId": "0", "targetArn": target.arn}
+    monkeypatch.setattr(MemoryDeployments, "latest", lambda *_: emptied)
+    assert deploy(target, Wish(WEATHER, "1.1.0"), ports).is_new
+    assert set(requests(ports)[-1]["components"]) == {RUNTIME, WEATHER}
