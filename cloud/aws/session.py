@@ -3,8 +3,10 @@
 It decides nothing about local or real AWS: boto3 reads ``AWS_ENDPOINT_URL`` and the credentials itself.
 """
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import boto3
@@ -65,6 +67,9 @@ queue's name that is free again a minute later."""
 UNAVAILABLE_STATUSES = frozenset({429, 500, 502, 503, 504})
 """Not 501: a service that does not know an operation will not know it the next time either."""
 
+CLOCK_APART_S = 60.0
+"""A third of what makes a device silent (fleet/health.py)."""
+
 FALLBACK_REGION = "us-east-1"
 DENIED_REMEDY = "Check the credentials, what their role may do, and this machine's clock."
 SETUP_REMEDY = "Run `edgewright setup`, or check the name in the EDGEWRIGHT_* variables."
@@ -85,6 +90,7 @@ class AwsSession:
         self.region: str = self._session.region_name or FALLBACK_REGION
         self._clients: dict[tuple[str, str], Any] = {}
         self._account = ""
+        self._ahead_s = 0.0
         self._config = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
 
     def account(self) -> str:
@@ -93,6 +99,13 @@ class AwsSession:
             with translated("asking AWS which account this is"):
                 self._account = str(self.client("sts").get_caller_identity()["Account"])
         return self._account
+
+    def clock_trouble(self) -> str:
+        """What an operator should know of this machine's clock, by AWS's latest answer; empty if nothing."""
+        if abs(self._ahead_s) < CLOCK_APART_S:
+            return ""
+        where = "ahead of" if self._ahead_s > 0 else "behind"
+        return f"this machine's clock is {abs(self._ahead_s):.0f} s {where} AWS's: devices may look silent that are not"
 
     def client(self, service: str, region: str = "") -> Any:  # noqa: ANN401 - boto3 builds client classes at run time
         """The client of a service, by boto3's name for it; ``region`` is another than the session's.
@@ -104,10 +117,19 @@ class AwsSession:
         if key not in self._clients:
             try:
                 with translated(f"making a client of {service}"):
-                    self._clients[key] = self._session.client(service, region_name=key[1], config=self._config)
+                    made = self._session.client(service, region_name=key[1], config=self._config)
+                made.meta.events.register("after-call", self._note_clock)
+                self._clients[key] = made
             except ValueError as error:
                 raise InvalidInputError(f"AWS's configuration: {error}", "Check AWS_ENDPOINT_URL.") from error
         return self._clients[key]
+
+    def _note_clock(self, http_response: Any = None, **_: object) -> None:  # noqa: ANN401 - botocore's
+        """What botocore corrects its signatures by, so that nothing else would ever be heard of it."""
+        said = http_response.headers.get("date") if http_response is not None else None
+        if said:
+            with suppress(ValueError, TypeError):
+                self._ahead_s = time.time() - parsedate_to_datetime(said).timestamp()
 
 
 @contextmanager

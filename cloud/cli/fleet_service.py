@@ -33,16 +33,21 @@ def serve_fleet(settings: Settings, attempts: AttemptLimits, door: Door) -> None
     """Until Ctrl-C or SIGTERM; raises what opening the database or the address does."""
     database = Database.from_url(settings.database_url)
     try:
+        session = AwsSession(settings.region)
         with database.alone():
-            _serve(database, loops_of(settings, database, attempts), door)
+            _serve(database, loops_of(settings, database, session, attempts), door, session)
     finally:
         database.close()
 
 
-def _serve(database: Database, loops: dict[str, Loop], door: Door) -> None:
+def _serve(database: Database, loops: dict[str, Loop], door: Door, session: AwsSession) -> None:
     stop = _stopped_by_signals()
     service = Service(loops)
-    app = create_app(database, utc_now, lambda: [*service.states(), *door.states(utc_now())], door.token)
+
+    def states() -> list[dict[str, str]]:
+        return [*service.states(), {"name": "clock", "trouble": session.clock_trouble()}, *door.states(utc_now())]
+
+    app = create_app(database, utc_now, states, door.token)
     with ApiServer(app, door.address.host, door.address.port, door.certificate) as server:
         service.start()
         try:
@@ -54,9 +59,8 @@ def _serve(database: Database, loops: dict[str, Loop], door: Door) -> None:
             service.stop()
 
 
-def loops_of(settings: Settings, database: Database, attempts: AttemptLimits) -> dict[str, Loop]:
+def loops_of(settings: Settings, database: Database, session: AwsSession, attempts: AttemptLimits) -> dict[str, Loop]:
     """Everything that works beside the API, over AWS or the local cloud."""
-    session = AwsSession(settings.region)
     store = ObjectStore(session)
     publications = S3Publications(store, settings.bucket)
     ports = WatchPorts(

@@ -39,7 +39,7 @@ class WatchLimits:
     Attributes:
         interval_s: from the end of one pass to the start of the next.
         settle_s: how long a complete window waits for its peers of the same time.
-        retention_s: how long windows are kept.
+        retention_s: how long windows are kept after they have arrived.
         forget_every_s: how often old windows are looked for.
         baseline_again_s: after which a baseline that was not there, or damaged, is looked for again.
         follow_every_s: how often Step Functions is asked what became of a pending attempt.

@@ -1,6 +1,8 @@
 """Whatever boto3 raises leaves ``cloud.aws`` as one of our own errors, and none as a stack trace."""
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from boto3.exceptions import RetriesExceededError
@@ -70,3 +72,16 @@ def test_a_folder_that_cannot_be_written_is_named(session: AwsSession, tmp_path:
     (tmp_path / "a file").write_bytes(b"")
     with pytest.raises(InvalidInputError, match="a file"):
         store.get_file(S3Uri("bucket", "key"), tmp_path / "a file" / "below")
+
+
+@pytest.mark.parametrize(("apart_s", "said"), [(240, "s ahead of AWS's"), (-240, "s behind AWS's"), (5, "")])
+def test_a_clock_that_is_wrong_is_said(
+    session: AwsSession, monkeypatch: pytest.MonkeyPatch, apart_s: float, said: str
+) -> None:
+    """Devices are judged silent by it; botocore corrects its own signatures without a word."""
+    truly = time.time
+    monkeypatch.setattr("cloud.aws.session.time", SimpleNamespace(time=lambda: truly() + apart_s))
+    with pytest.raises(NotFoundError):
+        ObjectStore(session).get_bytes(S3Uri("nowhere", "key"))
+    assert said in session.clock_trouble()
+    assert bool(session.clock_trouble()) == bool(said)

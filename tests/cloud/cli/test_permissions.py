@@ -145,7 +145,7 @@ def serve_once(folder: Path) -> None:
     url = queue.get_queue_url(QueueName=settings.ingest_queue)["QueueUrl"]
     queue.send_message(QueueUrl=url, MessageBody="rubbish, to be parked")
     database = Database(folder / "fleet.db")
-    loops: dict[str, Any] = loops_of(settings, database, AttemptLimits())
+    loops: dict[str, Any] = loops_of(settings, database, session, AttemptLimits())
     loops["ingest"].drain_once()
     loops["reconcile"].pass_once()
     loops["drift"].pass_once()

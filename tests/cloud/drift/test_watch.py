@@ -33,6 +33,7 @@ from edge_component.contracts.baseline import Baseline
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.telemetry import TelemetryWindow
 from tests.cloud.drift.samples import simple_baseline, window
+from tests.cloud.fleet.samples import window_fact
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 BASELINE = simple_baseline(np.random.default_rng(20))
@@ -337,3 +338,28 @@ def test_step_functions_being_away_stops_no_judgement(world: World, monkeypatch:
     with pytest.raises(UnavailableError, match="Step Functions"):
         world.watch.pass_once()
     assert world.one("SELECT count(*) FROM decision") == 4
+
+
+def test_windows_are_kept_by_our_clock_whatever_a_device_s_says(tmp_path: Path) -> None:
+    """A device without a battery wakes in 1970, another in 2099: one would lose what waits, the other fill the disk."""
+    database = Database(tmp_path / "fleet.db")
+    world = World(database)
+    wrong = {"past": datetime(1970, 1, 2, tzinfo=UTC), "future": datetime(2099, 1, 1, tzinfo=UTC)}
+    for thing, ends_at in wrong.items():
+        few = window_fact(1, thing=thing, starts_at=ends_at - timedelta(minutes=5), ends_at=ends_at, record_count=1)
+        origin = Origin(thing, "e1", 1, ends_at, T0)
+        world.sink.commit([WindowFact(origin, few.window)])
+
+    def kept() -> list[str]:
+        with database.read() as connection:
+            return [row[0] for row in connection.execute("SELECT thing_name FROM window ORDER BY thing_name")]
+
+    world.now = T0 + timedelta(days=29)
+    world.watch.pass_once()
+    assert kept() == ["future", "past"]
+    world.now = T0 + timedelta(days=31)
+    world.watch.pass_once()
+    assert kept() == []
+    with database.read() as connection:
+        assert connection.execute("SELECT count(*) FROM window_part").fetchone()[0] == 0
+    database.close()
