@@ -145,9 +145,17 @@ class Ledger:
                 "INSERT OR REPLACE INTO repair VALUES (?, ?, ?, ?, ?, '')",
                 (key.target_arn, key.component_name, key.version, repair.try_number, to_ms(now)),
             )
-            _repair_events(connection, repair, f"repair/{repair.nonce}", "redeployed", now)
 
-    def record_repaired(self, repair: Repair, deployment_id: str) -> None:
+    def forgive_try(self, repair: Repair) -> None:
+        """Take a try back that cannot have deployed anything; the pause after it stays."""
+        key = repair.key
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE repair SET try_count = ? WHERE target_arn = ? AND component_name = ? AND version = ?",
+                (repair.try_number - 1, key.target_arn, key.component_name, key.version),
+            )
+
+    def record_repaired(self, repair: Repair, deployment_id: str, now: datetime) -> None:
         """Which deployment the try became."""
         key = repair.key
         with self._database.write() as connection:
@@ -155,6 +163,7 @@ class Ledger:
                 "UPDATE repair SET last_deployment_id = ? WHERE target_arn = ? AND component_name = ? AND version = ?",
                 (deployment_id, key.target_arn, key.component_name, key.version),
             )
+            _repair_events(connection, repair, f"repair/{repair.nonce}", "redeployed", now)
 
     def record_given_up(self, given_up: GiveUp, now: datetime) -> None:
         """Once for each row of tries."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cloud.errors import EdgewrightError
+from cloud.errors import DeniedError, EdgewrightError
 from cloud.fleet.desired import (
     ControlPlane,
     Publication,
@@ -144,10 +144,14 @@ class Reconciler:
                 given_up.append(step.sentence)
                 continue
             self._ledger.record_try(step, now)
-            new_id = self._control_plane.redeploy(step.deployment_id, step.key.component_name, step.nonce)
+            try:
+                new_id = self._control_plane.redeploy(step.deployment_id, step.key.component_name, step.nonce)
+            except DeniedError:  # nothing was deployed, and nothing will be until somebody mends that
+                self._ledger.forgive_try(step)
+                raise
             if new_id is None:  # its target was deployed to since this pass looked; the next pass judges that
                 continue
-            self._ledger.record_repaired(step, new_id)
+            self._ledger.record_repaired(step, new_id, now)
             repaired.append(step.sentence)
         return tuple(repaired), tuple(given_up)
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from cloud.errors import EdgewrightError, UnavailableError
+from cloud.errors import DeniedError, EdgewrightError, UnavailableError
 from cloud.fleet.database import Database
 from cloud.fleet.desired import DeploymentRecord, MemoryControlPlane, MemoryPublications, Publication
 from cloud.fleet.facts import DeploymentStatusFact
@@ -111,6 +111,7 @@ def test_a_repair_never_undoes_a_deployment_that_was_made_meanwhile(world: World
     world.beat(20, "EWR", "1.0.0")
     world.at(21)
     assert reconciler.pass_once().repaired == ()
+    assert "repair" not in world.pairs("SELECT kind, kind FROM event"), "nor is one told of"
     assert [one.components for one in plane.latest_deployments()] == [{COMPONENT: "1.2.0"}]
 
 
@@ -162,6 +163,29 @@ def test_a_try_is_counted_before_it_is_made(world: World, monkeypatch: pytest.Mo
         break
     with world.database.read() as connection:
         assert connection.execute("SELECT try_count FROM repair").fetchone()[0] == 3
+
+
+def test_a_service_that_may_not_deploy_spends_no_try(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its credentials are mended an hour later: then it repairs, instead of having given up on what it never did."""
+
+    def denied(*_: object) -> str:
+        raise DeniedError("greengrass:CreateDeployment")
+
+    world.beat(1, "EWR", "1.0.0")
+    world.claim("d1", "EWR", 10)
+    truly = MemoryControlPlane.redeploy
+    monkeypatch.setattr(MemoryControlPlane, "redeploy", denied)
+    for turn in range(1, 6):
+        world.at(100 * turn)
+        world.beat(100 * turn, "EWR", "1.0.0")
+        with pytest.raises(DeniedError):
+            world.reconciler.pass_once()
+    assert "repair" not in world.pairs("SELECT kind, kind FROM event"), "nothing was deployed, and nobody was told so"
+    monkeypatch.setattr(MemoryControlPlane, "redeploy", truly)
+    world.at(600)
+    world.beat(600, "EWR", "1.0.0")
+    assert len(world.reconciler.pass_once().repaired) == 1
+    assert "repair" in world.pairs("SELECT kind, kind FROM event")
 
 
 def test_a_quiet_fleet_writes_no_rows(world: World) -> None:
