@@ -6,11 +6,12 @@ its readers; what :meth:`SqsQueue.park` puts there is malformed and carries its 
 
 import json
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cloud.aws.session import AwsSession, translated
-from cloud.errors import NotFoundError, UnavailableError
+from cloud.errors import InvalidInputError, NotFoundError, UnavailableError
 from cloud.fleet.consumer import QueueMessage
 from cloud.fleet.facts import Rejection
 from cloud.names import DEAD_SUFFIX
@@ -24,15 +25,18 @@ REFUSED_CHARS = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 
 RECEIVE_COUNT_MAX = 20
 VISIBILITY_S = 60
+MADE_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+NO_DEAD_QUEUE = "Dead letter target does not exist"
 RETENTION_S = 14 * 86_400
 
 
 class SqsQueue:
     """The ingest queue ``name`` and its dead-letter queue ``<name>-dead``. Thread-safe, as boto3's clients are."""
 
-    def __init__(self, session: AwsSession, name: str) -> None:
+    def __init__(self, session: AwsSession, name: str, sleep: Callable[[float], None] = time.sleep) -> None:
         """Nothing is contacted until a method is called."""
         self._client = session.client("sqs")
+        self._sleep = sleep
         self._name = name
         self._urls: dict[str, str] = {}
 
@@ -87,25 +91,44 @@ class SqsQueue:
 
         ``policy`` says who may send, its ``Resource`` still open: it is set to the queue's ARN here.
         """
-        with translated(f"creating queue {self._name}"):
-            dead_arn = self._make(self._name + DEAD_SUFFIX, {})
-            redrive = json.dumps({"deadLetterTargetArn": dead_arn, "maxReceiveCount": str(RECEIVE_COUNT_MAX)})
-            arn = self._make(self._name, {"RedrivePolicy": redrive, "VisibilityTimeout": str(VISIBILITY_S)})
-            statements = [{**statement, "Resource": arn} for statement in policy["Statement"]]
-            self._client.set_queue_attributes(
-                QueueUrl=self._url(self._name), Attributes={"Policy": json.dumps({**policy, "Statement": statements})}
-            )
+        dead_arn = self._make(self._name + DEAD_SUFFIX, {})
+        redrive = json.dumps({"deadLetterTargetArn": dead_arn, "maxReceiveCount": str(RECEIVE_COUNT_MAX)})
+        arn = self._make(self._name, {"RedrivePolicy": redrive, "VisibilityTimeout": str(VISIBILITY_S)})
+        statements = [{**statement, "Resource": arn} for statement in policy["Statement"]]
+        self._set(self._name, {"Policy": json.dumps({**policy, "Statement": statements})})
         return arn
 
     def _make(self, name: str, attributes: dict[str, str]) -> str:
         attributes = {"MessageRetentionPeriod": str(RETENTION_S), **attributes}
         try:
-            url = self._url(name)
+            self._url(name)
         except NotFoundError:
-            url = self._client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
-        self._client.set_queue_attributes(QueueUrl=url, Attributes=attributes)
-        found = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+            made = self._once_there(name, lambda: self._client.create_queue(QueueName=name, Attributes=attributes))
+            self._urls[name] = str(made["QueueUrl"])
+        else:
+            self._set(name, attributes)
+        found = self._once_there(
+            name, lambda: self._client.get_queue_attributes(QueueUrl=self._url(name), AttributeNames=["QueueArn"])
+        )
         return str(found["Attributes"]["QueueArn"])
+
+    def _set(self, name: str, attributes: dict[str, str]) -> None:
+        self._once_there(
+            name, lambda: self._client.set_queue_attributes(QueueUrl=self._url(name), Attributes=attributes)
+        )
+
+    def _once_there(self, name: str, ask: Callable[[], Any]) -> Any:  # noqa: ANN401 - boto3's answers
+        """A queue that was just made is there a second or so later, for those who name it as their dead-letter queue, too."""
+        for pause_s in MADE_PAUSES_S:
+            try:
+                with translated(f"creating queue {name}"):
+                    return ask()
+            except (NotFoundError, InvalidInputError) as error:
+                if isinstance(error, InvalidInputError) and NO_DEAD_QUEUE not in str(error):
+                    raise
+                self._sleep(pause_s)
+        with translated(f"creating queue {name}"):
+            return ask()
 
     def _url(self, name: str) -> str:
         if name not in self._urls:

@@ -22,6 +22,7 @@ from cloud.compilation.report import Report
 from cloud.compilation.request import CompilationRun
 from cloud.compilation.result import AUTO, PRECISIONS
 from cloud.errors import InvalidInputError, NotFoundError
+from cloud.jobs.follow import first_look
 from cloud.jobs.job import NAME_PATTERN, JobKind, Jobs, job_name
 from cloud.jobs.processing import SMALL_MACHINE
 from cloud.publishing.source import fetch_compilation
@@ -123,7 +124,7 @@ def _compile_by_job(asked: _Asked, settings: Settings, to: Path | None, output: 
     if not is_new:
         print_followed(run.job_name)
     if not wait:
-        print_submitted(jobs.state(JobKind.PROCESSING, run.job_name), output)
+        print_submitted(first_look(jobs, JobKind.PROCESSING, run.job_name), output)
         return
     with shown_job("compiling", JobKind.PROCESSING, run.job_name) as on_change:
         result = await_result(jobs, run.job_name, on_change)

@@ -52,7 +52,7 @@ def deploy(
 
     A device's SUCCEEDED is Greengrass's word; `edgewright get devices` shows what really serves.
 
-    Exit code 1: a device failed; 5: not all have finished in time (the deployment goes on).
+    Exit code 1: a device failed; 4: a later deployment took this one's place; 5: not all have finished in time (it goes on).
 
     For example:
 

@@ -14,6 +14,7 @@ from cloud.aws.session import AwsSession
 from cloud.cli.arguments import name_value_pairs
 from cloud.cli.job_progress import print_followed, print_submitted, shown_job, submitting
 from cloud.cli.output import OutputFormat, OutputOption, print_fields
+from cloud.jobs.follow import first_look
 from cloud.jobs.job import JobKind, job_name
 from cloud.settings import Settings
 from cloud.training.job import TrainingOrder, await_result, submit
@@ -61,7 +62,7 @@ def train(
     if not is_new:
         print_followed(order.job_name)
     if not wait:
-        print_submitted(jobs.state(JobKind.TRAINING, order.job_name), output)
+        print_submitted(first_look(jobs, JobKind.TRAINING, order.job_name), output)
         return
     with shown_job("training", JobKind.TRAINING, order.job_name) as on_change:
         result = await_result(jobs, order.job_name, on_change)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cloud.errors import DeniedError, UnavailableError
+from cloud.errors import DeniedError, NotFoundError, UnavailableError
 from cloud.jobs.job import JobFailedError, JobKind, Jobs, JobState, JobUnfinishedError
 
 OnChange = Callable[[JobState], None]
@@ -31,6 +31,7 @@ class FollowLimits:
         poll_s, poll_s_max: between two looks, at first and at most; each is half as long again as the one before.
         patience_s: after so long it is given up, and the job goes on.
         silence_s: how long AWS may not answer before it is given up.
+        unknown_s: how long a job that was just started may be unknown.
         log_lines: of a failed job's log, in the error.
     """
 
@@ -38,6 +39,7 @@ class FollowLimits:
     poll_s_max: float = 3.0
     patience_s: float = 86_400.0
     silence_s: float = 300.0
+    unknown_s: float = 10.0
     log_lines: int = 20
 
 
@@ -59,14 +61,8 @@ def follow(
     """
     waited_s, heard_at_s, pause_s, stage = 0.0, 0.0, limits.poll_s, ""
     while True:
-        try:
-            state = jobs.state(kind, name)
-        except UnavailableError as error:
-            if waited_s - heard_at_s >= limits.silence_s:
-                raise JobUnfinishedError(str(error), _goes_on(name)) from error
-        except DeniedError as error:  # credentials have ended; the job has its own
-            raise DeniedError(str(error), f"{error.remedy} {_goes_on(name)}") from error
-        else:
+        state = _look(jobs, kind, name, waited_s, waited_s - heard_at_s, limits)
+        if state is not None:
             heard_at_s = waited_s
             if state.stage != stage:
                 stage = state.stage
@@ -79,6 +75,46 @@ def follow(
         sleep(pause_s)
         waited_s += pause_s
         pause_s = min(pause_s * 1.5, limits.poll_s_max)
+
+
+def _look(
+    jobs: Jobs, kind: JobKind, name: str, waited_s: float, silent_s: float, limits: FollowLimits
+) -> JobState | None:
+    """The job's state; ``None`` where AWS does not say, and may be asked again."""
+    try:
+        return jobs.state(kind, name)
+    except UnavailableError as error:
+        if silent_s >= limits.silence_s:
+            raise JobUnfinishedError(str(error), _goes_on(name)) from error
+    except NotFoundError:
+        if waited_s >= limits.unknown_s:
+            raise
+    except DeniedError as error:  # credentials have ended; the job has its own
+        raise DeniedError(str(error), f"{error.remedy} {_goes_on(name)}") from error
+    return None
+
+
+def first_look(
+    jobs: Jobs,
+    kind: JobKind,
+    name: str,
+    limits: FollowLimits = FollowLimits(),
+    sleep: Callable[[float], None] = time.sleep,
+) -> JobState:
+    """The state of a job that was just started, and that AWS may not know everywhere yet.
+
+    Raises:
+        NotFoundError: it is not known within ``limits.unknown_s``.
+    """
+    waited_s = 0.0
+    while True:
+        try:
+            return jobs.state(kind, name)
+        except NotFoundError:
+            if waited_s >= limits.unknown_s:
+                raise
+        sleep(limits.poll_s)
+        waited_s += limits.poll_s
 
 
 def _goes_on(name: str) -> str:

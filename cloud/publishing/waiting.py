@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cloud.errors import DeniedError, UnavailableError
+from cloud.errors import DeniedError, NotFoundError, UnavailableError
 from cloud.publishing.deploy import Deployed, DeploymentService, DeployPorts
 from cloud.publishing.errors import DeploymentFailedError, DeploymentPendingError, DeploymentReplacedError
 from edge_component.contracts.codec import Document
@@ -114,7 +114,7 @@ def _replaced(
 def _is_past(deployment_id: str, deployments: DeploymentService) -> bool:
     try:
         return not deployments.is_latest(deployment_id)
-    except UnavailableError:
+    except (UnavailableError, NotFoundError):  # a deployment that was just made may not be known everywhere yet
         return False
 
 

@@ -225,3 +225,37 @@ def test_a_region_that_is_none_is_named() -> None:
     with pytest.raises(UnavailableError, match="us-esat-1") as caught, translated("asking"):
         raise EndpointConnectionError(endpoint_url="https://sts.us-esat-1.amazonaws.com/")
     assert "region" in caught.value.remedy
+
+
+def test_a_queue_that_was_just_made_is_waited_for(session: AwsSession) -> None:
+    """SQS: "you must wait at least one second after the queue is created to be able to use it"; the dead-letter queue, too."""
+    paused: list[float] = []
+    url, dead = "https://sqs/q", "https://sqs/q-dead"
+    attributes = {"Attributes": {"QueueArn": "arn:aws:sqs:us-east-1:123456789012:q"}}
+    with Stubber(session.client("sqs")) as stub:
+        stub.add_client_error("get_queue_url", "AWS.SimpleQueueService.NonExistentQueue")
+        stub.add_response("create_queue", {"QueueUrl": dead})
+        stub.add_client_error("get_queue_attributes", "AWS.SimpleQueueService.NonExistentQueue")
+        stub.add_response("get_queue_attributes", attributes)
+        stub.add_client_error("get_queue_url", "AWS.SimpleQueueService.NonExistentQueue")
+        stub.add_client_error("create_queue", "InvalidParameterValue", "Dead letter target does not exist.")
+        stub.add_response("create_queue", {"QueueUrl": url})
+        stub.add_response("get_queue_attributes", attributes)
+        stub.add_client_error("set_queue_attributes", "QueueDoesNotExist")
+        stub.add_response("set_queue_attributes", {})
+        queue = SqsQueue(session, "q", paused.append)
+        assert queue.ensure({"Statement": []}) == attributes["Attributes"]["QueueArn"]
+        assert (queue.url, queue.dead_url) == (url, dead)
+        stub.assert_no_pending_responses()
+    assert len(paused) == 3
+
+
+def test_a_queue_that_sqs_refuses_is_no_matter_of_waiting(session: AwsSession) -> None:
+    paused: list[float] = []
+    with Stubber(session.client("sqs")) as stub:
+        stub.add_client_error("get_queue_url", "QueueDoesNotExist")
+        for _ in range(10):
+            stub.add_client_error("create_queue", "InvalidParameterValue", "Can only include alphanumeric characters")
+        with pytest.raises(InvalidInputError, match="alphanumeric"):
+            SqsQueue(session, "b d", paused.append).ensure({"Statement": []})
+    assert paused == []

@@ -1,7 +1,7 @@
 import pytest
 
 from cloud.errors import ConflictError, DeniedError, NotFoundError, UnavailableError
-from cloud.jobs.follow import FollowLimits, follow
+from cloud.jobs.follow import FollowLimits, first_look, follow
 from cloud.jobs.job import NAME_CHARS_MAX, JobFailedError, JobKind, JobState, JobUnfinishedError, job_name
 from cloud.jobs.memory import MemoryJobs
 
@@ -129,3 +129,24 @@ def test_job_names_fit_sagemakers_limit() -> None:
     name = job_name("a" * 100, datetime(2026, 11, 21, 22, 5, 1, tzinfo=UTC), "c0ffee")
     assert len(name) == NAME_CHARS_MAX
     assert name.endswith("a-20261121-220501-c0ffee")
+
+
+def test_a_job_that_was_just_started_may_not_be_known_yet() -> None:
+    class Late(MemoryJobs):
+        def state(self, kind: JobKind, name: str) -> JobState:
+            if unknown:
+                unknown.pop()
+                raise NotFoundError(f"there is no training job {name}")
+            return MemoryJobs.state(self, kind, name)
+
+    unknown, pauses = [1, 2, 3], list[float]()
+    jobs = Late(states={NAME: [state("Completed")]})
+    assert follow(jobs, JobKind.TRAINING, NAME, sleep=pauses.append).status == "Completed"
+    assert len(pauses) == 3
+    unknown += range(2)
+    assert first_look(jobs, JobKind.TRAINING, NAME, sleep=pauses.append).status == "Completed"
+    unknown += range(1_000)
+    with pytest.raises(NotFoundError):
+        follow(jobs, JobKind.TRAINING, NAME, sleep=pauses.append)
+    with pytest.raises(NotFoundError):
+        first_look(jobs, JobKind.TRAINING, NAME, sleep=pauses.append)
