@@ -18,8 +18,8 @@ from edge_component.config import RuntimeConfig
 from edge_component.nucleus_port import Nucleus
 from edge_component.observability.service_totals import ServiceTotals
 from edge_component.serving.access import socket_access
-from edge_component.serving.fastpath_connection import Serving
 from edge_component.serving.listener import Door, LoopbackDoor, Place
+from edge_component.serving.serving import Serving
 
 if TYPE_CHECKING:  # only for runtimes that have them
     from edge_component.observability.device_figures import DeviceFigures

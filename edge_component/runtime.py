@@ -30,9 +30,9 @@ from edge_component.platform_name import platform_name
 from edge_component.polling import polling
 from edge_component.serving.access import socket_access
 from edge_component.serving.admin_server import admin_listener
-from edge_component.serving.fastpath_connection import Serving
 from edge_component.serving.fastpath_server import fastpath_listener
 from edge_component.serving.oip_doors import OipDoors
+from edge_component.serving.serving import Serving
 from edge_component.telemetry.heartbeat import Snapshot, build_heartbeat, identify_process, read_machine
 from edge_component.telemetry_sink import NullSink, ShieldedSink, TelemetrySink
 

@@ -37,11 +37,11 @@ from edge_component.serving.access import SocketAccess, may_use
 from edge_component.serving.edge_manager_capture import Capture, CapturedTensor, Captures, check_capture
 from edge_component.serving.edge_manager_errors import AlreadyLoadedError, TensorRefusedError, code_of
 from edge_component.serving.edge_manager_tensors import metadata_fields, read_inputs, to_fields
-from edge_component.serving.fastpath_connection import Serving
 from edge_component.serving.grpc_service import Fields, Message, paths, unary
 from edge_component.serving.listener import Door
 from edge_component.serving.predictor import Predictor
 from edge_component.serving.proto_text import load_proto
+from edge_component.serving.serving import Serving
 from edge_component.serving.sysv_memory import read_segment
 
 log = logging.getLogger(__name__)

@@ -14,11 +14,9 @@ import logging
 import os
 import socket
 import struct
-from dataclasses import dataclass, field
 from time import perf_counter_ns
 from typing import NamedTuple
 
-from edge_component.config import RuntimeConfig
 from edge_component.contracts.codec import Fields, to_bytes
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.fastpath import (
@@ -37,7 +35,6 @@ from edge_component.contracts.fastpath import (
 )
 from edge_component.cores import ThreadOf
 from edge_component.errors import DeviceError
-from edge_component.inference.deadline import DeadlineWatch
 from edge_component.inference.errors import (
     AnswerTooLargeError,
     ChannelLimitError,
@@ -46,43 +43,28 @@ from edge_component.inference.errors import (
     UnknownChannelError,
     UnsupportedProtocolError,
 )
-from edge_component.inference.router import ActiveModel, Route, Router
-from edge_component.polling import NEVER, Polling
+from edge_component.inference.router import ActiveModel, Route
 from edge_component.serving.binding import Binding, Outputs
 from edge_component.serving.channel import Channel
 from edge_component.serving.core_follower import (
     LOOKS_APART_COUNT,
     PAUSE_NS,
     CoreFollower,
-    LongRuns,
     look_every_count,
     peer_process_id,
 )
 from edge_component.serving.detoured import Detoured
 from edge_component.serving.failures import failure_of, speaks_against_the_model
 from edge_component.serving.layout import Layout, plan_layout
+from edge_component.serving.serving import NO_TENSORS, Serving
 from edge_component.serving.steady import KEY, REPLY, REPLY_AT, Steady, SteadySlots
-from edge_component.telemetry_sink import Outcome, TelemetrySink, Tensors
+from edge_component.telemetry_sink import Outcome, Tensors
 
 log = logging.getLogger(__name__)
 
 REQUEST, ANSWER = int(Kind.REQUEST), int(Kind.ANSWER)  # an enumeration's member takes longer to look up and compare
-NO_TENSORS: Tensors = {}
 NEGOTIATION = (StaleChannelError.code, AnswerTooLargeError.code)
 """No outcomes of a request: the client opens another channel and asks again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """What every connection needs."""
-
-    router: Router
-    sink: TelemetrySink
-    watch: DeadlineWatch
-    config: RuntimeConfig
-    runtime_version: str
-    long_runs: LongRuns = field(default_factory=LongRuns)
-    polling: Polling = NEVER
 
 
 class Trouble(NamedTuple):

@@ -7,8 +7,9 @@ from edge_component.contracts.fastpath import SOCKET_NAME, Kind, pack_control
 from edge_component.inference.errors import BusyError
 from edge_component.serving.access import OWNER_ONLY, SocketAccess
 from edge_component.serving.failures import failure_of
-from edge_component.serving.fastpath_connection import FastpathConnection, Serving
+from edge_component.serving.fastpath_connection import FastpathConnection
 from edge_component.serving.listener import Door, Listener
+from edge_component.serving.serving import Serving
 
 
 def fastpath_listener(work_path: Path, serving: Serving, access: SocketAccess = OWNER_ONLY) -> Listener:

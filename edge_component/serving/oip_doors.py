@@ -22,8 +22,8 @@ from edge_component.config import RuntimeConfig
 from edge_component.errors import DeviceError
 from edge_component.serving.access import OWNER_ONLY, SocketAccess
 from edge_component.serving.exposure import TcpAddress, check_exposure, key_files
-from edge_component.serving.fastpath_connection import Serving
 from edge_component.serving.listener import Door, Place, TcpDoor
+from edge_component.serving.serving import Serving
 
 if TYPE_CHECKING:  # what it brings is only for runtimes with such a door
     from edge_component.serving.door_guard import DoorGuard

@@ -11,7 +11,6 @@ from typing import Any, Self
 
 from edge_component.errors import DeviceError
 from edge_component.polling import Polling
-from edge_component.serving.fastpath_connection import Serving
 from edge_component.serving.oip_documents import (
     model_config,
     model_metadata,
@@ -22,6 +21,7 @@ from edge_component.serving.oip_documents import (
 from edge_component.serving.oip_errors import OipUnsupportedError
 from edge_component.serving.oip_service import OipService
 from edge_component.serving.regions import Regions
+from edge_component.serving.serving import Serving
 
 Document = dict[str, Any]
 

@@ -24,9 +24,9 @@ from edge_component.inference.router import ActiveModel, Route, Tally
 from edge_component.inference.session import Array, Session, widened
 from edge_component.inference.versions import NO_TURN, Turn
 from edge_component.serving.failures import speaks_against_the_model
-from edge_component.serving.fastpath_connection import NO_TENSORS, Serving
 from edge_component.serving.oip_codec import DATATYPES
 from edge_component.serving.oip_statistics import Figures, Spent, Statistics
+from edge_component.serving.serving import NO_TENSORS, Serving
 from edge_component.telemetry_sink import Outcome
 
 log = logging.getLogger(__name__)

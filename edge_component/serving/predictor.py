@@ -21,7 +21,7 @@ from edge_component.errors import DeviceError
 from edge_component.inference.computing import compute
 from edge_component.inference.router import ActiveModel, Route, Tally
 from edge_component.serving.failures import speaks_against_the_model
-from edge_component.serving.fastpath_connection import NO_TENSORS, Serving
+from edge_component.serving.serving import NO_TENSORS, Serving
 from edge_component.telemetry_sink import Outcome, Tensors
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from edge_component.inference.deadline import DeadlineWatch
 from edge_component.inference.router import Router
 from edge_component.observability.service_totals import ServiceTotals
 from edge_component.optional_parts import OptionalParts, Surroundings
-from edge_component.serving.fastpath_connection import Serving
+from edge_component.serving.serving import Serving
 from edge_component.telemetry_sink import NullSink
 
 

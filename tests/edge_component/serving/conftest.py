@@ -17,9 +17,9 @@ from edge_component.contracts.manifest import Manifest, TensorSpec
 from edge_component.inference.deadline import DeadlineWatch
 from edge_component.inference.router import Router
 from edge_component.inference.session import Session
-from edge_component.serving.fastpath_connection import Serving
 from edge_component.serving.fastpath_server import fastpath_listener
 from edge_component.serving.listener import Listener
+from edge_component.serving.serving import Serving
 from edge_component.telemetry_sink import NullSink, Outcome
 from tests.edge_component.bundle_factory import scale_model
 from tests.edge_component.inference.test_session import MANIFEST

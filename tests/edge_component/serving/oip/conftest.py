@@ -14,12 +14,12 @@ from onnx import TensorProto, helper
 
 from edge_component.contracts.manifest import TensorSpec
 from edge_component.serving.access import OWNER_ONLY
-from edge_component.serving.fastpath_connection import Serving
 from edge_component.serving.http_connection import HttpLimits
 from edge_component.serving.listener import Door as UnixDoor, Listener, LoopbackDoor
 from edge_component.serving.oip_grpc import GrpcDoor
 from edge_component.serving.oip_repository import Behind
 from edge_component.serving.oip_rest_server import rest_listener
+from edge_component.serving.serving import Serving
 from tests.edge_component.bundle_factory import serialized
 from tests.edge_component.serving.conftest import Door, MakeDoor
 
