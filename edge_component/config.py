@@ -132,7 +132,7 @@ class RuntimeConfig:
     def from_document(cls, document: Mapping[str, Any]) -> tuple[Self, tuple[str, ...]]:
         """Coerce a component's configuration; returns it with one sentence for each field that kept its default.
 
-        Unknown fields are not problems: a newer recipe may carry them (:func:`unknown_fields` names them for the log).
+        Unknown fields are not problems: a newer recipe may carry them.
         """
         chosen: dict[str, Any] = {}
         problems: list[str] = []
@@ -146,19 +146,10 @@ class RuntimeConfig:
         return cls(**chosen), tuple(problems)
 
 
-def unknown_fields(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names that nothing here reads: a newer recipe's, or slips of the keyboard."""
-    known = {field.name for field in fields(RuntimeConfig)} | set(OTHER_FIELDS)
-    return tuple(sorted(str(name) for name in document if name not in known))
-
-
 def changed_fields(before: RuntimeConfig, after: RuntimeConfig) -> tuple[str, ...]:
     """Names of the fields in which two configurations differ."""
     return tuple(field.name for field in fields(before) if getattr(before, field.name) != getattr(after, field.name))
 
-
-OTHER_FIELDS = ("accessControl", "streams")
-"""The nucleus's, and streams/config.py's."""
 
 MINIMA: Mapping[str, float] = {
     "heartbeat_s": 1, "window_s": 1, "outbox_bytes_max": 65_536, "pending_starts_max": 1,

@@ -11,13 +11,13 @@ The order of stopping: no new requests, those in flight finish, telemetry keeps 
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from edge_component.bundles.verification import Asked
 from edge_component.clock import Clock, SystemClock
-from edge_component.config import RuntimeConfig, unknown_fields
+from edge_component.config import RuntimeConfig
 from edge_component.contracts.codec import Document
 from edge_component.contracts.configuration import value_digests
 from edge_component.contracts.heartbeat import Heartbeat, OutboxState
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.5
 STATUS_BYTES_MAX = 60_000
+KNOWN_FIELDS = frozenset(field.name for field in fields(RuntimeConfig)) | {"accessControl", "streams"}
+"""Of a component's configuration: those of config.py, the nucleus's and streams/config.py's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ class Runtime:
 
     def configured(self, document: Mapping[str, Any]) -> None:
         """This is the component's configuration from now on; the heartbeat tells digests of it, unless it is too large."""
-        unknown = unknown_fields(document)
+        unknown = sorted(set(map(str, document)) - KNOWN_FIELDS)
         if unknown:
             log.warning("the configuration has fields that nothing here reads: %s", ", ".join(map(repr, unknown)))
         digests = value_digests(document)
