@@ -32,6 +32,7 @@ Document = dict[str, Any]
 
 JSON_BYTES_HEADER = b"inference-header-content-length"
 REQUEST_ID_HEADER = b"x-request-id"
+TOO_LARGE = 413
 LOOPBACK_HOSTS = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 ANY_HOST: frozenset[bytes] = frozenset()
 
@@ -246,6 +247,8 @@ class OipRest:
 
 def refusal(status: int, message: str) -> Reply:
     """An error that is the transport's."""
+    if status == TOO_LARGE:
+        message += ". Raise oip_body_bytes_max in the runtime's configuration, or hand tensors over in shared memory."
     return Reply(status, [write_json({"error": message})])
 
 

@@ -69,7 +69,9 @@ def test_what_is_no_request_is_answered_and_hung_up_on(doors: Doors, message: by
 def test_an_oversized_body_is_refused_before_it_is_sent_and_the_refusal_is_read(doors: Doors) -> None:
     with doors.raw_http() as connection:
         connection.sendall(HEAD % (BODY_BYTES_MAX * 2) + bytes(500_000))
-        assert read_all(connection).startswith(b"HTTP/1.1 413 ")
+        refusal = read_all(connection)
+    assert refusal.startswith(b"HTTP/1.1 413 ")
+    assert b"oip_body_bytes_max" in refusal, "it says what to do"
 
 
 @pytest.mark.parametrize("cut", [1, 20, len(HEAD % len(GOOD)) - 1, len(HEAD % len(GOOD)) + 5])
