@@ -326,7 +326,7 @@ class CoreDevice:
             self._spawn(self._say("COMPONENT_STATUS_CHANGE"))
 
     async def _say(self, trigger: str, deployment: Mapping[str, Any] | None = None) -> None:
-        """Send a fleet status; while offline it is lost, as Lite's is."""
+        """Send a fleet status; while offline it is lost, as Lite's is, and so is one that outgrows its buffer."""
         self.state.status_sequence += 1
         self._save()
         message = status_message(
@@ -337,8 +337,15 @@ class CoreDevice:
             now_ms=self.options.now_ms(),
             deployment=deployment,
         )
+        payload = json.dumps(message, separators=(",", ":")).encode()
+        limit = self.options.profile.status_bytes_max
+        if limit is not None and len(payload) > limit:
+            logger.warning(
+                "%s: a fleet status of %d bytes is not sent; %d fit", self.options.thing_name, len(payload), limit
+            )
+            return
         with contextlib.suppress(CloudOfflineError):
-            await self._cloud.publish(status_topic(self.options.thing_name), json.dumps(message).encode(), 1)
+            await self._cloud.publish(status_topic(self.options.thing_name), payload, 1)
 
     def _save(self) -> None:
         self.state.configurations = dict(self._configurations.all())

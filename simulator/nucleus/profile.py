@@ -84,6 +84,7 @@ class Profile:
         job_message_bytes_max: a job notification that is larger is dropped without a word to the cloud.
         notify_topic: last part of the jobs topic that announces a deployment.
         job_client_token: what its job requests carry.
+        status_bytes_max: a larger fleet status is not sent. (Lite: read; some twenty components fill it.)
         hears_shadow: deployments to a single thing arrive, by its named shadow. (Lite: measured. Java: read.)
         recipe_bytes_max: larger recipes fail the deployment.
         recipe_case_matters: keys must be written exactly as in AWS's documentation; others are overlooked.
@@ -146,6 +147,7 @@ class Profile:
     job_message_bytes_max: int | None
     notify_topic: str
     job_client_token: str
+    status_bytes_max: int | None
     hears_shadow: bool
     recipe_bytes_max: int
     recipe_case_matters: bool
@@ -206,6 +208,7 @@ LITE = Profile(
     job_message_bytes_max=4_096,
     notify_topic="notify-next-namespace-aws-gg-deployment",
     job_client_token="jobs-nucleus-lite",  # noqa: S106 - an echo field of IoT Jobs, no secret
+    status_bytes_max=5_000,
     hears_shadow=False,
     recipe_bytes_max=16_384,
     recipe_case_matters=True,
@@ -256,6 +259,7 @@ JAVA = Profile(
     job_message_bytes_max=None,
     notify_topic="notify-namespace-aws-gg-deployment",
     job_client_token="jobs-nucleus-java",  # noqa: S106 - an echo field of IoT Jobs, no secret
+    status_bytes_max=None,
     hears_shadow=True,
     recipe_bytes_max=16_000,
     recipe_case_matters=False,

@@ -12,10 +12,10 @@ import pytest
 from simulator.nucleus.core_device import CoreDevice, DeviceOptions
 from simulator.nucleus.errors import RootPathError
 from simulator.nucleus.ports import InMemoryComponents, InMemoryMessages
-from simulator.nucleus.profile import JAVA
+from simulator.nucleus.profile import JAVA, Profile
 from tests.simulator.nucleus.conftest import Run
 from tests.simulator.nucleus.pair import MODEL, NONCE, RUN, RUNTIME, publish_pair
-from tests.simulator.nucleus.world import World, started, until
+from tests.simulator.nucleus.world import FAST, FAST_JAVA, World, started, until
 
 
 def test_a_first_deployment_brings_the_runtime_by_its_range(run: Run) -> None:
@@ -233,3 +233,20 @@ def test_a_root_too_deep_for_sockets_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RootPathError, match="too long") as caught:
         CoreDevice(DeviceOptions("t", tmp_path / ("x" * 100)), InMemoryMessages(), InMemoryComponents())
     assert "symbolic link" in caught.value.remedy
+
+
+@pytest.mark.parametrize("profile", [FAST, FAST_JAVA], ids=["lite", "java"])
+def test_a_fleet_status_that_outgrows_the_nucleus_s_buffer_is_never_sent(run: Run, profile: Profile) -> None:
+    """(Read in Lite's source: a buffer of 5,000 bytes, and a component takes some 200 of them.)"""
+
+    async def scenario(world: World) -> None:
+        world.publish(RUNTIME, "1.0.0", RUN)
+        await world.deploy({RUNTIME: "1.0.0"})
+        heard = len(world.statuses())
+        names = [f"com.example.{'Long' * 10}.{number}" for number in range(3)]
+        for name in names:
+            world.publish(name, "1.0.0", RUN)
+        assert await world.deploy({RUNTIME: "1.0.0", **dict.fromkeys(names, "1.0.0")}) == "SUCCEEDED"
+        assert (len(world.statuses()) > heard) == (profile.status_bytes_max is None)
+
+    run(scenario, replace(profile, status_bytes_max=profile.status_bytes_max and 900))
