@@ -26,7 +26,7 @@ from typing import NoReturn
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before anything may import onnxruntime
 
-from edge_component.clock import SystemClock
+from edge_component.clock import Parting, SystemClock
 from edge_component.config import RuntimeConfig, changed_fields
 from edge_component.contracts.codec import from_bytes
 from edge_component.contracts.errors import ContractError
@@ -115,8 +115,9 @@ def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     spare_the_collector()
     runtime.run()
     log.info("asked to stop")
-    optional.stop()
-    runtime.stop()
+    parting = Parting(config.stop_s, SystemClock())
+    optional.stop(parting)
+    runtime.stop(parting)
     if nucleus is not None:
         nucleus.close()
     return 0

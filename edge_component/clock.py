@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+PARTING_S_MIN = 0.1
+
 
 class Clock(Protocol):
     """Where a decision takes its time from."""
@@ -50,3 +52,20 @@ class ManualClock:
         """Let time pass on both clocks."""
         self.wall += timedelta(seconds=duration_s)
         self.elapsed_s += duration_s
+
+
+class Parting:
+    """The time that a stop leaves for requests in flight, at one door after the other.
+
+    The failure this exists for: each of five doors waits for its own hanging request, and whoever asked for the stop kills
+    the process before telemetry is kept.
+    """
+
+    def __init__(self, wait_s: float, clock: Clock) -> None:
+        """It begins now."""
+        self._clock = clock
+        self._ends_at_s = clock.monotonic_s() + wait_s
+
+    def left_s(self) -> float:
+        """For the next door: a moment at least, for what would be over in one."""
+        return max(self._ends_at_s - self._clock.monotonic_s(), PARTING_S_MIN)

@@ -72,7 +72,8 @@ class RuntimeConfig:
         oip_rest_socket, oip_grpc_socket: whether there are Unix sockets for it, ``oip-rest.sock`` and ``oip-grpc.sock``.
         oip_shared_memory: whether its clients may register shared memory of their own.
         oip_body_bytes_max: of one of its requests.
-        stop_s: how long requests in flight may take to finish when the runtime is stopped.
+        stop_s: how long requests in flight may take to finish when the runtime is stopped, at all doors together. Java's
+            nucleus kills 5 s after it has asked, and telemetry has to be kept in that time too.
     """
 
     heartbeat_s: float = 60.0
@@ -126,7 +127,7 @@ class RuntimeConfig:
     oip_token_file: str = ""
     oip_shared_memory: bool = False
     oip_body_bytes_max: int = 64_000_000
-    stop_s: float = 5.0
+    stop_s: float = 3.0
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> tuple[Self, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edge_component.clock import Clock
+from edge_component.clock import Clock, Parting
 from edge_component.config import RuntimeConfig
 from edge_component.nucleus_port import Nucleus
 from edge_component.observability.service_totals import ServiceTotals
@@ -92,7 +92,7 @@ class OptionalParts:
                 for problem in self._streams.follow(document):
                     self._surroundings.say(problem)
 
-    def stop(self) -> None:
+    def stop(self, parting: Parting) -> None:
         """End them, before the models go."""
         with self._lock:
             self._is_stopping = True
@@ -100,7 +100,7 @@ class OptionalParts:
         if streams is not None:
             streams.stop()
         while self._doors:
-            self._doors.pop().stop(self._surroundings.serving.config.stop_s)
+            self._doors.pop().stop(parting.left_s())
 
     def _make_doors(self) -> Iterator[tuple[str, OptionalDoor]]:
         config = self._surroundings.serving.config

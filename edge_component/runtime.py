@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_component.bundles.verification import Asked
-from edge_component.clock import Clock, SystemClock
+from edge_component.clock import Clock, Parting, SystemClock
 from edge_component.config import RuntimeConfig
 from edge_component.contracts.codec import Document
 from edge_component.contracts.configuration import value_digests
@@ -129,11 +129,11 @@ class Runtime:
         """End :meth:`run`; may be called from a signal handler."""
         self._asked_to_stop.set()
 
-    def stop(self) -> None:
+    def stop(self, parting: Parting | None = None) -> None:
         """Close the doors, let requests in flight finish, keep what telemetry has, let go of the work folder."""
-        self._oip.stop(self._parts.config.stop_s)
-        for door in self._doors:
-            door.stop(self._parts.config.stop_s)
+        parting = parting or Parting(self._parts.config.stop_s, self._parts.clock)
+        for door in (self._oip, *self._doors):
+            door.stop(parting.left_s())
         self._sink.stop()
         self._core.stop()
 

@@ -2,9 +2,10 @@
 
 import json
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_component.clock import SystemClock
+from edge_component.clock import PARTING_S_MIN, ManualClock, Parting, SystemClock
 from edge_component.config import RuntimeConfig
 from edge_component.inference.deadline import DeadlineWatch
 from edge_component.inference.router import Router
@@ -32,8 +33,31 @@ def test_a_configuration_that_comes_while_the_runtime_stops_begins_no_stream(tmp
     }
     parts.follow({"streams": {"gate": stream}})
     assert streams_threads_count() == 1
-    parts.stop()
+    parts.stop(Parting(1.0, SystemClock()))
     assert streams_threads_count() == 0
     parts.follow({"streams": {"gate": stream}})
     assert streams_threads_count() == 0
     assert told == []
+
+
+class HangingDoor:
+    """Has a request that outlives whatever time it is given."""
+
+    def __init__(self, clock: ManualClock, waits_s: list[float]) -> None:
+        self._clock, self._waits_s = clock, waits_s
+
+    def open(self) -> None:
+        """There is nothing to open."""
+
+    def stop(self, wait_s: float) -> None:
+        self._waits_s.append(wait_s)
+        self._clock.advance(wait_s)
+
+
+def test_doors_that_hang_share_the_time_of_one_stop(tmp_path: Path) -> None:
+    clock, waits_s = ManualClock(datetime(2026, 1, 1, tzinfo=UTC)), list[float]()
+    serving = Serving(Router(), NullSink(), DeadlineWatch(SystemClock()), RuntimeConfig(), "1.0.0")
+    parts = OptionalParts(Surroundings(tmp_path, serving, None, ServiceTotals(), clock, print))
+    parts._doors = [HangingDoor(clock, waits_s) for _ in range(3)]
+    parts.stop(Parting(2.0, clock))
+    assert waits_s == [2.0, PARTING_S_MIN, PARTING_S_MIN]
