@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 
 RESERVES_EVERY_S = 30.0
 """How often a disk that gave no reserve for the journal is asked again."""
-AGAIN_S = 60.0
-"""Between two attempts to load what should serve and does not."""
+AGAIN_S, AGAIN_S_MAX = 60.0, 3600.0
+"""After which what should serve and could not be loaded is tried again: twice as late each time, up to the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class Activator:
         self._slots = Slots(parts.slots)
         self._lock = threading.Lock()
         self._reserves_asked_s = self._clock.monotonic_s()
+        self._again_s: dict[str, float] = {}
 
     def restore(self) -> tuple[str, ...]:
         """Read the journal and serve what it says; called once, before any door opens.
@@ -164,7 +165,7 @@ class Activator:
             for name, slot in self._slots.state.slots.items():
                 if slot.phase is Phase.PENDING:
                     self._judge(name, self._slots.stands_for_s(name))
-                elif self._slots.answering(name) != slot.wanted_ref and self._slots.stands_for_s(name) >= AGAIN_S:
+                elif self._slots.answering(name) != slot.wanted_ref:
                     self._try_again(name)
         except StoreError as error:
             log.warning("a verdict on probation could not be persisted; it will be tried again: %s", error)
@@ -322,10 +323,16 @@ class Activator:
 
     def _try_again(self, name: str) -> None:
         """To serve what should; a fault of the disk, or of want, may have passed since it could not be loaded."""
+        again_s = self._again_s.get(name, AGAIN_S)
+        if self._slots.stands_for_s(name) < again_s:
+            return
         attempt = Attempt(self._clock, name, phase="restore")
         attempt.candidate = self._slots.state.slot(name).wanted_ref
         if self._slots.signal(name, Signal.STARTED) is None:
+            self._again_s.pop(name, None)
             self._tell(attempt, "restored")
+        else:
+            self._again_s[name] = min(2 * again_s, AGAIN_S_MAX)
 
     def _known(self, model_name: str) -> Slot:
         slot = self._slots.state.slot(model_name)

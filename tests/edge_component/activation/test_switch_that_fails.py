@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edge_component.activation.activator import AGAIN_S
+from edge_component.activation.activator import AGAIN_S, AGAIN_S_MAX
 from edge_component.contracts.manifest import Caps, Manifest
 from edge_component.errors import ActivationError, TrialTimeoutError, UnloadableModelError
 from edge_component.inference import loading
@@ -148,20 +148,19 @@ def test_what_could_not_be_gone_back_to_is_tried_again(
 
 
 def test_what_could_not_be_restored_at_the_start_is_tried_again(
-    device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+    device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     committed(device, bundles.scale("1.0.0", 2.0))
     with monkeypatch.context() as faulty:
         faulty.setattr(loading, "warm_session", failing_for("1.0.0", MemoryError()))
         device.start()
-        for _ in range(3):
+        for _ in range(100):
             device.clock.advance(AGAIN_S + 1)
             device.activator.tick()
         assert device.factor() is None
+        assert caplog.text.count("cannot be loaded") < 10, "it is told less and less"
         assert [model.state for model in device.activator.models()] == ["failed"]
-    device.activator.tick()
-    assert device.factor() is None, "not at once: trying costs"
-    device.clock.advance(AGAIN_S + 1)
+    device.clock.advance(AGAIN_S_MAX + 1)
     device.activator.tick()
     assert device.factor() == 2.0
     assert device.sink.outcomes() == [("refused", "restore", "model-unloadable"), ("restored", "restore", "")]
