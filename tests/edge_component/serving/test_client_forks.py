@@ -50,8 +50,9 @@ def test_parent_and_child_each_get_the_answers_to_their_own_questions(door: Door
     child = in_child(lambda: ask_many(100_000))
     ask_many(0)
     assert exit_code(child) == 0
+    wait_until(lambda: door.listener.connections_count() == 1)  # the child's went with it
     client.infer("scale", {"x": ROW})
-    wait_until(lambda: door.listener.connections_count() == 1)  # the child's goes with it, once its thread has noticed
+    assert door.listener.connections_count() == 1, "the parent's never went"
 
 
 def test_a_child_does_not_wait_for_the_parents_threads(door: Door) -> None:
