@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_component import cli
-from edge_component.client import Client, ClientError, RefusedError, UnavailableError
+from edge_component.client import Client, ClientError, DeadlineExceededError, RefusedError, UnavailableError
 from edge_component.contracts.envelope import Envelope
 from edge_component.contracts.manifest import TensorSpec
 from tests.edge_component.bundle_factory import Bundle, BundleFactory, npz, serialized
@@ -411,16 +412,39 @@ def test_runs_that_outlive_the_stop_make_it_no_crash(start_runtime: StartRuntime
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: busy_threads_count(runtime.process.pid) >= 2)
+    wait_until(lambda: thread_states(runtime.process.pid).count("R") >= 2)
     assert runtime.terminate() == 0
     for thread in threads:
         thread.join()
 
 
-def busy_threads_count(process_id: int) -> int:
-    """Those that compute, or would if they were let."""
+def thread_states(process_id: int) -> list[str]:
+    """``R`` for one that computes, or would if it were let; ``T`` for one that was stopped."""
     stats = Path(f"/proc/{process_id}/task").glob("*/stat")
-    return sum(stat.read_text().rpartition(")")[2].split()[0] == "R" for stat in stats)
+    return [stat.read_text().rpartition(")")[2].split()[0] for stat in stats]
+
+
+def test_a_runtime_that_is_stopped_is_waited_for_by_the_deadline_and_answers_when_it_goes_on(
+    start_runtime: StartRuntime, bundles: BundleFactory
+) -> None:
+    """As by a debugger, a frozen control group or a suspended virtual machine."""
+    runtime = start_runtime(config={"probation_s": 0})
+    activate(runtime, bundles.scale("1.0.0", 2.0))
+    with Client(runtime.infer_socket) as client, Client(runtime.infer_socket) as patient:
+        for each in (client, patient):
+            each.infer("scale", {"x": ROW})
+        os.kill(runtime.process.pid, signal.SIGSTOP)
+        wait_until(lambda: set(thread_states(runtime.process.pid)) == {"T"})
+        answers: list[object] = []
+        waiting = threading.Thread(target=lambda: answers.append(patient.infer("scale", {"x": ROW}, deadline_s=60)))
+        waiting.start()
+        for _ in range(3):  # on the connection that there is, and on ones that nobody accepts
+            with pytest.raises((DeadlineExceededError, UnavailableError)):
+                client.infer("scale", {"x": ROW}, deadline_s=0.2)
+        os.kill(runtime.process.pid, signal.SIGCONT)
+        np.testing.assert_array_equal(client.infer("scale", {"x": ROW}, deadline_s=60).outputs["y"], ROW * 2)
+        waiting.join()
+    assert len(answers) == 1
 
 
 def test_an_admin_line_that_is_no_command_is_answered(start_runtime: StartRuntime) -> None:
