@@ -40,10 +40,14 @@ class AskAgainError(Exception):
         self.failure = failure
 
 
+class CutOffError(ConnectionResetError):
+    """The runtime took a request and went away before it had answered."""
+
+
 def failure_in(message: bytes) -> Exception:
     """The error that a message is, where an answer was expected; the caller raises it."""
     if not message:
-        return ConnectionResetError("the runtime hung up")
+        return CutOffError("the runtime hung up")
     if message[0] not in (Kind.FAILED, Kind.REFUSED):
         return ProtocolError(f"the runtime answered with a message of kind {message[0]}", "protocol-violation")
     failure = unpack_failure(message[FAILED_HEAD.size if message[0] == Kind.FAILED else 1 :])

@@ -3,7 +3,7 @@
 ::
 
     ClientError
-    ├── UnavailableError       no runtime answered within the deadline: is it installed, is it restarting?
+    ├── UnavailableError       no runtime answered within the deadline (is it installed, is it restarting?); or cut-off
     ├── DeadlineExceededError  the runtime is there; the model took too long
     ├── UnknownModelError      the runtime serves no model of that name
     ├── InputError             the caller's: name, dtype, shape or NaN; the message names the tensor
@@ -37,7 +37,10 @@ class ClientError(Exception):
 
 
 class UnavailableError(ClientError):
-    """No runtime answered within the deadline; it was asked again and again until then."""
+    """No runtime answered within the deadline; it was asked again and again until then.
+
+    With the code ``cut-off``: it went away in mid-answer, and when it was there again and asked once more, again.
+    """
 
 
 class DeadlineExceededError(ClientError):

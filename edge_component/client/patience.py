@@ -2,12 +2,15 @@
 
 The failure this exists for: a client that gives up because the runtime is being upgraded, and one that waits for ever
 because it is gone. A prediction has no side effect, so what breaks with the connection is asked again, at growing
-intervals, for as long as the deadline allows; then it fails with the error that says what was missing.
+intervals, for as long as the deadline allows; then it fails with the error that says what was missing. But a request that
+ends the runtime (there are inputs at which ONNX Runtime crashes) would end each one that is started again, until the
+nucleus gives the component up: what was cut off in mid-answer is asked once more, and not a third time.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_component.client.answers import CutOffError
 from edge_component.client.errors import (
     BusyError,
     DeadlineExceededError,
@@ -23,6 +26,8 @@ ALLOWED_S_MAX = 1e9
 """What "for ever" comes down to: still a time that the operating system's waits accept."""
 RETRY_S = 0.005
 RETRY_S_MAX = 0.2
+CUT_OFF_COUNT = 2
+"""A nucleus gives up a component that fails three times within an hour."""
 
 ANSWERED = (InputError, UnknownModelError, ModelFailedError, DeadlineExceededError, OverloadedError, RefusedError)
 """Errors that are whole answers: the conversation with the runtime goes on."""
@@ -64,13 +69,14 @@ class Patience:
     allowed_s: float
     ends_at_s: float
     _pause_s: float = RETRY_S
+    _cut_off_count: int = 0
 
     def pause_s(self, error: BaseException, now_s: float) -> float:
         """How long to wait before the next try; raises what the caller is to see instead, if there shall be none.
 
         Raises:
             DeadlineExceededError: connected and asked, but not answered in time.
-            UnavailableError, BusyError: the deadline leaves no time for another try.
+            UnavailableError, BusyError: the deadline leaves no time for another try; or there was one, and it too was cut off.
             BaseException: ``error`` itself, where trying again cannot help.
         """
         if isinstance(error, BlockingIOError):  # the socket's own time limit ran out
@@ -79,6 +85,13 @@ class Patience:
             ) from error
         if not isinstance(error, OSError | BusyError):
             raise error
+        self._cut_off_count += isinstance(error, CutOffError)
+        if self._cut_off_count == CUT_OFF_COUNT:
+            raise UnavailableError(
+                f"the runtime went away {CUT_OFF_COUNT} times while it answered this request to {self.model}",
+                "cut-off",
+                "If that happens with the same inputs again, they end it: see the runtime's log, and how its process ended.",
+            ) from error
         pause_s = self._pause_s
         if now_s + pause_s < self.ends_at_s:
             self._pause_s = min(pause_s * 2, RETRY_S_MAX)

@@ -15,6 +15,7 @@ from edge_component.client import Client, DeadlineExceededError, InputError
 from edge_component.client.aio import AsyncClient
 from edge_component.client.errors import ClientError
 from edge_component.contracts.fastpath import MESSAGE_BYTES_MAX, Failure, Kind, Welcome, pack_control
+from edge_component.serving.fastpath_connection import FastpathConnection
 from tests.edge_component.serving.conftest import Door
 from tests.edge_component.serving.test_fastpath import ROW
 
@@ -98,3 +99,25 @@ def slow_steps(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("kind", ["blocking", "async"])
 def test_several_messages_share_one_deadline(slow_steps: Path, kind: str) -> None:
     assert ask(kind, slow_steps, STEP_S * 1.5) == "DeadlineExceededError deadline-exceeded"
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+@pytest.mark.parametrize(
+    ("cuts_count", "expected"), [(1, str(float(ROW[0, 0] * 2))), (1000, "UnavailableError cut-off")]
+)
+def test_a_request_that_is_cut_off_is_asked_once_more(
+    door: Door, monkeypatch: pytest.MonkeyPatch, kind: str, cuts_count: int, expected: str
+) -> None:
+    answered = FastpathConnection._answer
+    asked: list[int] = []
+
+    def cut(self: FastpathConnection, size: int, started_ns: int, trouble: object = None) -> None:
+        asked.append(size)
+        if len(asked) <= cuts_count:
+            self._socket.shutdown(socket.SHUT_RDWR)  # as the kernel does for a process that has ended
+        else:
+            answered(self, size, started_ns)
+
+    monkeypatch.setattr(FastpathConnection, "_answer", cut)
+    assert ask(kind, door.path, 60) == expected
+    assert len(asked) == 2
