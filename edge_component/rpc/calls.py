@@ -86,7 +86,17 @@ class Call:
         self.since_ns = time.perf_counter_ns()
         with self._changed or _NOTHING:
             self._allowed_bytes += size
-        self.incoming.is_waiting = False
+        self.incoming.admit()
+
+    def is_late(self, late_ns: int) -> bool:
+        """Whether its request, or a stream's large message, has been coming since before then. By the thread that reads."""
+        if self.has_all or self.is_deaf:
+            return False
+        incoming = self.incoming
+        if self.is_streaming:
+            return incoming.missing_bytes > 0 and 0 < incoming.since_ns < late_ns
+        waits = incoming.is_waiting and not incoming.whole  # with a second message, it waits for itself
+        return self.since_ns < late_ns and not waits
 
     def claim_room(self) -> int:
         """How much more the client may be told to send; 0 for little, for what it has room for, and while messages wait.

@@ -190,9 +190,9 @@ class Connection:
         """From time to time; nothing has come for so long."""
         late_ns = time.perf_counter_ns() - int(self._limits.request_s_max * 1e9)
         for call in self._open():
-            if not (call.has_all or call.is_streaming or call.incoming.is_waiting) and call.since_ns < late_ns:
+            if call.is_late(late_ns):
                 late = CallEnded(GrpcCode.DEADLINE_EXCEEDED, f"no whole request in {self._limits.request_s_max:g} s")
-                self._answering.end_early(call, late, has_all=False)
+                self.failed(call, late, has_all=False)
         if self._limits.idle_s is not None and silent_s >= self._limits.idle_s and not self._calls:
             raise ConnectionBroken(Code.NO_ERROR, "no calls for long; connect anew")
 

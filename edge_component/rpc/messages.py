@@ -7,6 +7,7 @@ lie so that what is in them can be used where it lies, and their memory is used 
 """
 
 import struct
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable
@@ -68,7 +69,8 @@ class Incoming:
     Attributes:
         whole: those that are complete, in their order, unpacked.
         held_bytes: the memory of those and of the one that is coming.
-        is_waiting: the next one is to come later; whoever says that it may, from any thread, sets this to False.
+        is_waiting: the next one is to come later, until :meth:`admit`.
+        since_ns: ``perf_counter_ns`` when the one that is coming began, or was admitted; 0 for a small one.
     """
 
     __slots__ = (
@@ -84,6 +86,7 @@ class Incoming:
         "_prefix",
         "held_bytes",
         "is_waiting",
+        "since_ns",
         "whole",
     )
 
@@ -94,6 +97,7 @@ class Incoming:
         self._memory = memory
         self._claim = claim
         self.is_waiting = False
+        self.since_ns = 0
         self._ahead = bytearray()
         """Of a message that waits: what came before the client could know."""
         self._awaited_bytes = 0
@@ -113,9 +117,16 @@ class Incoming:
 
     @property
     def missing_bytes(self) -> int:
-        """Of the message that is coming."""
+        """Of the message that is coming, if it need not wait."""
         message = self._message
-        return len(message) - self._at if message is not None else 0
+        if message is not None:
+            return len(message) - self._at
+        return 0 if self.is_waiting else self._awaited_bytes - len(self._ahead)
+
+    def admit(self) -> None:
+        """A message that waits may come; from any thread."""
+        self.since_ns = time.perf_counter_ns()
+        self.is_waiting = False
 
     def take(self, data: memoryview) -> None:
         """What came next.
@@ -178,9 +189,11 @@ class Incoming:
             raise CallEnded(
                 GrpcCode.INTERNAL, "a message is marked as compressed, and grpc-encoding names no compression"
             )
-        self._awaited_bytes, self.is_waiting = size, size > SMALL_BYTES
-        if not self.is_waiting or self._claim(size):
-            self.is_waiting = False
+        self._awaited_bytes, self.is_waiting, self.since_ns = size, size > SMALL_BYTES, 0
+        if not self.is_waiting:
+            self._place()
+        elif self._claim(size):
+            self.admit()
             self._place()
         return data[wanted:]
 

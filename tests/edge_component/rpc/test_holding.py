@@ -129,6 +129,35 @@ def test_one_that_does_not_come_in_time_ends_and_the_next_ones_time_begins(open_
     assert client.status(next_ones[1]) == GrpcCode.DEADLINE_EXCEEDED
 
 
+@pytest.mark.parametrize("path", ["/t.T/Chat", "/t.T/Stall"])
+def test_a_streams_large_message_that_does_not_come_in_time_ends_it(open_server: Open, path: str) -> None:
+    """Or it would keep its turn for ever. Between messages a stream has all the time there is."""
+    served = open_server(request_s_max=0.5)
+    served.behind.gate.set()
+    client = served.client()
+    client.send(begin(1, "/t.T/Chat"), frame(DATA, 0, 1, message(b"x")))
+    stalled = range(3, 2 * AT_ONCE + 3, 2)
+    for stream in stalled:
+        client.send(begin(stream, path), *data(stream, unasked(pattern(LARGE))))
+    begin_large(client, 101)
+    assert client.status(stalled[0]) == GrpcCode.DEADLINE_EXCEEDED
+    client.send(*data(101, message(pattern(LARGE))[LIMITS.unasked_bytes :]), frame(DATA, END_STREAM, 101))
+    assert client.answer(101).messages == [pattern(LARGE)]
+    client.send(frame(DATA, END_STREAM, 1, message(b"y")))
+    assert client.answer(1).status == 0
+
+
+def test_a_call_that_waits_with_its_second_message_has_no_time_to(open_server: Open) -> None:
+    """It may have one; who sends more has them held, and would wait for himself."""
+    client = open_server(request_s_max=0.5).client()
+    whole = message(pattern(LARGE))
+    client.send(begin(1))
+    for _ in range(AT_ONCE):
+        client.send(*data(1, whole))
+    client.send(*data(1, whole[: LIMITS.unasked_bytes - 1_000]))
+    assert client.status(1) == GrpcCode.DEADLINE_EXCEEDED
+
+
 def test_a_client_that_vanishes_while_its_calls_wait(served: Served) -> None:
     client = served.client()
     begin_large(client, *range(1, 61, 2))
