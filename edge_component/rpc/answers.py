@@ -48,8 +48,13 @@ class Answers:
         Raises:
             OSError: the client has gone, or takes nothing; then the connection is over.
         """
-        with self._sending:
+        if not self._sending.acquire(timeout=self._message_s):
+            self._duplex.hang_up()
+            raise TimeoutError("the client takes too little of what is sent before this")
+        try:
             self._write(frames)
+        finally:
+            self._sending.release()
         if self._soon:
             self._send_waiting()
 

@@ -13,9 +13,10 @@ from typing import Protocol
 
 from edge_component.polling import NEVER, Polling
 from edge_component.rpc.calls import Service
-from edge_component.rpc.connection import Connection, Limits
+from edge_component.rpc.connection import Connection
 from edge_component.rpc.duplex import Duplex, PlainDuplex
 from edge_component.rpc.frames import Code, go_away, settings
+from edge_component.rpc.limits import Limits
 from edge_component.rpc.workers import Workers
 from edge_component.serving.listener import Listener, Place, TcpDoor
 

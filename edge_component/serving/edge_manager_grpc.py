@@ -31,7 +31,7 @@ from pathlib import Path
 from edge_component.contracts.manifest import TensorSpec
 from edge_component.errors import DeviceError, UnknownModelError
 from edge_component.rpc.calls import Call, Service
-from edge_component.rpc.connection import Limits
+from edge_component.rpc.limits import Limits
 from edge_component.rpc.server import Capacity, RpcServer
 from edge_component.serving.access import SocketAccess, may_use
 from edge_component.serving.edge_manager_capture import Capture, CapturedTensor, Captures, check_capture

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from edge_component.errors import DeviceError
 from edge_component.rpc.calls import Service
-from edge_component.rpc.connection import Limits
 from edge_component.rpc.errors import GrpcCode
+from edge_component.rpc.limits import Limits
 from edge_component.rpc.messages import Memory
 from edge_component.rpc.server import Capacity, RpcServer
 from edge_component.serving.access import peer_of

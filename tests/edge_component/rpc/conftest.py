@@ -11,8 +11,8 @@ import grpc
 import pytest
 
 from edge_component.rpc.calls import Call, Reply, Service
-from edge_component.rpc.connection import Limits
 from edge_component.rpc.errors import CallEnded, GrpcCode
+from edge_component.rpc.limits import Limits
 from edge_component.rpc.messages import Buffer
 from edge_component.rpc.server import Capacity, RpcServer
 from edge_component.serving.access import OWNER_ONLY

@@ -136,6 +136,28 @@ def test_what_would_have_to_wait_is_not_sent_at_once() -> None:
             answers.send_at_once(b"nor anybody")
 
 
+def test_an_answer_does_not_wait_for_ever_behind_others() -> None:
+    """Each write has its time; but there may be many before this one."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        answers = Answers(PlainDuplex(ours, PATIENCE_S, PATIENCE_S), Outgoing(), PATIENCE_S, 0.2)
+        fill(ours)
+        told = list[OSError]()
+
+        def send_first() -> None:
+            with pytest.raises(OSError) as error:  # noqa: PT011 - whatever the system says of a connection that is hung up
+                answers.send(bytes(100_000))
+            told.append(error.value)
+
+        first = threading.Thread(target=send_first)
+        first.start()
+        until(lambda: not answers._sending.acquire(blocking=False) or answers._sending.release())
+        with pytest.raises(TimeoutError, match="before this"):
+            answers.send(b"another")
+        first.join(PATIENCE_S / 2)
+        assert told
+
+
 def test_a_long_call_that_outlives_the_door_ends_by_itself(open_server: Open) -> None:
     """One that is answered by the thread that has read it, and that another one relieves."""
     before = threading.active_count()

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from edge_component.rpc.connection import Limits
 from edge_component.rpc.errors import GrpcCode
 from edge_component.rpc.holding import Holding
+from edge_component.rpc.limits import Limits
 from tests.edge_component.rpc.conftest import ALL_ROOM, Open, Served, pattern, until
 from tests.edge_component.rpc.raw_client import (
     CANCEL,
