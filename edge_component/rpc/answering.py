@@ -14,6 +14,7 @@ from contextlib import closing
 from edge_component.rpc.answers import Answers
 from edge_component.rpc.calls import Call, Reply, Service
 from edge_component.rpc.errors import CallEnded, GrpcCode, NoRoomError
+from edge_component.rpc.flow import Wait
 from edge_component.rpc.frames import Code, reset
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Answering:
             log.exception("a call of %s ended in an unforeseen error", call.head.path)
             return UNFORESEEN
 
-    def finish(self, call: Call, outcome: Outcome, wait: Callable[[], bool] | None) -> None:
+    def finish(self, call: Call, outcome: Outcome, wait: Wait) -> None:
         """Send it; ``wait`` as in :meth:`~edge_component.rpc.flow.Outgoing.take`.
 
         Raises:

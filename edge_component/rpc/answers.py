@@ -8,11 +8,11 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from edge_component.rpc.duplex import Duplex
 from edge_component.rpc.errors import CallEnded, GrpcCode, NoRoomError
-from edge_component.rpc.flow import Outgoing
+from edge_component.rpc.flow import Outgoing, Wait
 from edge_component.rpc.frames import Code, Flag, Kind, head, reset
 from edge_component.rpc.headers import ANSWERED, NOT_GRPC, RESPONSE, ending
 from edge_component.rpc.messages import PREFIX, Buffer
@@ -103,7 +103,7 @@ class Answers:
             self._duplex.hang_up()  # perhaps in the middle of a frame
             raise
 
-    def answer(self, stream: int, parts: Sequence[Buffer], wait: Callable[[], bool] | None) -> None:
+    def answer(self, stream: int, parts: Sequence[Buffer], wait: Wait) -> None:
         """A call's only message, and that it went well; ``wait`` as in :meth:`Outgoing.take`.
 
         Raises:
@@ -131,7 +131,7 @@ class Answers:
         """The headers before the first message."""
         self.send(_RESPONSE_HEAD + _NUMBER.pack(stream) + RESPONSE)
 
-    def message(self, stream: int, parts: Sequence[Buffer], wait: Callable[[], bool] | None) -> None:
+    def message(self, stream: int, parts: Sequence[Buffer], wait: Wait) -> None:
         """One message, in as many frames as it takes.
 
         Raises:

@@ -309,8 +309,11 @@ class Connection:
             self._answered()
             raise
 
-    def _answered(self) -> None:
+    def _answered(self, token: object = None) -> None:
+        """One call less; ``token`` as of when it was begun, if it was answered where it was read."""
         with self._lock:
+            if token is self._reader:
+                self._since_s = None
             self._answering_count -= 1
             if self._is_over:
                 self._none_answers.notify()
@@ -321,23 +324,29 @@ class Connection:
         token, self._answered_at_count = self._reader, self._intake.received_count
         with self._lock:
             self._answering_count += 1
-            self._since_s = time.monotonic()
+        self._begin_answering()
+        try:
+            self._answering.finish(call, self._answering.outcome(call), lambda: self._read_for_room(token))
+        finally:
+            self._answered(token)
+            self._workers.leave()
+
+    def _begin_answering(self) -> None:
+        """From now on this thread does not read; another one will, should it take long."""
+        self._since_s = time.monotonic()
         relief = self._workers.relief
         if not relief.is_awake:
             relief.wake()
-        try:
-            outcome = self._answering.outcome(call)
-            with self._lock:
-                reads_on = self._reader is token
-                if reads_on:  # else it is another's by now
-                    self._since_s = None
-            self._answering.finish(call, outcome, self._read_for_room if reads_on else None)
-        finally:
-            self._answered()
-            self._workers.leave()
 
-    def _read_for_room(self) -> bool:
-        return self._protocol.read_frame(may_idle=False)
+    def _read_for_room(self, token: object) -> bool | None:
+        """Read once, in the middle of an answer, and say whether there was something; ``None`` where another thread reads."""
+        with self._lock:
+            if self._reader is not token:
+                return None
+            self._since_s = None
+        is_on = self._protocol.read_frame(may_idle=False)
+        self._begin_answering()
+        return is_on
 
     def answers_since_s(self) -> float | None:
         """See :class:`~edge_component.rpc.relief.Relieved`."""

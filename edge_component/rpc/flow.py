@@ -16,6 +16,8 @@ from edge_component.rpc.frames import CONNECTION, FRAME_BYTES, FRAME_BYTES_MAX, 
 FRAME_BYTES_SENT = 1_048_576
 """The largest payload of ours: other calls' answers wait until one frame is written, and each has a time to be taken in."""
 
+Wait = Callable[[], bool | None] | None
+
 
 class Outgoing:
     """Room at the other end."""
@@ -47,10 +49,11 @@ class Outgoing:
             self._is_over = True
             self._tell()
 
-    def take(self, stream: int, wanted: int, wait: Callable[[], bool] | None, wait_s: float) -> int:
+    def take(self, stream: int, wanted: int, wait: Wait, wait_s: float) -> int:
         """Take up to ``wanted`` bytes, more than nothing, and no more than a frame holds; 0 if they never come.
 
-        ``wait`` is called instead of waiting where nobody else reads: it reads once, and says whether to go on.
+        ``wait`` is called instead of waiting where nobody else reads: it reads once, and says whether to go on; or ``None``:
+        somebody else reads by now.
         """
         ends_at_s = time.monotonic() + wait_s
         while True:
@@ -65,7 +68,12 @@ class Outgoing:
                     self._connection -= taken
                     self._streams[stream] -= taken
                     return taken
-            if room < 0 or wait is None or time.monotonic() > ends_at_s or not wait():
+            if room < 0 or wait is None or time.monotonic() > ends_at_s:
+                return 0
+            goes_on = wait()
+            if goes_on is None:
+                wait = None
+            elif not goes_on:
                 return 0
 
     def take_all(self, stream: int, wanted: int) -> bool:

@@ -2,8 +2,9 @@
 
 The failure this exists for: a call is answered where it was read, since waking another thread costs more than most models
 take (40 to 200 us measured, against 5 to 60). But then nobody hears that the client cancels, or asks whether the server
-lives, until the answer is there. So one thread looks at the calls under way, and a connection whose present one takes longer
-than ``LONG_S`` is given another thread to read it. As long as calls are short it changes nothing, and without any it sleeps.
+lives, until the answer is there and the client has taken it; a client that writes before it reads would wait for ever. So
+one thread looks at the calls under way, and a connection whose present one takes longer than ``LONG_S`` is given another
+thread to read it. As long as calls are short it changes nothing, and without any it sleeps.
 
 One for each server. Thread-safe.
 """

@@ -154,6 +154,19 @@ def test_who_reads_himself_reads_until_there_is_room() -> None:
     assert room.take(1, 100, read_one, PATIENCE_S) == 4
 
 
+def test_who_reads_no_longer_himself_hears_of_room_from_who_does() -> None:
+    room = Outgoing()
+    room.begin_with(0)
+    room.open(1)
+    reads_on = threading.Thread(target=room.more, args=(1, 5))
+
+    def relieved() -> None:
+        reads_on.start()
+
+    assert room.take(1, 100, relieved, PATIENCE_S) == 5
+    reads_on.join()
+
+
 @pytest.mark.parametrize(
     ("calls", "is_here"),
     [

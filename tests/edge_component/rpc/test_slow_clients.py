@@ -128,11 +128,14 @@ def test_an_answer_that_is_given_room_byte_by_byte_ends_all_the_same(
     assert client.is_alive()
 
 
-def test_a_client_that_writes_before_it_reads_is_read_all_the_same(served: Served) -> None:
+@pytest.mark.parametrize("asked", [("Flood", b"x"), ("Large", b"40000000")], ids=["beside", "where it was read"])
+def test_a_client_that_writes_before_it_reads_is_read_all_the_same(served: Served, asked: tuple[str, bytes]) -> None:
     """While an answer waits for it to read. Or it would wait for us to read, and we for it."""
+    method, content = asked
     client = served.client(*ALL_ROOM)
     client.send(frame(WINDOW_UPDATE, 0, 0, number(2**31 - 1 - 65_535)))
-    client.send(frame(HEADERS, END_HEADERS, 1, block("/t.T/Flood")) + frame(DATA, 0, 1, message(b"x")))
+    client.send(frame(HEADERS, END_HEADERS, 1, block(f"/t.T/{method}")))
+    client.send(frame(DATA, END_STREAM if method == "Large" else 0, 1, message(content)))
     until(lambda: not served.is_sending())
     pings = [frame(PING, 0, 0, b"%08d" % turn) for turn in range(60)]
     for turn, ping in enumerate(pings):  # together more than a connection's window, and than the kernel keeps
