@@ -16,14 +16,14 @@ class Limits:
         message_bytes_max: of one message.
         request_s_max: from a call's headers to the end of its message; for one frame; and for the client to have room, or to
             take what one write gives it.
-        answer_s_max: for one message of an answer, from its beginning to its end, however steadily the client takes it.
         idle_s: how long a connection without calls is kept; ``None`` for ever.
+        answer_s_max: for one message of an answer, from its beginning to its end, however steadily the client takes it.
     """
 
     message_bytes_max: int = 64_000_000
     request_s_max: float = 30.0
-    answer_s_max: float = 120.0
     idle_s: float | None = None
+    answer_s_max: float = 120.0
 
     @property
     def held_bytes_max(self) -> int:

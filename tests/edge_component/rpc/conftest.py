@@ -219,7 +219,7 @@ def open_server(tmp_path: Path) -> Iterator[Open]:
         hello_s: float = 2.0,
     ) -> Served:
         behind = Behind()
-        limits = Limits(message_bytes_max, request_s_max, answer_s_max, idle_s)
+        limits = Limits(message_bytes_max, request_s_max, idle_s, answer_s_max)
         path = Path() if tls else tmp_path / f"{len(opened)}.sock"
         place: Place = Door(path, socket.SOCK_STREAM, OWNER_ONLY, connections_max)
         greeter, certificate = None, Path()
