@@ -4,6 +4,7 @@ The failure this exists for: a client with many large requests at once. What it 
 refused, and it must ask again. So it is told to wait, by HTTP/2's own means: each call may send ``unasked_bytes`` by itself, and
 a message that is larger gets the rest of its window only once its memory is claimed here, first come, first served. The
 connection's window is never withheld: the bytes of those that wait are few, and whoever has claimed can always finish.
+A claim lasts until the client has taken the answer, or has not in time: who opens several streams must read all of them.
 
 Thread-safe: claimed by the thread that reads, given back by whoever has answered, who then admits the next.
 """

@@ -98,7 +98,7 @@ class Incoming:
         self._claim = claim
         self.is_waiting = False
         self.since_ns = 0
-        self._ahead = bytearray()
+        self._ahead: bytes | bytearray = b""
         """Of a message that waits: what came before the client could know."""
         self._awaited_bytes = 0
         self.whole: deque[Buffer] = deque()
@@ -195,6 +195,8 @@ class Incoming:
         elif self._claim(size):
             self.admit()
             self._place()
+        else:
+            self._ahead = bytearray()
         return data[wanted:]
 
     def _place(self) -> None:
@@ -202,8 +204,9 @@ class Incoming:
         self._message, self._at = self._memory.take(self._awaited_bytes), 0
         self.held_bytes += self._awaited_bytes + MESSAGE_BYTES
         self._awaited_bytes = 0
-        ahead, self._ahead = self._ahead, bytearray()
-        self._message[: len(ahead)] = ahead
+        ahead, self._ahead = self._ahead, b""
+        if ahead:
+            self._message[: len(ahead)] = ahead
         self.filled(len(ahead))  # an empty one is complete
 
     def _unpacked(self, message: memoryview) -> bytes:
