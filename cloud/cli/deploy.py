@@ -25,7 +25,10 @@ from cloud.settings import Settings
 
 DEPLOYED_COLUMNS = ("target", "deployment_id", "is_new", "device_count", "job_document_bytes")
 STATUS_COLUMNS = ("thing_name", "status", "reason")
-DEPLOYED_SO_FAR = "What was deployed goes on. Run the same command again: it keeps those deployments, makes those that are missing, and waits."
+DEPLOYED_SO_FAR = (
+    "What was deployed goes on. Run the same command again (without --again): it keeps those deployments, makes those that "
+    "are missing, and waits."
+)
 
 
 def deploy(
