@@ -93,6 +93,13 @@ def publish(
             f"[yellow]{publication.version} was published before: it keeps its expiry.[/] A new version takes --valid-days.",
             highlight=False,
         )
+    if not registration.is_new and approval != APPROVALS[0]:
+        progress_console.print(
+            f"[yellow]{publication.version} was registered before: --approval changes nothing.[/] aws sagemaker "
+            f"update-model-package --model-package-arn {registration.package_arn} --model-approval-status {approval} does.",
+            highlight=False,
+            soft_wrap=True,
+        )
     _print_publication(publication, registration.package_arn, output)
 
 

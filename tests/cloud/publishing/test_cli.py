@@ -140,6 +140,9 @@ def test_s3_down_at_any_request_of_a_publish_is_completed_by_the_same_command(
         again = run(*arguments, *options)
         assert again.returncode == 0
         assert ("it keeps its expiry" in again.stderr) == note, "what a version once said does not change"
+    rejected = run(*arguments, "--approval", "Rejected")
+    assert "--approval changes nothing" in rejected.stderr
+    assert f"update-model-package --model-package-arn {published['model_package_arn']}" in rejected.stderr
 
 
 PHASES = [
