@@ -107,7 +107,7 @@ class RuntimeConfig:
     channel_bytes_max: int = 256_000_000
     run_s_max: float = 60.0
     follow_run_us_max: int = 500
-    poll_us: int = 300
+    poll_us: int = 500
     fault_deadline_s: float = 1.0
     edge_manager_socket: bool = False
     edge_manager_capture_bytes_max: int = 16_000_000

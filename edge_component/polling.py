@@ -132,14 +132,11 @@ class PolledSocket:
         eagerness.missed()
         if not eagerness.polls:
             self._step_back()
-        received = self._receive_into(target, 0, flags)
-        if eagerness.is_in_the_way:
-            self._step_aside()
-        return received
+        return self._receive_into(target, 0, flags)
 
     def _poll(self, target: Target) -> int | None:
         """What has been received; ``None`` if nothing came."""
-        if not self._is_aside:
+        if not self._is_aside or self._eagerness.is_in_the_way:
             self._step_aside()
         looked_ns = perf_counter_ns()
         ends_ns = looked_ns + self._polling.limit_ns
