@@ -23,7 +23,8 @@ and each side runs for 25 ms before it is measured, until its model is back in t
 - *one core*: asker and doorbell partner are pinned to one core; the runtime is not told, its connection's thread follows
   its client by itself. *scheduler*: nobody is pinned.
 - Where a model's memory happens to lie makes 50 us of a run of 2.4 ms, in process as well (measured): so each round begins
-  with new sessions, inputs and channels on both sides, and medians over rounds are medians over places.
+  with new sessions, inputs and channels on both sides, and medians over rounds are medians over places. (With the scheduler
+  the runtime keeps its session: the protocol's doors need some hundred requests to settle after a swap.)
 - A loaded machine has slower caches and busier cores, for raw as well. Rounds are ranked by raw's and the fast path's p50
   together (by raw's alone, the choice would be of raw's luck), and the bars are taken from the quietest quarter; the
   table shows all rounds beside it.
@@ -132,7 +133,8 @@ def latency(askers: Askers, served: Device, models: Sequence[BenchModel], rounds
             wanted = LatencyRound(model, core, BLOCKS)
             askers.first.ask(wanted)  # opens channels, warms up, lets the runtime find its client's core
             for _ in range(rounds):
-                served.swap(model)
+                if core is not None:
+                    served.swap(model)
                 measured.add(askers.first.ask(wanted))
             print_latency(model, placement, measured)
             bars += latency_bars(model, placement, measured.quiet())

@@ -130,7 +130,7 @@ class Asker:
         return found
 
     def _lie_elsewhere(self, model: BenchModel) -> None:
-        """Have session, input and channel in other memory than in the round before; the runtime has a new session too."""
+        """Have session, input and channel in other memory than in the round before."""
         self._sides.pop(model.name, None)
         self._client.close()
         self._client = Client(self._socket_path, deadline_s=10)
