@@ -138,8 +138,8 @@ def test_files_become_lines_and_are_put_away(bench: Bench) -> None:
     assert first["model"] == {"name": "scale", "version": "1.0.0", "digest": "a" * 64}
     assert first["at"] == "2026-03-01T00:00:00.000000Z"
     assert second["outputs"] == {"y": [[8.0, None, 12.0]]}
+    eventually(lambda: bench.files() == set(), "all four are put away, each after it is counted")
     assert (bench.files("in/done"), bench.files("in/failed")) == ({"a.json", "b.json"}, {"c.npy", "d.txt"})
-    assert bench.files() == set()
 
 
 def test_a_name_that_comes_again_overwrites_nothing(bench: Bench) -> None:
@@ -180,7 +180,8 @@ def test_deleted_when_done_and_kept_when_failed(bench: Bench) -> None:
     bench.put("b.json", b"garbage")
     stream = bench.start(source={**FOLDER, "afterwards": "delete"}, sink=FILE)
     eventually(lambda: stream.counts.delivered_count + stream.counts.failed_count == 2, "settled")
-    assert (bench.files(), bench.files("in/failed")) == (set(), {"b.json"})
+    eventually(lambda: bench.files() == set(), "both are put away, each after it is counted")
+    assert bench.files("in/failed") == {"b.json"}
 
 
 def test_a_model_that_is_not_there_yet_is_waited_for(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
@@ -202,7 +203,7 @@ def test_a_request_that_the_model_refuses_is_a_failed_sample(bench: Bench) -> No
     bench.put("b.json", [1, 2, 3])
     stream = bench.start(source=FOLDER, sink=FILE)
     eventually(lambda: stream.counts.delivered_count == 1, "the next is answered")
-    assert bench.files("in/failed") == {"a.json"}
+    eventually(lambda: bench.files("in/failed") == {"a.json"}, "put away")
 
 
 def test_a_folder_that_is_not_there_holds_the_stream_until_it_is(bench: Bench) -> None:
