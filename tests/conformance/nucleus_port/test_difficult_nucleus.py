@@ -277,7 +277,10 @@ def test_neither_threads_nor_descriptors_pile_up(server: ScriptedNucleus, connec
     before = kept()
     for _ in range(20):
         turn()
-    eventually(lambda: kept() == before, f"{kept()} is {before} again")
+    # Fewer may be left: what earlier tests had forgotten is closed whenever the garbage collector comes by.
+    eventually(
+        lambda: all(now <= then for now, then in zip(kept(), before, strict=True)), f"{kept()} is {before} again"
+    )
 
 
 def test_refused_greetings_leave_no_descriptors(tmp_path: Path) -> None:

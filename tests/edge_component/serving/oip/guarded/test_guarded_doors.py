@@ -103,7 +103,7 @@ def test_two_hundred_half_open_handshakes_beside_a_good_client(open_guarded: Mak
     assert rest_client.is_server_live(headers=REST_TOKEN)
     assert grpc_client.is_server_live(headers=GRPC_TOKEN)
     gc.collect()
-    files_before, threads_before = files_open(), threading.active_count()
+    files_before, threads_before = files_open(), connections_threads()
     half_open = []
     for index in range(200):
         half_open.append((guarded.raw(), socket.create_connection(("127.0.0.1", guarded.grpc.port), timeout=WAIT_S)))
@@ -122,11 +122,16 @@ def test_two_hundred_half_open_handshakes_beside_a_good_client(open_guarded: Mak
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
     half_open.clear()
-    wait_until(lambda: threading.active_count() <= threads_before)
+    wait_until(lambda: connections_threads() <= threads_before)
     wait_until(lambda: files_open() <= files_before)
     assert guarded.is_served()
     rest_client.close()
     grpc_client.close()
+
+
+def connections_threads() -> int:
+    """Not those that answer: a call that takes long on a busy machine is given one that stays (rpc/relief.py)."""
+    return sum(thread.name == "0.0.0.0:0" for thread in threading.enumerate())
 
 
 def files_open() -> int:
