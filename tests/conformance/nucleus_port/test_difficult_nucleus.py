@@ -233,6 +233,7 @@ def test_a_connection_that_is_dropped_in_mid_call_ends_the_call_and_is_made_anew
     nucleus.on_connection(connections.put)
     with pytest.raises(NucleusUnavailableError):
         nucleus.publish("t", b"1")
+    await_connection(connections, False)
     await_connection(connections, True)
     nucleus.publish("t", b"2")
 
