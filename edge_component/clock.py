@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 PARTING_S_MIN = 0.1
+"""For each door, also when the others have taken all of the time."""
 
 
 class Clock(Protocol):

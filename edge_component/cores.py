@@ -16,7 +16,7 @@ PROCESSOR_FIELD = 36
 
 
 class ThreadOf:
-    """A thread of another process, as the kernel shows it; holds one descriptor until :meth:`close`."""
+    """A thread of this or another process, as the kernel shows it; holds one descriptor until :meth:`close`."""
 
     def __init__(self, process_id: int, thread_id: int) -> None:
         """A thread that cannot be seen has no core, for ever."""
@@ -25,10 +25,10 @@ class ThreadOf:
         try:
             self._descriptor = os.open(f"/proc/{process_id}/task/{thread_id}/stat", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            log.debug("a client's thread cannot be followed: %s", error)
+            log.debug("a thread cannot be seen: %s", error)
 
     def core(self) -> int | None:
-        """See :class:`ClientThread`."""
+        """Where it ran last; ``None`` if that cannot be seen."""
         if self._descriptor < 0:
             return None
         try:
@@ -38,7 +38,7 @@ class ThreadOf:
             return None
 
     def is_pinned(self) -> bool:
-        """See :class:`ClientThread`; asked right after :meth:`core`, so the thread's number is still its own."""
+        """Whether it may run on one core alone; asked right after :meth:`core`, so the thread's number is still its own."""
         try:
             return len(os.sched_getaffinity(self._thread_id)) == 1
         except OSError:
