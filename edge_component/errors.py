@@ -21,10 +21,9 @@ Foreign errors (ONNX Runtime, cryptography, awscrt, the file system) are wrapped
     │   └── UnknownModelError  NothingToRevertError  ActivationDeadlineError  ProbationFailedError
     │       ShadowDisagreedError  ProbationSlowError  TooManyStartsError  InterruptedActivationError
     ├── RequestError         one prediction could not be answered: inference/errors.py
-    ├── TelemetryError       something cannot be told to the cloud, or not yet; predictions are not touched
-    │   └── OutboxDiskError  OutboxClosedError
-    ├── NucleusError         the Greengrass nucleus did not do as asked
-    │   └── NucleusUnavailableError  NucleusRefusedError  NoNucleusError
+    ├── StreamError          a stream could not do its next step: streams/errors.py
+    ├── TelemetryError       something cannot be told to the cloud, or not yet: telemetry/errors.py
+    ├── NucleusError         the Greengrass nucleus did not do as asked: nucleus_errors.py
     └── StartError           the runtime cannot start
         └── AlreadyRunningError  NoTrustError  ConfigurationError
             ExposedDoorError  DoorKeysError
@@ -357,49 +356,3 @@ class ConfigurationError(StartError):
 
     code = "configuration-unreadable"
     usual_remedy = 'Give a JSON object such as {"probation_s": 30}, or leave --config out.'
-
-
-class TelemetryError(DeviceError):
-    """Something could not be told to the cloud, or not yet; predictions are not touched."""
-
-    code = "telemetry-failed"
-
-
-class OutboxDiskError(TelemetryError):
-    """The file system refused the outbox; what it had acknowledged before is still there."""
-
-    code = "outbox-disk"
-    usual_remedy = "Free disk space on the device, and check its disk."
-
-
-class OutboxClosedError(TelemetryError):
-    """The runtime is stopping; the message was not taken."""
-
-    code = "outbox-closed"
-
-
-class NucleusError(DeviceError):
-    """The nucleus did not do as asked. Names the foreign error's type: awsiot's errors have no text of their own."""
-
-    code = "nucleus-failed"
-
-
-class NucleusUnavailableError(NucleusError):
-    """It cannot be reached, or has itself no way to the cloud; the same call may work later."""
-
-    code = "nucleus-unavailable"
-    usual_remedy = "Check that Greengrass runs on this device and is online; nothing is lost meanwhile."
-
-
-class NucleusRefusedError(NucleusError):
-    """It refuses this very call; repeating it will not help."""
-
-    code = "nucleus-refused"
-    usual_remedy = "Compare the component's accessControl with what the message names, and deploy the component again."
-
-
-class NoNucleusError(NucleusError):
-    """This process was not started by Greengrass: it was given no address or token for IPC."""
-
-    code = "no-nucleus"
-    usual_remedy = "Run it as the component com.edgewright.Runtime, or set both variables by hand."

@@ -35,9 +35,9 @@ from awsiot.greengrasscoreipc.model import (
 )
 
 from edge_component.clock import Clock
-from edge_component.errors import NucleusRefusedError, NucleusUnavailableError
 from edge_component.nucleus_address import NucleusAddress, NucleusLimits
 from edge_component.nucleus_errands import Errands, Open, Operation, StreamHandlers, Subscription, describe, shielded
+from edge_component.nucleus_errors import NucleusRefusedError, NucleusUnavailableError
 from edge_component.nucleus_port import (
     Configuration,
     OnConfigurationChange,

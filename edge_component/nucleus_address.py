@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from edge_component.backoff import Backoff
-from edge_component.errors import NoNucleusError
+from edge_component.nucleus_errors import NoNucleusError
 
 SOCKET_VARIABLE = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"
 TOKEN_VARIABLE = "SVCUID"  # noqa: S105 - the variable's name

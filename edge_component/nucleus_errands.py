@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
-from edge_component.errors import NucleusError, NucleusRefusedError
 from edge_component.nucleus_address import NucleusLimits
+from edge_component.nucleus_errors import NucleusError, NucleusRefusedError
 from edge_component.nucleus_port import Configuration, OnConfigurationChange
 
 logger = logging.getLogger("edge_component.nucleus")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from edge_component.contracts.limits import LIMITS
-from edge_component.errors import NucleusRefusedError, NucleusUnavailableError
+from edge_component.nucleus_errors import NucleusRefusedError, NucleusUnavailableError
 
 Configuration = Mapping[str, Any]
 OnConfigurationChange = Callable[[Configuration], None]

@@ -21,8 +21,8 @@ from edge_component.contracts.codec import Document
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import Heartbeat, ModelRef, OutboxState
 from edge_component.contracts.manifest import Manifest
-from edge_component.errors import TelemetryError
 from edge_component.telemetry.columns import WatchPlan
+from edge_component.telemetry.errors import TelemetryError
 from edge_component.telemetry.outbox import Outbox
 from edge_component.telemetry.recorder import Recorder
 from edge_component.telemetry.uplink import Uplink

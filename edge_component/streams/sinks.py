@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
-from edge_component.errors import NucleusRefusedError, NucleusUnavailableError
+from edge_component.nucleus_errors import NucleusRefusedError, NucleusUnavailableError
 from edge_component.nucleus_port import Nucleus
 from edge_component.streams.config import FileSink, StreamConfig, TopicSink
 from edge_component.streams.errors import NucleusMissingError, SampleError, SinkFailedError

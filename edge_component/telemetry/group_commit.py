@@ -9,7 +9,7 @@ It knows neither files nor numbers; the log's ``commit`` marks each :class:`Wait
 import threading
 from collections.abc import Callable, Sequence
 
-from edge_component.errors import OutboxClosedError
+from edge_component.telemetry.errors import OutboxClosedError
 
 Encode = Callable[[str, int], bytes]
 """Makes a payload once its epoch and sequence number are known."""

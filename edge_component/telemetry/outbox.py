@@ -24,7 +24,7 @@ from edge_component.contracts.codec import Document, to_bytes
 from edge_component.contracts.envelope import Envelope
 from edge_component.contracts.heartbeat import OutboxState
 from edge_component.contracts.limits import LIMITS
-from edge_component.errors import OutboxClosedError, OutboxDiskError
+from edge_component.telemetry.errors import OutboxClosedError, OutboxDiskError
 from edge_component.telemetry.segment_log import Entry, LogLimits, SegmentLog
 
 logger = logging.getLogger(__name__)

@@ -25,9 +25,9 @@ from edge_component.contracts.codec import Document
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.telemetry import TelemetryWindow
-from edge_component.errors import TelemetryError
 from edge_component.telemetry.captures import Kept, WatchedArrays, count_captures
 from edge_component.telemetry.columns import Tensors, WatchPlan
+from edge_component.telemetry.errors import TelemetryError
 from edge_component.telemetry.window import Span, WindowCounts, close_window, count_service, split_window
 from edge_component.telemetry_sink import Outcome
 

@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_component.contracts.errors import TooLargeError
-from edge_component.errors import OutboxClosedError, OutboxDiskError
 from edge_component.telemetry.cursor import CursorFile
+from edge_component.telemetry.errors import OutboxClosedError, OutboxDiskError
 from edge_component.telemetry.group_commit import Encode, GroupCommit, Waiting
 from edge_component.telemetry.records import Record, frame
 from edge_component.telemetry.recovery import read_pending, recover

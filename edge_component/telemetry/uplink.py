@@ -23,7 +23,8 @@ from edge_component.backoff import Backoff
 from edge_component.contracts.envelope import Envelope
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.topics import DEFAULT_RULE, Address, basic_ingest_topic
-from edge_component.errors import NucleusRefusedError, NucleusUnavailableError, OutboxClosedError, OutboxDiskError
+from edge_component.nucleus_errors import NucleusRefusedError, NucleusUnavailableError
+from edge_component.telemetry.errors import OutboxClosedError, OutboxDiskError
 from edge_component.telemetry.outbox import Outbox, Queued
 
 logger = logging.getLogger(__name__)

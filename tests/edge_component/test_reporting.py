@@ -14,9 +14,9 @@ from edge_component.clock import SystemClock
 from edge_component.contracts.activation import ActivationEvent
 from edge_component.contracts.envelope import Envelope
 from edge_component.contracts.heartbeat import Heartbeat, ModelRef, OutboxState
-from edge_component.errors import OutboxDiskError
 from edge_component.nucleus_port import InMemoryNucleus
 from edge_component.reporting import KEPT_EVENTS_MAX, Reporting, ReportingParts
+from edge_component.telemetry.errors import OutboxDiskError
 from edge_component.telemetry.heartbeat import Machine, ProcessIdentity, Snapshot, build_heartbeat
 from edge_component.telemetry.outbox import Outbox
 from edge_component.telemetry.recorder import Recorder

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_component.errors import NucleusRefusedError, NucleusUnavailableError
 from edge_component.nucleus import GreengrassNucleus
+from edge_component.nucleus_errors import NucleusRefusedError, NucleusUnavailableError
 from simulator.nucleus.profile import JAVA, LITE
 from tests.conformance.nucleus_port.conftest import COMPONENT, WAIT_S, IpcWorld, await_connection, eventually
 from tests.conformance.nucleus_port.scripted import HANG_UP, SILENCE, Request, ScriptedNucleus, connect

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from edge_component.errors import NoNucleusError
 from edge_component.nucleus_address import SOCKET_VARIABLE, TOKEN_VARIABLE, NucleusAddress
 from edge_component.nucleus_errands import describe
+from edge_component.nucleus_errors import NoNucleusError
 from simulator.nucleus.profile import JAVA, LITE
 from tests.conformance.nucleus_port.conftest import WAIT_S, IpcWorld, await_connection, eventually
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from edge_component.contracts.limits import LIMITS
-from edge_component.errors import NucleusRefusedError, NucleusUnavailableError
+from edge_component.nucleus_errors import NucleusRefusedError, NucleusUnavailableError
 from edge_component.nucleus_port import topic_matches
 from tests.conformance.nucleus_port.conftest import WAIT_S, World, await_connection, eventually
 

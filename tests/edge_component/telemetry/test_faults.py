@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_component.errors import OutboxDiskError
+from edge_component.telemetry.errors import OutboxDiskError
 from edge_component.telemetry.segment_log import LogLimits, SegmentLog
 
 LIMITS = LogLimits(bytes_max=2_000, segments_count=4, record_bytes_max=500)

@@ -13,7 +13,7 @@ from edge_component.contracts.envelope import Envelope
 from edge_component.contracts.errors import TooLargeError
 from edge_component.contracts.heartbeat import OutboxState
 from edge_component.contracts.limits import LIMITS
-from edge_component.errors import OutboxClosedError, OutboxDiskError
+from edge_component.telemetry.errors import OutboxClosedError, OutboxDiskError
 from edge_component.telemetry.outbox import EPOCH_CHARS_MAX, SEQUENCE_MAX, Outbox, body_bytes_max
 from tests.edge_component.telemetry.conftest import OpenOutbox
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_component.contracts.errors import TooLargeError
-from edge_component.errors import OutboxClosedError
+from edge_component.telemetry.errors import OutboxClosedError
 from tests.edge_component.telemetry.conftest import OpenLog
 from tests.edge_component.telemetry.logs import SMALL, drain, put, segments, texts
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_component.errors import OutboxDiskError
+from edge_component.telemetry.errors import OutboxDiskError
 from edge_component.telemetry.records import HEADER_BYTES
 from edge_component.telemetry.segment_log import LogLimits
 from tests.edge_component.telemetry.conftest import OpenLog

@@ -12,8 +12,8 @@ from edge_component.contracts.manifest import Feature, GoldenTest, Manifest, Ten
 from edge_component.contracts.telemetry import (
     TelemetryWindow,
 )
-from edge_component.errors import OutboxDiskError
 from edge_component.telemetry.columns import WatchPlan
+from edge_component.telemetry.errors import OutboxDiskError
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
