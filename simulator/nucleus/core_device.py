@@ -35,7 +35,9 @@ from simulator.nucleus.recipe import Recipe, Step, parse_recipe
 from simulator.nucleus.services import ConfigurationStore, Services, SpoolingMessages, Tokens
 from simulator.nucleus.shadow_deployments import ShadowDeployments
 from simulator.nucleus.state import StateFile
-from simulator.nucleus.supervisor import Environment, Supervisor, Surprises
+from simulator.nucleus.steps import Environment, Steps
+from simulator.nucleus.supervisor import Supervisor
+from simulator.nucleus.surprises import Surprises
 from simulator.nucleus.unit import base_python_folder, end_survivors
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "aarch64", "armv7l": "arm"}
@@ -211,15 +213,9 @@ class CoreDevice:
             "GGC_VERSION": profile.version,
             **self.options.environment,
         }
-        self.supervisor = Supervisor(
-            profile,
-            places,
-            self.options.thing_name,
-            self._configurations,
-            Environment(base, tokens.token_of, self._version_of),
-            self.surprises,
-            self._component_changed,
-        )
+        environment = Environment(base, tokens.token_of, self._version_of)
+        steps = Steps(profile, places, self.options.thing_name, self._configurations, environment, self.surprises)
+        self.supervisor = Supervisor(profile, places, steps, self._component_changed)
         services = Services(self._configurations, self._cloud, self.supervisor, tokens=tokens)
         self._ipc = IpcServer(
             socket_path,
@@ -229,7 +225,7 @@ class CoreDevice:
             self.supervisor.component_of_process,
         )
         self._workshop = Workshop(
-            profile, places, self.platform, self._source, self.supervisor,
+            profile, places, self.platform, self._source, self.supervisor, steps,
             self._configurations, self.state, self._save, self.surprises,
         )  # fmt: skip
 

@@ -33,7 +33,9 @@ from simulator.nucleus.resolution import Resolved, resolve
 from simulator.nucleus.services import ConfigurationStore
 from simulator.nucleus.snapshot import Snapshot
 from simulator.nucleus.state import DeviceState, Installed
-from simulator.nucleus.supervisor import Supervisor, Surprises, start_order
+from simulator.nucleus.steps import Steps
+from simulator.nucleus.supervisor import Supervisor, start_order
+from simulator.nucleus.surprises import Surprises
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +85,7 @@ class Workshop:
     platform: Platform
     source: ComponentSource
     supervisor: Supervisor
+    steps: Steps
     configurations: ConfigurationStore
     state: DeviceState
     save: Callable[[], None]
@@ -214,7 +217,7 @@ class _Run:
             other: (entry.recipe.version, self._to_be_configured(other, entry.recipe)[0])
             for other, entry in self.resolved.items()
         }
-        return self.at.supervisor.changed_steps(self.resolved[name].recipe, to_be)
+        return self.at.steps.changed(self.resolved[name].recipe, to_be)
 
     async def _record(self) -> None:
         """Download what is new, and write down version and configuration, component by component."""

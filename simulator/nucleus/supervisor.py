@@ -3,47 +3,30 @@
 The failure it exists for: a model component that takes its runtime down with it. A HARD dependency binds: the dependent
 never starts while the other has no unit, and is stopped when it ends. A SOFT one only orders. (Measured on Lite.)
 
-It decides no deployment (``deployment.py``). Concurrency: belongs to the device's event loop.
+It decides no deployment (``deployment.py``) and reads no step (``steps.py``). Concurrency: belongs to the device's event
+loop.
 """
 
 import asyncio
 import logging
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
-from simulator.nucleus.configuration import Configuration
-from simulator.nucleus.errors import ComponentBrokenError, ComponentNotReadyError, RecipeError
-from simulator.nucleus.interpolation import Places, Variables, interpolate
+from simulator.nucleus.errors import ComponentBrokenError, ComponentNotReadyError
+from simulator.nucleus.interpolation import Places
 from simulator.nucleus.lifecycle import ACTIVE, GREENGRASS_STATE, Event, Kind, State
 from simulator.nucleus.profile import Profile
-from simulator.nucleus.recipe import Recipe, Step
-from simulator.nucleus.services import ComponentView, ConfigurationStore
-from simulator.nucleus.unit import Launch, UnitProcess
+from simulator.nucleus.recipe import Recipe
+from simulator.nucleus.services import ComponentView
+from simulator.nucleus.steps import Steps
+from simulator.nucleus.unit import UnitProcess
 
 SETTLED = frozenset({State.RUNNING, State.EXITED, State.FINISHED, State.BROKEN, State.WAITING})
 READY = ACTIVE | {State.FINISHED}
-NOTIFY_LINES = "\nsystemd-notify --ready\nsystemd-notify --stopping\n"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """What every step's environment is made of besides its own; see :meth:`Supervisor.launch`.
-
-    Attributes:
-        base: such as PATH, AWS_REGION and the IPC socket.
-        token_of: a component's SVCUID.
-        version_of: of an installed component; ``None`` for another.
-    """
-
-    base: Mapping[str, str]
-    token_of: Callable[[str], str]
-    version_of: Callable[[str], str | None] = lambda _name: None
 
 
 @dataclass(slots=True)
@@ -55,19 +38,6 @@ class Component:
     bound_to: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class Surprises:
-    """Faults to inject, as plain data.
-
-    Attributes:
-        start_delay_s: by component: so long each start of it does nothing yet (a runtime that is slow to listen).
-        daemon_dies_after: the deployment daemon is killed once, when the next deployment has finished this phase.
-    """
-
-    start_delay_s: dict[str, float] = field(default_factory=dict)
-    daemon_dies_after: str | None = None
-
-
 class Supervisor:
     """Implements :class:`simulator.nucleus.services.Components`."""
 
@@ -75,19 +45,13 @@ class Supervisor:
         self,
         profile: Profile,
         places: Places,
-        thing_name: str,
-        configurations: ConfigurationStore,
-        environment: Environment,
-        surprises: Surprises,
+        steps: Steps,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """Nothing runs; ``on_change`` hears that some component's state is another one."""
         self._profile = profile
         self._places = places
-        self._thing_name = thing_name
-        self._configurations = configurations
-        self._environment = environment
-        self._surprises = surprises
+        self._steps = steps
         self._on_change = on_change
         self._components: dict[str, Component] = {}
         self._stopped_along: set[str] = set()
@@ -314,71 +278,12 @@ class Supervisor:
         return UnitProcess(
             recipe.name,
             kind,
-            lambda: self.launch(recipe, recipe.steps[kind.value], kind),
+            lambda: self._steps.launch(recipe, kind),
             self._profile,
             self._places.root / "run",
             self._places.log(recipe.name),
             lambda state: self._note(recipe.name, state) if kind is not Kind.INSTALL else None,
         )
-
-    def launch(self, recipe: Recipe, step: Step, kind: Kind) -> Launch:
-        """Script and environment of a step, with this moment's configuration.
-
-        Raises:
-            UnknownVariableError: a brace that is no variable.
-        """
-        variables = self._variables(recipe, self._known)
-        script, environment = self._read(recipe, step, variables)
-        if bad := [name for name in environment if not name.isidentifier()]:
-            raise RecipeError(f"{recipe.name}: Setenv has the impossible name {bad[0]!r}")
-        if step.skip_if and _is_skipped(interpolate(step.skip_if, variables, self._profile), self._environment.base):
-            script = "true"
-        if kind is Kind.STARTUP and self._profile.uses_systemd:
-            script += NOTIFY_LINES
-        if kind is not Kind.INSTALL and (delay_s := self._surprises.start_delay_s.get(recipe.name)):
-            script = f"sleep {delay_s:g}\n{script}"
-        token = self._environment.token_of(recipe.name)
-        proof = {"SVCUID": token, "AWS_CONTAINER_AUTHORIZATION_TOKEN": token}
-        return Launch(
-            script,
-            {**self._environment.base, **proof, **environment},
-            self._places.work(recipe.name),
-            step.timeout_s or self._profile.default_timeout_s,
-        )
-
-    def changed_steps(self, recipe: Recipe, to_be: Mapping[str, tuple[str, Configuration]]) -> frozenset[str]:
-        """Steps that read otherwise with versions and configurations as they are to be than with those of now."""
-        now, then = self._variables(recipe, self._known), self._variables(recipe, to_be.get)
-        return frozenset(
-            name
-            for name, step in recipe.steps.items()
-            if self._read(recipe, step, now) != self._read(recipe, step, then)
-        )
-
-    def _read(self, recipe: Recipe, step: Step, variables: Variables) -> tuple[str, Mapping[str, str]]:
-        """Script and declared environment of a step, as these variables make them."""
-        declared = {**recipe.environment, **step.environment}
-        environment = {name: interpolate(value, variables, self._profile) for name, value in declared.items()}
-        return interpolate(step.script, variables, self._profile), environment
-
-    def _variables(self, recipe: Recipe, look: Callable[[str], tuple[str, Configuration] | None]) -> Variables:
-        _, configuration = look(recipe.name) or ("", self._configurations.of(recipe.name))
-        names = [dependency.name for dependency in recipe.dependencies]
-        found = {name: known for name in names if (known := look(name)) is not None}
-        dependencies = found if self._profile.replaces_dependency_variables else {}
-        return Variables(self._places, self._thing_name, recipe.name, recipe.version, configuration, dependencies)
-
-    def _known(self, name: str) -> tuple[str, Configuration] | None:
-        version = self._environment.version_of(name)
-        return None if version is None else (version, self._configurations.of(name))
-
-
-def _is_skipped(condition: str, environment: Mapping[str, str]) -> bool:
-    """Whether a step's Skipif holds."""
-    kind, _, what = condition.strip().partition(" ")
-    if kind.lower() == "exists":
-        return Path(what.strip()).exists()
-    return shutil.which(what.strip(), path=environment.get("PATH")) is not None
 
 
 def _waits_for(components: Mapping[str, Component], name: str, other: str) -> bool:
