@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.nucleus import systemd_notify
-from simulator.nucleus.deployment import DaemonKilledError, Phase, Verdict, Workshop, carry_out
+from simulator.nucleus.deployment import DaemonKilledError, Verdict, Workshop, carry_out
 from simulator.nucleus.document import parse_deployment
 from simulator.nucleus.errors import CloudOfflineError, DeploymentFailedError, RecipeError, RootPathError
 from simulator.nucleus.fleet_status import Speaker, deployment_information, status_message, status_topic
@@ -311,7 +311,7 @@ class CoreDevice:
             await self._cloud.flush()
         await self._say(trigger)
         if self._jobs is not None:
-            self._jobs.ask_for_next()
+            self._jobs.ask()
         if self._shadow is not None:
             self._shadow.ask()
 
@@ -370,6 +370,3 @@ async def _cancelled(task: "asyncio.Task[None] | None") -> None:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-__all__ = ["CoreDevice", "DeviceOptions", "Phase"]

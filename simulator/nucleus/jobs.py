@@ -11,20 +11,18 @@ beneath ``$aws/things/<thing>/jobs``. Concurrency: the device's event loop.
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from simulator.nucleus.errors import CloudOfflineError
 from simulator.nucleus.ports import CloudMessages
 from simulator.nucleus.profile import Profile
+from simulator.nucleus.road import CarryOut, Road
 
 NAMESPACE = "namespace-aws-gg-deployment"
 OPEN_STATUSES = frozenset({"QUEUED", "IN_PROGRESS"})
 
 logger = logging.getLogger(__name__)
-
-CarryOut = Callable[[object], Awaitable[str]]
-"""A job document in, the job's final status out."""
 
 
 class Jobs:
@@ -37,32 +35,22 @@ class Jobs:
         self._topic = f"$aws/things/{thing_name}/jobs"
         self._profile = profile
         self._carry_out = carry_out
-        self._waiting: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
         self._current = ""
         self._answers: dict[str, asyncio.Future[None]] = {}
-        self._wants_to_ask = asyncio.Event()
-        self._is_answered = asyncio.Event()
+        subscriptions = {
+            f"{self._topic}/{profile.notify_topic}": self._notified,
+            f"{self._topic}/$next/{NAMESPACE}/get/accepted": self._described,
+            f"{self._topic}/+/{NAMESPACE}/update/+": self._answered,
+        }
+        self._road = Road(cloud, subscriptions, self._ask_for_next, self._work, profile.describe_timeout_s)
 
     async def serve(self) -> None:
-        """Subscribe, ask for the next job and carry out jobs until cancelled."""
-        undo = [
-            await self._cloud.subscribe(f"{self._topic}/{self._profile.notify_topic}", self._notified),
-            await self._cloud.subscribe(f"{self._topic}/$next/{NAMESPACE}/get/accepted", self._described),
-            await self._cloud.subscribe(f"{self._topic}/+/{NAMESPACE}/update/+", self._answered),
-        ]
-        asking = asyncio.get_running_loop().create_task(self._ask())
-        self.ask_for_next()
-        try:
-            while True:
-                await self._work(*await self._waiting.get())
-        finally:
-            asking.cancel()
-            for cancel in undo:
-                cancel()
+        """Hear of jobs and carry them out until cancelled."""
+        await self._road.serve()
 
-    def ask_for_next(self) -> None:
-        """Have it asked what is to be done; while offline nothing is asked, the next connection does."""
-        self._wants_to_ask.set()
+    def ask(self) -> None:
+        """Have the next job asked for."""
+        self._road.ask()
 
     def connection_lost(self) -> None:
         """No answer will come any more to what is under way."""
@@ -70,27 +58,14 @@ class Jobs:
             if not answer.done():
                 answer.set_exception(CloudOfflineError("the connection was lost"))
 
-    async def _ask(self) -> None:
-        """Ask for the next job whenever that is wanted, again and again until there is an answer."""
+    async def _ask_for_next(self) -> None:
         request = {
             "jobId": "$next",
             "thingName": self._thing_name,
             "includeJobDocument": True,
             "clientToken": self._profile.job_client_token,
         }
-        while True:
-            await self._wants_to_ask.wait()
-            self._wants_to_ask.clear()  # before the question: what is announced until the answer is asked for anew
-            self._is_answered.clear()
-            try:
-                await self._cloud.publish(f"{self._topic}/$next/{NAMESPACE}/get", json.dumps(request).encode())
-                async with asyncio.timeout(self._profile.describe_timeout_s):
-                    await self._is_answered.wait()
-            except CloudOfflineError:
-                continue
-            except TimeoutError:
-                logger.warning("nobody answers what is to be done; it is asked again")
-                self.ask_for_next()
+        await self._cloud.publish(f"{self._topic}/$next/{NAMESPACE}/get", json.dumps(request).encode())
 
     def _notified(self, topic: str, payload: bytes) -> None:
         document = self._read(topic, payload)
@@ -99,10 +74,10 @@ class Jobs:
         if isinstance(document.get("execution"), Mapping):
             self._consider(document["execution"])
         elif document.get("jobs"):  # the Java nucleus's topic only says that there is something
-            self.ask_for_next()
+            self.ask()
 
     def _described(self, topic: str, payload: bytes) -> None:
-        self._is_answered.set()
+        self._road.answered()
         document = self._read(topic, payload)
         if document is not None and isinstance(document.get("execution"), Mapping):
             self._consider(document["execution"])
@@ -125,7 +100,7 @@ class Jobs:
             return
         if job_id != self._current:
             self._current = job_id
-            self._waiting.put_nowait((job_id, document))
+            self._road.put(job_id, document)
 
     async def _work(self, job_id: str, document: object) -> None:
         await self._report(job_id, "IN_PROGRESS")
@@ -134,7 +109,7 @@ class Jobs:
             logger.warning("the report of job %s (%s) was lost", job_id, status)
             if self._current == job_id:
                 self._current = ""
-            self.ask_for_next()
+            self.ask()
 
     async def _report(self, job_id: str, status: str) -> bool:
         """Whether the cloud has answered, be it with a refusal."""

@@ -8,16 +8,15 @@ out again; a report is made when a deployment begins and ends, and once more wit
 Lite has nothing of it (measured). Concurrency: the device's event loop.
 """
 
-import asyncio
 import json
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from simulator.nucleus.errors import CloudOfflineError
-from simulator.nucleus.jobs import CarryOut
 from simulator.nucleus.ports import CloudMessages
 from simulator.nucleus.profile import Profile
+from simulator.nucleus.road import CarryOut, Road
 
 SHADOW_NAME = "AWSManagedGreengrassV2Deployment"
 
@@ -33,52 +32,27 @@ class ShadowDeployments:
         self._topic = f"$aws/things/{thing_name}/shadow/name/{SHADOW_NAME}"
         self._profile = profile
         self._carry_out = carry_out
-        self._waiting: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
         self._taken = ""
         self._canceled: set[str] = set()
         self._unreported: Mapping[str, Any] | None = None
-        self._is_asked_for = asyncio.Event()
-        self._is_answered = asyncio.Event()
+        subscriptions = {f"{self._topic}/get/+": self._answered, f"{self._topic}/update/accepted": self._heard}
+        self._road = Road(cloud, subscriptions, self._ask_for_shadow, self._work, profile.describe_timeout_s)
 
     async def serve(self) -> None:
-        """Subscribe, look at the shadow and carry out what it desires until cancelled."""
-        undo = [
-            await self._cloud.subscribe(f"{self._topic}/get/+", self._answered),
-            await self._cloud.subscribe(f"{self._topic}/update/accepted", self._heard),
-        ]
-        asking = asyncio.get_running_loop().create_task(self._ask())
-        self.ask()
-        try:
-            while True:
-                await self._work(*await self._waiting.get())
-        finally:
-            asking.cancel()
-            for cancel in undo:
-                cancel()
+        """Hear what the shadow desires and carry it out until cancelled."""
+        await self._road.serve()
 
     def ask(self) -> None:
-        """Have the shadow asked for, and a lost report made; while offline nothing is, the next connection does."""
-        self._is_asked_for.set()
+        """Have the shadow asked for, and a lost report made."""
+        self._road.ask()
 
-    async def _ask(self) -> None:
-        """Ask whenever that is wanted, again and again until there is an answer: the first may precede its subscription."""
-        while True:
-            await self._is_asked_for.wait()
-            self._is_asked_for.clear()
-            self._is_answered.clear()
-            try:
-                if self._unreported is not None:
-                    await self._report(self._unreported)
-                await self._cloud.publish(f"{self._topic}/get", b"{}")
-                async with asyncio.timeout(self._profile.describe_timeout_s):
-                    await self._is_answered.wait()
-            except CloudOfflineError:
-                continue
-            except TimeoutError:
-                self.ask()
+    async def _ask_for_shadow(self) -> None:
+        if self._unreported is not None:
+            await self._report(self._unreported)
+        await self._cloud.publish(f"{self._topic}/get", b"{}")
 
     def _answered(self, topic: str, payload: bytes) -> None:
-        self._is_answered.set()
+        self._road.answered()
         if topic.endswith("/accepted"):
             self._heard(topic, payload)
 
@@ -99,7 +73,7 @@ class ShadowDeployments:
         is_first, self._taken = not self._taken, arn
         is_done = reported.get("fleetConfigurationArnForStatus") == arn and reported.get("status") != "IN_PROGRESS"
         if not (is_first and is_done):
-            self._waiting.put_nowait((arn, document))
+            self._road.put(arn, document)
 
     async def _work(self, arn: str, document: object) -> None:
         if arn in self._canceled:
