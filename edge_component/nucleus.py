@@ -60,14 +60,8 @@ class _LocalTopic:
     callbacks: tuple[OnLocalMessage, ...] = ()
 
     def open(self, client: GreengrassCoreIPCClientV2, handlers: StreamHandlers) -> tuple[Any, Operation]:
-        opened: tuple[Any, Operation] = client.subscribe_to_topic_async(
-            topic=self.topic_filter,
-            receive_mode=ReceiveMode.RECEIVE_MESSAGES_FROM_OTHERS,  # Lite ignores it, and may give us our own
-            on_stream_event=handlers.on_stream_event,
-            on_stream_error=handlers.on_stream_error,
-            on_stream_closed=handlers.on_stream_closed,
-        )
-        return opened
+        others = ReceiveMode.RECEIVE_MESSAGES_FROM_OTHERS  # Lite ignores it, and may give us our own
+        return _open_stream(client.subscribe_to_topic_async, handlers, topic=self.topic_filter, receive_mode=others)
 
     def tell(self, event: Any) -> None:  # noqa: ANN401 - awsiot ships no types
         topic, payload = _local_message(event, self.topic_filter)
@@ -119,7 +113,7 @@ class GreengrassNucleus:
         self._errands.hear(
             Subscription(
                 "SubscribeToConfigurationUpdate",
-                _open_configuration_updates,
+                lambda client, handlers: _open_stream(client.subscribe_to_configuration_update_async, handlers),
                 lambda _event: self._errands.read_configuration(),  # it holds no value
             )
         )
@@ -329,13 +323,15 @@ class GreengrassNucleus:
             self._changed.wait_for(lambda: self._is_closed, wait_s)
 
 
-def _open_configuration_updates(client: GreengrassCoreIPCClientV2, handlers: StreamHandlers) -> tuple[Any, Operation]:
-    opened: tuple[Any, Operation] = client.subscribe_to_configuration_update_async(
+def _open_stream(
+    subscribe: Callable[..., tuple[Any, Operation]], handlers: StreamHandlers, **to_what: object
+) -> tuple[Any, Operation]:
+    return subscribe(
         on_stream_event=handlers.on_stream_event,
         on_stream_error=handlers.on_stream_error,
         on_stream_closed=handlers.on_stream_closed,
+        **to_what,
     )
-    return opened
 
 
 def _local_message(event: Any, topic_filter: str) -> tuple[str, bytes]:  # noqa: ANN401 - awsiot ships no types
