@@ -167,13 +167,6 @@ class GreengrassNucleus:
         value = response.value
         return dict(value) if isinstance(value, Mapping) else {}
 
-    def merge_configuration(self, document: Configuration) -> None:
-        """See :class:`Nucleus`. Lite refuses an update without a timestamp, so there always is one."""
-        now = self._clock.now()
-        self._call(
-            lambda client: client.update_configuration_async(key_path=[], timestamp=now, value_to_merge=dict(document))
-        )
-
     def on_configuration_change(self, callback: OnConfigurationChange) -> None:
         """See :class:`Nucleus`."""
         self._errands.tell_configuration(callback)

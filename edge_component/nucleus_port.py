@@ -1,9 +1,8 @@
 """The nucleus as the runtime sees it: a small port and an in-memory fake that ships.
 
 The failure this exists for: a runtime that cannot start, serve or be tested without a Greengrass nucleus beside it.
-Everything here is portable between Greengrass Lite and the Java nucleus (``facts``: PublishToIoTCore, GetConfiguration,
-SubscribeToConfigurationUpdate, UpdateState, PublishToTopic, SubscribeToTopic); nothing else of IPC is needed for
-anything essential.
+Everything here is portable between Greengrass Lite and the Java nucleus: of IPC it takes PublishToIoTCore,
+GetConfiguration, SubscribeToConfigurationUpdate, UpdateState, PublishToTopic and SubscribeToTopic, and nothing else.
 
 The real one is ``nucleus``, the only importer of awsiot. One conformance suite runs on both. Thread-safe, both of them.
 """
@@ -57,13 +56,6 @@ class Nucleus(Protocol):
 
     def configuration(self) -> Configuration:
         """This component's configuration; scalars may be strings (YAML recipes on Lite). Empty if it has none.
-
-        Raises:
-            NucleusUnavailableError, NucleusRefusedError: as for :meth:`publish`.
-        """
-
-    def merge_configuration(self, document: Configuration) -> None:
-        """Merge into this component's own configuration, now. Does not restart the component (measured on Lite).
 
         Raises:
             NucleusUnavailableError, NucleusRefusedError: as for :meth:`publish`.
@@ -158,11 +150,6 @@ class InMemoryNucleus:
         with self._lock:
             self._require_connection()
             return dict(self.document)
-
-    def merge_configuration(self, document: Configuration) -> None:
-        """See :class:`Nucleus`."""
-        self._require_connection()
-        self.set_configuration({**self.document, **document})
 
     def on_configuration_change(self, callback: OnConfigurationChange) -> None:
         """See :class:`Nucleus`."""

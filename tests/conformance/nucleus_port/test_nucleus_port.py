@@ -55,23 +55,13 @@ def test_the_configuration_is_read_and_its_changes_are_told_whole(world: World) 
     assert (latest["heartbeat_s"], latest["window_s"]) == ("5", 10)
 
 
-def test_its_own_configuration_can_be_merged(world: World) -> None:
-    world.nucleus.merge_configuration({"note": "kept"})
-    assert world.nucleus.configuration()["note"] == "kept"
-    assert world.nucleus.configuration()["heartbeat_s"] == 60
-
-
 def test_a_lost_nucleus_is_unavailable_then_found_again(world: World) -> None:
     connections: queue.Queue[bool] = queue.Queue()
     world.nucleus.on_connection(connections.put)
     world.lose_connection()
     await_connection(connections, False)
     assert not world.nucleus.connected
-    for act in (
-        lambda: world.nucleus.publish(TOPIC, b"1"),
-        world.nucleus.configuration,
-        lambda: world.nucleus.merge_configuration({}),
-    ):
+    for act in (lambda: world.nucleus.publish(TOPIC, b"1"), world.nucleus.configuration):
         with pytest.raises(NucleusUnavailableError):
             act()
     world.restore_connection()
