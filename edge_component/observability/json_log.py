@@ -8,7 +8,6 @@ import json
 import logging
 from datetime import UTC, datetime
 
-FORMATS = ("text", "json")
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 TRACE_CHARS_MAX = 8_000
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

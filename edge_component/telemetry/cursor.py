@@ -43,11 +43,6 @@ class Cursor:
     sequence: int
     dropped_count: int
 
-    @classmethod
-    def beginning(cls, epoch: str, segment: int) -> Self:
-        """Of a new epoch whose first segment is ``segment``."""
-        return cls(1, epoch, segment, segment, 0, 0)
-
     def to_slot(self) -> bytes:
         """Encode, with a checksum."""
         body = _SLOT.pack(

@@ -74,13 +74,11 @@ class BrokerTraits:
 
     Attributes:
         enforces_identity: a client without its own certificate is refused, and kept to its own topics.
-        carries_dollar_topics: ``$aws/…`` goes over the wire as it is.
         delivers_overlaps_once: a client whose filters overlap gets one copy of a message, not one for each filter.
         keeps_sessions_over_restart: a persistent session's queue survives an orderly restart of the broker.
     """
 
     enforces_identity: bool
-    carries_dollar_topics: bool
     delivers_overlaps_once: bool
     keeps_sessions_over_restart: bool
 
@@ -187,7 +185,6 @@ class MosquittoBroker(Broker):
 
     traits = BrokerTraits(
         enforces_identity=True,
-        carries_dollar_topics=True,
         delivers_overlaps_once=True,
         keeps_sessions_over_restart=True,
     )
@@ -224,7 +221,6 @@ class IotCoreBroker(Broker):
 
     traits = BrokerTraits(
         enforces_identity=False,
-        carries_dollar_topics=False,
         delivers_overlaps_once=False,
         keeps_sessions_over_restart=False,
     )
