@@ -1,4 +1,4 @@
-"""What a runtime runs only where it is configured: streams, metrics, the Edge Manager's door. Nothing of it is imported otherwise.
+"""What a runtime runs, and imports, only where it is configured: streams, metrics, the Edge Manager's door.
 
 The failure this exists for: a device that pays, in memory and in ways to fail, for what nobody on it uses. Predictions
 never depend on anything here; what cannot be started is said in the heartbeat's reasons, and the device serves on.

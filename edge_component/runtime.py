@@ -2,10 +2,10 @@
 
 The failures this exists for: a runtime that listens before it can answer (so it restores every model first, and only then
 opens the doors); two runtimes in one work folder (core.py holds an exclusive lock); a runtime that ends by itself
-with exit code 0, which Greengrass Lite never starts again (only :meth:`Runtime.stop` ends it, or a crash); and one that
-cannot serve because the nucleus is not there (the nucleus is asked last, and never waited for).
+with exit code 0, which Greengrass Lite never starts again (only :meth:`Runtime.stop` ends it, or a crash).
 
-The order of stopping: no new requests, those in flight finish, telemetry keeps what it has, the lock goes.
+It knows no nucleus (``__main__`` does). The order of stopping: no new requests, those in flight finish, telemetry keeps
+what it has, the lock goes.
 """
 
 import logging

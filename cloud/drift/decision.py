@@ -1,7 +1,7 @@
 """Has the world moved away from a model, does it matter, and what should be done? Pure.
 
 The failure this exists for: alarms that fire on every window of real data, and retraining that they set off. The rule
-(measured on synthetic shifts and two real data sets; see ``DESIGN.md``, decision 9):
+(measured on synthetic shifts and two real data sets):
 
 1. A judgement needs ``record_count_min`` records; less is no evidence, and says so.
 2. Each feature's window is compared with the baseline (*absolute*) and with what the device's peers saw in the same time
