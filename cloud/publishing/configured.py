@@ -10,16 +10,14 @@ One tag for each value, under its JSON pointer. What AWS takes in no tag, or bey
 values, is not tracked.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cloud.publishing.deployment_tags import tagged, untagged
 from edge_component.contracts.configuration import merged, without
 from edge_component.contracts.limits import LIMITS
 
 TAG_PREFIX = "edgewright:configured:"
-TAG_KEY = re.compile(r"[\w .:/=+@-]{1,128}", re.ASCII)
-"""AWS's characters for a tag's key, of ASCII."""
 
 
 def configured_tags(
@@ -29,12 +27,9 @@ def configured_tags(
     known = digests_in(before)
     for pointer in reset:
         known = without(known, pointer)
-    known = merged(known, merge or {})
-    tags = {f"{TAG_PREFIX}{pointer}": digest for pointer, digest in sorted(known.items())}
-    fitting = [key for key in tags if TAG_KEY.fullmatch(key)]
-    return {key: tags[key] for key in fitting[: LIMITS.configuration_values_max]}
+    return tagged(merged(known, merge or {}), TAG_PREFIX, LIMITS.configuration_values_max)
 
 
 def digests_in(tags: Mapping[str, str]) -> dict[str, str]:
     """JSON pointer to digest, out of a deployment's tags."""
-    return {key.removeprefix(TAG_PREFIX): value for key, value in tags.items() if key.startswith(TAG_PREFIX)}
+    return untagged(tags, TAG_PREFIX)

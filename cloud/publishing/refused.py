@@ -21,13 +21,13 @@ that a runtime of the target reports as serving is carried on (deploy.py asks th
 Where nobody can be asked and it serves all the same, its predecessor is asked for in vain: devices say ``older-release``.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cloud.names import MODEL_PREFIX, is_retirement
+from cloud.publishing.deployment_tags import tagged, untagged
 from edge_component.contracts.codec import Document
 
 HISTORY_COUNT_MAX = 20
@@ -36,7 +36,6 @@ HISTORY_COUNT_MAX = 20
 TAG_PREFIX = "edgewright:refused:"
 TAG_COUNT_MAX = 8
 """AWS takes 50 tags for a resource; ``LIMITS.configuration_values_max`` are the configuration's."""
-TAG_KEY = re.compile(r"[\w .:/=+@-]{1,128}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +154,12 @@ def doubt_about(history: Sequence[Past]) -> str:
 def refused_tags(before: Mapping[str, str], refused: Iterable[Refused], wished: str) -> dict[str, str]:
     """The tags of the next deployment of a target whose latest has the tags ``before``; what is wished for is tried anew."""
     known = {**refused_in(before), **{one.component_name: one.version for one in refused}}
-    tags = {f"{TAG_PREFIX}{name}": version for name, version in sorted(known.items()) if name != wished}
-    fitting = [key for key in tags if TAG_KEY.fullmatch(key)]
-    return {key: tags[key] for key in fitting[:TAG_COUNT_MAX]}
+    return tagged({name: version for name, version in known.items() if name != wished}, TAG_PREFIX, TAG_COUNT_MAX)
 
 
 def refused_in(tags: Mapping[str, str]) -> dict[str, str]:
     """Component name to the version that was left behind, out of a deployment's tags."""
-    return {key.removeprefix(TAG_PREFIX): value for key, value in tags.items() if key.startswith(TAG_PREFIX)}
+    return untagged(tags, TAG_PREFIX)
 
 
 def _is_explained(past: Past, known: Mapping[str, set[str]]) -> bool:
