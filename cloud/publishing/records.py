@@ -37,11 +37,7 @@ def model_name_of(component_name: str, layout: Layout, artifacts: ArtifactStore)
     Raises:
         VersionConflictError: the record cannot be read.
     """
-    recorded = [
-        version for uri in artifacts.list(layout.records(component_name)) if (version := layout.version_of(uri))
-    ]
-    latest = highest_version(recorded)
-    record = find_record(artifacts, layout, component_name, latest) if latest else None
+    record = latest_record(artifacts, layout, component_name)
     return record.model_name if record else ""
 
 
