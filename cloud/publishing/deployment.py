@@ -4,8 +4,8 @@ The failures this exists for: a model rollout that upgrades the runtime by depen
 always pinned beside the model's); one that drops the other components of the target (a deployment replaces the whole
 list); one that restarts the runtime by the way (Greengrass Lite reinstalls a component whenever the document carries a
 configurationUpdate for it, changed or not, so ours are never carried over: the devices keep what they merged, and
-configured.py keeps track of it in tags); one that a
-model's refused version fails again and again (refused.py says which); and a that a Lite device never receives, because it is larger than its buffer.
+configured.py keeps track of it in tags); one that a model's refused version fails again and again (refused.py says which);
+and one that a Lite device never receives, because it is larger than its buffer.
 """
 
 import json
@@ -117,28 +117,11 @@ def plan_deployment(
         DeploymentTooLargeError: a Lite device could not receive the document.
     """
     runtime_version = wish.runtime_version or (current or {}).get(RUNTIME_COMPONENT, {}).get("componentVersion", "")
-    if not runtime_version:
-        raise InvalidInputError(
-            f"{target_arn} has no {RUNTIME_COMPONENT} yet and no version of it was given",
-            "Publish one with `edgewright publish-runtime`, or name one with --runtime-version.",
-        )
-    if bool(wish.component_name) != bool(wish.version):
-        raise InvalidInputError("a model and its version go together", "Give both.")
-    if not NONCE.fullmatch(wish.nonce):
-        raise InvalidInputError(
-            f"the nonce {wish.nonce!r} has other signs than A-Z a-z 0-9 . _ : -, or too many of them",
-            "Choose another text.",
-        )
+    _check_wish(target_arn, wish, runtime_version)
     left_behind = tuple(one for one in refused if _is_carried(one, current, wish))
-    components = {name: _carried(name, entry) for name, entry in sorted((current or {}).items())}
-    for one in left_behind:
-        entry = components.pop(one.component_name)
-        if one.carried_version:
-            components[one.component_name] = {**entry, "componentVersion": one.carried_version}
-    components[RUNTIME_COMPONENT] = _pinned(runtime_version, wish.runtime_configuration, wish.runtime_reset)
-    if wish.component_name:
-        components[wish.component_name] = _pinned(wish.version, {NONCE_KEY: wish.nonce} if wish.nonce else None)
-    is_change = current is None or components != {name: _carried(name, entry) for name, entry in current.items()}
+    carried = {name: _carried(name, entry) for name, entry in sorted((current or {}).items())}
+    components = _next_components(carried, wish, runtime_version, left_behind)
+    is_change = current is None or components != carried
     size_bytes = job_document_bytes(target_arn, components)
     if size_bytes >= LIMITS.job_document_bytes_max:
         raise DeploymentTooLargeError(
@@ -151,6 +134,36 @@ def plan_deployment(
         **refused_tags(tags, left_behind, wish.component_name),
     }
     return DeploymentPlan(target_arn, components, is_change, size_bytes, tags, left_behind)
+
+
+def _check_wish(target_arn: str, wish: Wish, runtime_version: str) -> None:
+    if not runtime_version:
+        raise InvalidInputError(
+            f"{target_arn} has no {RUNTIME_COMPONENT} yet and no version of it was given",
+            "Publish one with `edgewright publish-runtime`, or name one with --runtime-version.",
+        )
+    if bool(wish.component_name) != bool(wish.version):
+        raise InvalidInputError("a model and its version go together", "Give both.")
+    if not NONCE.fullmatch(wish.nonce):
+        raise InvalidInputError(
+            f"the nonce {wish.nonce!r} has other signs than A-Z a-z 0-9 . _ : -, or too many of them",
+            "Choose another text.",
+        )
+
+
+def _next_components(
+    carried: Components, wish: Wish, runtime_version: str, left_behind: Iterable[Refused]
+) -> dict[str, Mapping[str, Any]]:
+    """What is carried on, less what is left behind; the runtime and the model as they are wished for."""
+    components = dict(carried)
+    for one in left_behind:
+        entry = components.pop(one.component_name)
+        if one.carried_version:
+            components[one.component_name] = {**entry, "componentVersion": one.carried_version}
+    components[RUNTIME_COMPONENT] = _pinned(runtime_version, wish.runtime_configuration, wish.runtime_reset)
+    if wish.component_name:
+        components[wish.component_name] = _pinned(wish.version, {NONCE_KEY: wish.nonce} if wish.nonce else None)
+    return components
 
 
 def job_document_bytes(target_arn: str, components: Components) -> int:
