@@ -33,7 +33,7 @@ from edge_component.contracts.errors import ContractError
 from edge_component.errors import ConfigurationError, DeviceError, sentence_of
 from edge_component.inference.execution import bind_to_cpus
 from edge_component.last_configuration import LastConfiguration
-from edge_component.nucleus_address import NucleusAddress
+from edge_component.nucleus_address import SOCKET_VARIABLE, NucleusAddress
 from edge_component.nucleus_port import Nucleus
 from edge_component.observability.json_log import TEXT_FORMAT, use_log_format
 from edge_component.observability.service_totals import ServiceTotals
@@ -162,7 +162,7 @@ def thing_name(environment: Mapping[str, str]) -> str:
 
 def connect_nucleus(environment: Mapping[str, str]) -> Nucleus | None:
     """The nucleus that started this process, if one did; connects in the background."""
-    if not environment.get("AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"):
+    if not environment.get(SOCKET_VARIABLE):
         log.info("not started by Greengrass: what there is to tell stays in the outbox")
         return None
     from edge_component.nucleus import (  # noqa: PLC0415 - awsiot takes time and memory, and only Greengrass needs it
