@@ -10,7 +10,6 @@ import json
 import os
 import platform as host_platform
 import shutil
-import socket
 import sys
 import tempfile
 import urllib.error
@@ -25,6 +24,7 @@ from typing import Any, Self
 from simulator.claim import claimed
 from simulator.errors import SimulatorError
 from simulator.mqtt import Broker
+from simulator.mqtt.broker import free_port
 from simulator.processes import Server, run_json
 from simulator.up import local_installation
 
@@ -123,7 +123,7 @@ class World:
 
     def start_api(self) -> None:
         """Start the fleet status API with its consumer and its drift watch."""
-        port = _free_port()
+        port = free_port()
         self.api_url = f"http://127.0.0.1:{port}"
         self.environment["EDGEWRIGHT_API_URL"] = self.api_url
         server = self._start("fleet-api", [sys.executable, "-m", "cloud.cli.app", "serve", "--port", str(port)])
@@ -193,10 +193,3 @@ def _environment(cloud: Mapping[str, str], folder: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "NO_COLOR": "1",
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
