@@ -1,7 +1,8 @@
 """``edgewright-edge``: what a person on the device may ask of its runtime.
 
 Results go to standard output as JSON, errors with their remedy to standard error. Exit codes: 0 done, 2 usage, 3 refused,
-4 the doctor found what stops this device, 5 no runtime, 130 Ctrl-C. It speaks to the runtime through its doors only, like any other client.
+4 the doctor found what stops this device, 5 no runtime, 130 Ctrl-C. It speaks to the runtime through its doors only, like
+any other client.
 """
 
 import argparse

@@ -55,7 +55,8 @@ class RuntimeConfig:
         poll_us: how long a connection whose client asks again at once, and alone, is polled before its thread sleeps (see
             polling.py); 0 for never.
         fault_deadline_s: a run stopped by a deadline of at least this counts against the model on probation.
-        edge_manager_socket: whether there is ``edge-manager.sock``, the SageMaker Edge Manager agent's API (needs ``publish-runtime --with-grpc``).
+        edge_manager_socket: whether there is ``edge-manager.sock``, the SageMaker Edge Manager agent's API (needs
+            ``publish-runtime --with-grpc``).
         edge_manager_capture_bytes_max: disk for what its CaptureData keeps, oldest first away; 0 switches that off.
         metrics_port: of 127.0.0.1, for Prometheus; 0 for none.
         metrics_socket: whether there is ``metrics.sock`` in the work folder, with the access of the prediction sockets.
@@ -154,8 +155,8 @@ def changed_fields(before: RuntimeConfig, after: RuntimeConfig) -> tuple[str, ..
 
 MINIMA: Mapping[str, float] = {
     "heartbeat_s": 1, "window_s": 1, "outbox_bytes_max": 65_536, "pending_starts_max": 1,
-    "intra_op_threads": 1, "inter_op_threads": 1, "in_flight_max": 1, "connections_max": 1, "hello_s_max": 0.001, "channels_max": 1,
-    "channel_bytes_max": 65_536, "run_s_max": 0.001, "shadow_requests_max": 1, "oip_body_bytes_max": 4_096,
+    "intra_op_threads": 1, "inter_op_threads": 1, "in_flight_max": 1, "connections_max": 1, "hello_s_max": 0.001,
+    "channels_max": 1, "channel_bytes_max": 65_536, "run_s_max": 0.001, "shadow_requests_max": 1, "oip_body_bytes_max": 4_096,
 }  # fmt: skip
 """Inclusive; 0 for every number not listed."""
 

@@ -58,7 +58,10 @@ app.add_typer(describe)
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 2 usage, 3 refused input, 4 conflict or not found, 5 unavailable, 130 Ctrl-C, 1 the rest."""
+    """Entry point.
+
+    Exit codes: 0 done, 2 usage, 3 refused input, 4 conflict or not found, 5 unavailable, 130 Ctrl-C, 1 the rest.
+    """
     try:
         app()
     except EdgewrightError as error:

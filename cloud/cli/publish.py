@@ -191,7 +191,7 @@ def _folder(source: _Own | str, session: AwsSession, report: Report) -> Iterator
 
 def _compiled(own: _Own, folder: Path) -> Path:
     with compile_extra():
-        from cloud.compilation.own_model import OwnModel, compile_own_model  # noqa: PLC0415 - see above
+        from cloud.compilation.own_model import OwnModel, compile_own_model  # noqa: PLC0415 - see compile.py
     report = compile_own_model(OwnModel(own.onnx, own.samples, own.name), folder, precision=own.precision)
     for line in report.lines():
         progress_console.print(line, markup=False, highlight=False, soft_wrap=True)

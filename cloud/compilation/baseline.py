@@ -2,8 +2,8 @@
 
 The bins are the contract's: 64 over the samples' own quantiles, ``edges[i-1] < x <= edges[i]``, edges being values that
 occurred, unrounded, in float64, as which the device compares. A value that fills more than a bin (a constant, a zero, a
-class) has one of its own, so that what lies just below it is not taken for it. Too few samples make quantiles of noise and drift
-out of nothing: then there is no baseline, and no drift detection, rather than a wrong one. Pure.
+class) has one of its own, so that what lies just below it is not taken for it. Too few samples make quantiles of noise and
+drift out of nothing: then there is no baseline, and no drift detection, rather than a wrong one. Pure.
 """
 
 from collections.abc import Mapping

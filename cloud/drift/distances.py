@@ -40,10 +40,10 @@ NO_EVIDENCE = Test(0.0, 1.0)
 def kolmogorov_smirnov(left: Counts, right: Counts, at_least: float = 0.0) -> Test:
     """Two-sample Kolmogorov-Smirnov distance over common, ordered bins: the largest gap between the cumulative shares.
 
-    ``at_least`` is what else is known of the distance: a bound from below. Binning can only lower the distance, so the test errs towards silence (measured: false positives 0/.03/0 at
-    n = 200/1,000/5,000 with Bonferroni over 30 features). The p-value is the asymptotic series at
-    λ = (√N + .12 + .11/√N)·D, N = n·m/(n + m) (Stephens 1970, J. R. Stat. Soc. B 32; Press et al., Numerical Recipes
-    §14.3). An empty sample is no evidence: distance 0, p-value 1.
+    ``at_least`` is what else is known of the distance: a bound from below. Binning can only lower the distance, so the test
+    errs towards silence (measured: false positives 0/.03/0 at n = 200/1,000/5,000 with Bonferroni over 30 features). The
+    p-value is the asymptotic series at λ = (√N + .12 + .11/√N)·D, N = n·m/(n + m) (Stephens 1970, J. R. Stat. Soc. B 32;
+    Press et al., Numerical Recipes §14.3). An empty sample is no evidence: distance 0, p-value 1.
     """
     first, second = _floats(left), _floats(right)
     n, m = first.sum(), second.sum()

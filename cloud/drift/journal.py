@@ -43,7 +43,8 @@ class Journal:
         """
         query = (
             "SELECT * FROM window WHERE decision_id IS NULL AND arrived_count = part_count AND baseline_id <> ''"
-            " AND arrived_at_ms <= ? AND baseline_id NOT IN (SELECT value FROM json_each(?)) ORDER BY thing_name, model_name, version, ends_at_ms"
+            " AND arrived_at_ms <= ? AND baseline_id NOT IN (SELECT value FROM json_each(?))"
+            " ORDER BY thing_name, model_name, version, ends_at_ms"
         )
         found: dict[Stretch, list[WholeWindow]] = {}
         with self._database.read() as connection:

@@ -1,4 +1,4 @@
-"""The values that a drift decision is made of: its limits, its evidence, its outcome. No logic but small lookups."""
+"""The values that a drift decision is made of: its limits, its evidence, its outcome. No logic."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

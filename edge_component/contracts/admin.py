@@ -25,8 +25,9 @@ class Command:
 
     Attributes:
         name: ``activate`` {bundle: absolute path of the bundle's zip, component_name, version};
-            ``deactivate`` {model_name, component_name?: only if that component brought it}; ``revert`` {model_name}; ``status`` {}: a heartbeat's document;
-            ``flush`` {}: close the current telemetry windows now and queue them and a heartbeat for upload;
+            ``deactivate`` {model_name, component_name?: only if that component brought it}; ``revert`` {model_name};
+            ``status`` {}: a heartbeat's document; ``flush`` {}: close the current telemetry windows now and queue them and
+            a heartbeat for upload;
             ``route`` {}: show the route table, or {table}: a route table's document (routes.py), made from the
             revision that is followed, to be followed from now on. Runtimes before 0.2 do not know it, and say so with
             the code ``malformed-command``.

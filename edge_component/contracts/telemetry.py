@@ -1,9 +1,10 @@
 """The telemetry window: what a model saw and answered in one interval, as counts that add.
 
 Its counts are monoids: :data:`EMPTY_COLUMN` with :func:`merge_columns` and :data:`EMPTY_COUNTS` with
-:func:`merge_services` are associative and commutative, over parts of one window, windows in time, devices and versions alike, as long as ``baseline_id`` (the bin edges) is the
-same. A window too large for one publish is split by column into *parts*; each part is itself a window, and service
-counters travel in part 0 alone, so that adding the parts never counts anything twice.
+:func:`merge_services` are associative and commutative, over parts of one window, windows in time, devices and versions
+alike, as long as ``baseline_id`` (the bin edges) is the same. A window too large for one publish is split by column into
+*parts*; each part is itself a window, and service counters travel in part 0 alone, so that adding the parts never counts
+anything twice.
 
 Histogram counts travel as base64 of unsigned LEB128 numbers: 64 sparse counts take about 90 characters.
 """

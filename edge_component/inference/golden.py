@@ -2,7 +2,8 @@
 
 Inputs and expected outputs travel in the bundle (``golden.npz``: axis 0 counts samples, ``array[i]`` is the whole tensor
 of request i), the tolerance in the signed manifest: ``|got - expected| <= atol + rtol * |expected|``, elementwise; other
-than numbers must be equal. Strings are numpy's fixed-width text in the file, bfloat16 are uint16 bits. Each sample is one run, as a client's request is.
+than numbers must be equal. Strings are numpy's fixed-width text in the file, bfloat16 are uint16 bits. Each sample is one
+run, as a client's request is.
 """
 
 import zipfile

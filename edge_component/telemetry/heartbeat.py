@@ -44,11 +44,10 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the runtime holds at one moment; ``reasons`` are sentences, and any of them means degraded.
+    """What the runtime holds at one moment.
 
-    An outbox that keeps nothing is one more.
-
-    ``configuration`` is the digest of each of its values, ``None`` where it is not known.
+    ``reasons`` are sentences, and any of them means degraded; an outbox that keeps nothing is one more. ``configuration`` is
+    the digest of each of its values, ``None`` where it is not known.
     """
 
     models: tuple[ServedModel, ...]
@@ -77,7 +76,8 @@ def build_heartbeat(identity: ProcessIdentity, machine: Machine, snapshot: Snaps
     """The message, shortened to ``body_bytes_max`` where it must be.
 
     Shortened in this order: each reason to ``LIMITS.text_chars_max`` characters and all to the first five; the
-    configuration; the ``previous`` and ``routing`` of each model; reasons to one; then models from the end, the number of those left out being the reason.
+    configuration; the ``previous`` and ``routing`` of each model; reasons to one; then models from the end, the number of
+    those left out being a reason more.
     """
     told = snapshot.reasons
     if snapshot.outbox.problem:
