@@ -23,6 +23,7 @@ from edge_component.serving.serving import Serving
 
 if TYPE_CHECKING:  # only for runtimes that have them
     from edge_component.observability.device_figures import DeviceFigures
+    from edge_component.observability.exposition import Family
     from edge_component.streams.conductor import Streams
     from edge_component.streams.config import StreamConfig
     from edge_component.streams.pipeline import Stream
@@ -148,7 +149,7 @@ class OptionalParts:
             read_process,
         )
 
-        serving, streams = self._surroundings.serving, self._streams
+        serving = self._surroundings.serving
         router = serving.router
         answering = {name: ref for name in router.names() if (ref := router.answering(name)) is not None}
         gates = {name: router.gate(name) for name in answering}
@@ -160,8 +161,16 @@ class OptionalParts:
             occupancy={name: Occupancy(gate.in_flight_count, gate.waiting_count) for name, gate in gates.items()},
             resident_model_bytes=router.resident_bytes,
             outbox=serving.sink.outbox_state(),
-            counters=streams.families() if streams is not None else (),
+            counters=self._stream_families(),
         )
+
+    def _stream_families(self) -> "tuple[Family, ...]":
+        streams = self._streams
+        if streams is None:
+            return ()
+        from edge_component.observability.stream_figures import stream_families  # noqa: PLC0415 - as above
+
+        return stream_families(streams.reports())
 
     def _make_streams(self) -> "Streams":
         from edge_component.streams.conductor import Streams  # noqa: PLC0415 - only where there are any

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_component.observability.exposition import Family, Sample
 from edge_component.streams.config import StreamConfig, read_streams
 from edge_component.streams.pipeline import Stream, StreamCounts
 
@@ -72,10 +71,6 @@ class Streams:
             StreamReport(config, stream.counts, stream.waiting_count, stream.held_by) for _, (config, stream) in running
         )
 
-    def families(self) -> tuple[Family, ...]:
-        """The reports as a scrape shows them."""
-        return stream_families(self.reports())
-
     def _conduct(self) -> None:
         while True:
             with self._changed:
@@ -105,29 +100,3 @@ class Streams:
             _, stream = self._running.pop(name)
             stream.stop(STOP_S)
             log.info("stream %s ended: %s", name, stream.counts)
-
-
-def stream_families(reports: tuple[StreamReport, ...]) -> tuple[Family, ...]:
-    """Counters and gauges by stream and model."""
-    outcomes: list[Sample] = []
-    read: list[Sample] = []
-    waiting: list[Sample] = []
-    held: list[Sample] = []
-    for report in reports:
-        labels = {"stream": report.config.name, "model": report.config.model}
-        counts = report.counts
-        for outcome, count in (
-            ("delivered", counts.delivered_count),
-            ("failed", counts.failed_count),
-            ("dropped", counts.dropped_count),
-        ):
-            outcomes.append(Sample({**labels, "outcome": outcome}, count))
-        read.append(Sample(labels, counts.read_count))
-        waiting.append(Sample(labels, report.waiting_count))
-        held.append(Sample(labels, bool(report.held_by)))
-    return (
-        Family("edgewright_stream_read_total", "counter", "Samples that a stream's source gave.", read),
-        Family("edgewright_stream_samples_total", "counter", "Samples by what became of them.", outcomes),
-        Family("edgewright_stream_waiting", "gauge", "Samples that wait for the model.", waiting),
-        Family("edgewright_stream_held", "gauge", "1 while a stream waits for source, model or sink.", held),
-    )

@@ -22,9 +22,10 @@ from edge_component.contracts.manifest import TensorSpec
 from edge_component.errors import DeviceError, UnknownModelError
 from edge_component.inference.errors import InputNanError, OverloadedError
 from edge_component.nucleus_port import InMemoryNucleus
+from edge_component.observability.stream_figures import stream_families
 from edge_component.serving.predictor import Prediction
 from edge_component.streams.bounded_queue import BoundedQueue
-from edge_component.streams.conductor import Streams, stream_families
+from edge_component.streams.conductor import Streams
 from edge_component.streams.config import FileSink, StreamConfig, read_stream
 from edge_component.streams.errors import SinkFailedError
 from edge_component.streams.pipeline import Stream, StreamParts, listed
