@@ -1,9 +1,12 @@
 """The import arrows of ARCHITECTURE.md, deny by default: what is not allowed here fails the build."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from graphlib import CycleError, TopologicalSorter
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -138,3 +141,34 @@ def test_no_modules_import_each_other_not_even_late(package: str) -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"a circle: {' → '.join(error.args[1])}")
+
+
+def rooms_of_the_device() -> list[list[str]]:
+    """The rows of ARCHITECTURE.md's table, from the top floor down; each a list of names or patterns."""
+    lines = (ROOT / "ARCHITECTURE.md").read_text().splitlines()
+    first = lines.index("| room | one sentence |") + 2
+    return [
+        re.findall(r"`([^`]+)`", row.split("|")[1]) for row in takewhile(lambda line: line[:1] == "|", lines[first:])
+    ]
+
+
+def floor_of(path: Path) -> int:
+    """The one row that names a module of the device, or its folder."""
+    within = path.relative_to(ROOT / "edge_component")
+    name = within.parts[0] + ("/" if len(within.parts) > 1 else "")
+    found = [floor for floor, row in enumerate(rooms_of_the_device()) if any(fnmatch(name, room) for room in row)]
+    assert len(found) == 1, f"ARCHITECTURE.md names {name} in {len(found)} rows"
+    return found[0]
+
+
+def test_rooms_of_the_device_use_only_rooms_below_them() -> None:
+    door = ROOT / "edge_component" / "__init__.py"
+    floors = {module_name(path): floor_of(path) for path in (ROOT / "edge_component").rglob("*.py") if path != door}
+    for path in (ROOT / "edge_component").rglob("*.py"):
+        importer = module_name(path)
+        for imported in imported_modules(path):
+            if imported in floors and not any(
+                is_within(importer, room) and any(is_within(imported, name) for name in kept)
+                for room, kept in KEEPS_TO.items()
+            ):
+                assert floors[imported] >= floors[importer], f"{importer} uses {imported}, which lies above it"
