@@ -1,20 +1,22 @@
 """From a handed-over zip to a verified bundle in the store; nothing that serves is touched on the way.
 
-The phases are the activation event's: ``receive`` (unpack under caps), ``verify`` (signature, then every rule of
-bundles/verification.py), ``store``. Whatever raises leaves no trace.
+The phases are the activation event's: ``receive`` (the archive's directory and its two small files, under caps),
+``verify`` (signature, then every rule of bundles/verification.py, then the files themselves as they are unpacked), ``store``.
+Whatever raises leaves no trace; what a stranger has signed, or nobody, is not even unpacked.
 """
 
 import zipfile
 import zlib
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 from edge_component.activation.attempt import Attempt
 from edge_component.activation.table import Installed
-from edge_component.bundles.signature import SIGNATURE_FILE_BYTES_MAX, TrustedKey, verify_signature
+from edge_component.bundles.signature import TrustedKey, verify_signature
 from edge_component.bundles.store import Store
-from edge_component.bundles.unpack import UnpackLimits, open_archive, store_error
+from edge_component.bundles.unpack import Preview, UnpackLimits, open_archive, preview
 from edge_component.bundles.verification import Asked, Circumstances, FoundFile, Verified, verify
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.limits import LIMITS
@@ -48,22 +50,16 @@ def take_in(
     circumstances: Circumstances,
     attempt: Attempt,
 ) -> Taken:
-    """Unpack, verify and keep a bundle; ``attempt`` is told the phase, and asked whether there is time left.
+    """Verify, unpack and keep a bundle; ``attempt`` is told the phase, and asked whether there is time left.
 
     Raises:
         BundleError, StoreError, ActivationDeadlineError: the staged copy is gone.
     """
     attempt.at_phase("receive")
-    folder, found = intake.store.stage(archive, intake.limits, lambda: attempt.left_s() > 0)
-    try:
-        attempt.at_phase("verify")
-        verified = _verified(intake, folder, found, asked, circumstances)
-    except OSError as error:
-        intake.store.discard(folder)
-        raise store_error(error, f"reading what {archive.name} holds") from error
-    except BaseException:
-        intake.store.discard(folder)
-        raise
+    seen = preview(archive, intake.limits)
+    attempt.at_phase("verify")
+    verified, listed = _verified(seen, intake.trust, asked, circumstances)
+    folder = intake.store.stage(archive, listed, intake.limits, lambda: attempt.left_s() > 0)
     attempt.at_phase("store")
     kept = intake.store.keep(folder, verified.digest)
     manifest = verified.manifest
@@ -86,14 +82,17 @@ def digest_in(archive: Path) -> str | None:
 
 
 def _verified(
-    intake: Intake, folder: Path, found: dict[str, FoundFile], asked: Asked, circumstances: Circumstances
-) -> Verified:
-    if SIGNATURE_FILE not in found:
+    seen: Preview, trust: tuple[TrustedKey, ...], asked: Asked, circumstances: Circumstances
+) -> tuple[Verified, dict[str, FoundFile]]:
+    """What may be tried, and what each of its files has to be."""
+    if seen.signature is None:
         raise UnsignedError(f"there is no {SIGNATURE_FILE}")
-    if found[SIGNATURE_FILE].size_bytes > SIGNATURE_FILE_BYTES_MAX:
-        raise SignatureError(f"{SIGNATURE_FILE} has more than {SIGNATURE_FILE_BYTES_MAX} bytes")
-    signed = verify_signature((folder / SIGNATURE_FILE).read_bytes(), intake.trust)
-    if MANIFEST_FILE in found and found[MANIFEST_FILE].size_bytes > LIMITS.manifest_bytes_max:
+    if len(seen.signature) > LIMITS.signature_bytes_max:
+        raise SignatureError(f"{SIGNATURE_FILE} has more than {LIMITS.signature_bytes_max} bytes")
+    signed = verify_signature(seen.signature, trust)
+    manifest_bytes = seen.manifest or b""
+    if len(manifest_bytes) > LIMITS.manifest_bytes_max:
         raise ManifestError(f"{MANIFEST_FILE} has more than {LIMITS.manifest_bytes_max} bytes")
-    manifest_bytes = (folder / MANIFEST_FILE).read_bytes() if MANIFEST_FILE in found else b""
-    return verify(found, manifest_bytes, signed, asked, circumstances)
+    verified = verify(seen.sizes_bytes, manifest_bytes, signed, asked, circumstances)
+    digests = {**signed.digests, SIGNATURE_FILE: sha256(seen.signature).hexdigest()}
+    return verified, {path: FoundFile(digest, seen.sizes_bytes[path]) for path, digest in digests.items()}

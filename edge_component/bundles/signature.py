@@ -32,12 +32,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge_component.contracts.codec import DIGEST_PATTERN, Document, Fields, from_bytes
 from edge_component.contracts.errors import ContractError, MalformedError
+from edge_component.contracts.limits import LIMITS
 from edge_component.errors import NoTrustError, SignatureError, UntrustedKeyError
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
-SIGNATURE_FILE_BYTES_MAX = 262_144
 
 _HASHES: Mapping[int, hashes.HashAlgorithm] = {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}
 """By the curve's size, as the format prescribes."""
@@ -79,9 +79,9 @@ def verify_signature(signature: bytes, trust: Sequence[TrustedKey]) -> SignedFil
         UntrustedKeyError: no trusted key made this signature over these bytes.
     """
     try:
-        payload, signed = _open_envelope(from_bytes(signature, SIGNATURE_FILE_BYTES_MAX))
+        payload, signed = _open_envelope(from_bytes(signature, LIMITS.signature_bytes_max))
         signer = _signer(pre_authentication_encoding(PAYLOAD_TYPE, payload), signed, trust)
-        return SignedFiles(_read_statement(from_bytes(payload, SIGNATURE_FILE_BYTES_MAX)), signer)
+        return SignedFiles(_read_statement(from_bytes(payload, LIMITS.signature_bytes_max)), signer)
     except ContractError as error:
         raise SignatureError(f"model.sig: {error}") from error
 

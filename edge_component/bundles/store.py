@@ -2,8 +2,8 @@
 
 The failures this exists for: Greengrass deletes an old version's files after a successful deployment, and a later
 download of the same path rewrites them in place, so that a hard link would change under our feet (both measured). So the
-store copies, and what is in it under its digest is whole: a bundle is staged, fsynced file by file, verified, and only
-then renamed to its digest.
+store copies, and what is in it under its digest is whole: a bundle is staged, each file fsynced and held against what was
+signed, and only then renamed to its digest.
 
 ::
 
@@ -21,7 +21,7 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from edge_component.bundles.unpack import UnpackLimits, store_error, unpack
@@ -74,9 +74,9 @@ class Store:
         return self._bundles / digest
 
     def stage(
-        self, archive: Path, limits: UnpackLimits, in_time: Callable[[], bool]
-    ) -> tuple[Path, dict[str, FoundFile]]:
-        """Unpack an archive; :meth:`discard` it, or :meth:`keep` it, before the next one.
+        self, archive: Path, listed: Mapping[str, FoundFile], limits: UnpackLimits, in_time: Callable[[], bool]
+    ) -> Path:
+        """Unpack what is listed of an archive; :meth:`discard` it, or :meth:`keep` it, before the next one.
 
         Raises:
             BundleError, StoreError, ActivationDeadlineError: nothing of it was left behind.
@@ -88,17 +88,18 @@ class Store:
         except OSError as error:
             raise store_error(error, f"staging {archive.name}") from error
         try:
-            return folder, unpack(archive, folder, limits, in_time)
+            unpack(archive, folder, listed, limits, in_time)
         except BaseException:
             self.discard(folder)
             raise
+        return folder
 
     def discard(self, staged: Path) -> None:
         """Throw a staged bundle away."""
         shutil.rmtree(staged, ignore_errors=True)
 
     def keep(self, staged: Path, digest: str) -> Path:
-        """Give a staged, verified bundle its final name; returns it. One that is there already, whole, is left alone.
+        """Give a staged bundle its final name; returns it. One that is there already, whole, is left alone.
 
         Raises:
             StoreError: the disk refused; the staged copy went.

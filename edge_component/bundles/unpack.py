@@ -1,16 +1,21 @@
-"""Unpack a handed-over zip into a staging folder, trusting nothing in it.
+"""Look into a handed-over zip, then unpack it into a staging folder, trusting nothing in it.
 
 The failures this exists for: names that climb out of the folder, links, a bomb of a few kilobytes that fills the disk, a
 thousand entries, a name given twice (one verified, the other loaded), headers that lie about sizes. So names must be
 plain relative paths, entries plain files, and every byte is counted as it is written, whatever the headers say.
+
+It is done in two visits. :func:`preview` writes nothing: it reads the directory and the two small files that say what
+the rest has to be, wherever in the archive they lie, so that two gigabytes that nobody has signed cost neither time nor
+room. :func:`unpack` then writes what is listed, and nothing else. What becomes of the archive between the visits costs
+nothing but the activation: each file is held against the list as it is written.
 
 The archive itself is read with as little trust: only a plain file is opened (a FIFO would be waited for, for ever), and
 its directory is measured before ``zipfile`` reads it whole into this process's memory. Entries are stored or deflated,
 nothing else: ``zipfile`` bounds what it inflates, but unpacks bzip2 and LZMA without any bound, so that 600 bytes took
 1.2 GB before a signature was looked at (measured).
 
-Every file is fsynced before this returns; digests are taken from the bytes as they are written, so that nothing is read
-twice. The staging folder is the caller's, and the caller removes it when this raises.
+Every file is fsynced before unpacking returns; digests are taken from the bytes as they are written, so that nothing is
+read twice. The staging folder is the caller's, and the caller removes it when this raises.
 """
 
 import errno
@@ -20,7 +25,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,8 +33,9 @@ from typing import IO
 
 from edge_component.bundles.verification import FoundFile
 from edge_component.contracts.limits import LIMITS
+from edge_component.contracts.manifest import MANIFEST_FILE, SIGNATURE_FILE
 from edge_component.durable import FILE_MODE, sync_directory
-from edge_component.errors import ActivationDeadlineError, ArchiveError, StoreError, StoreFullError
+from edge_component.errors import ActivationDeadlineError, ArchiveError, StoreError, StoreFullError, TamperedError
 
 CHUNK_BYTES = 1_048_576
 NAME_CHARS_MAX = 200
@@ -58,31 +64,79 @@ class UnpackLimits:
     ratio_max: int = 200
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What an archive says of itself.
+
+    Attributes:
+        sizes_bytes: of every file by its path, as the directory has it.
+        manifest, signature: these two files' content, ``None`` where there is no such file; of one that is larger than it
+            may be, no more than shows that.
+    """
+
+    sizes_bytes: Mapping[str, int]
+    manifest: bytes | None
+    signature: bytes | None
+
+
+def preview(archive: Path, limits: UnpackLimits | None = None) -> Preview:
+    """Look, and write nothing.
+
+    Raises:
+        ArchiveError: not a zip, or one whose directory breaks a rule; the message names the entry.
+        StoreError: it cannot be read.
+    """
+    with _told_of(archive), open_archive(archive) as opened:
+        sizes_bytes = {entry.filename: entry.file_size for entry in _plain_files(opened, limits or UnpackLimits())}
+
+        def content(name: str, bytes_max: int) -> bytes | None:
+            if name not in sizes_bytes:
+                return None
+            with opened.open(name) as file:
+                return file.read(bytes_max + 1)
+
+        return Preview(
+            sizes_bytes,
+            content(MANIFEST_FILE, LIMITS.manifest_bytes_max),
+            content(SIGNATURE_FILE, LIMITS.signature_bytes_max),
+        )
+
+
 def unpack(
     archive: Path,
     folder: Path,
+    listed: Mapping[str, FoundFile],
     limits: UnpackLimits | None = None,
     in_time: Callable[[], bool] = lambda: True,
-) -> dict[str, FoundFile]:
-    """Write the archive's files beneath ``folder``; returns digest and size by path.
+) -> None:
+    """Write the listed files beneath ``folder``.
 
     Args:
         archive: the zip.
         folder: exists and is empty.
+        listed: what there must be, by its path.
         limits: caps; the defaults are the contract's.
         in_time: asked between chunks; unpacking ends when it says no.
 
     Raises:
         ArchiveError: not a zip, or one that breaks a rule; the message names the entry.
+        TamperedError: a file is not there, or not as it is listed.
         ActivationDeadlineError: ``in_time`` said no.
         StoreFullError, StoreError: the disk refused.
     """
     caps = limits or UnpackLimits()
-    try:
+    with _told_of(archive):
         with open_archive(archive) as opened:
-            entries = _plain_files(opened, caps)
-            found = _Unpacking(opened, folder, caps, in_time).write_all(entries)
+            entries = {entry.filename: entry for entry in _plain_files(opened, caps)}
+            _Unpacking(opened, folder, caps, in_time).write_all(entries, listed)
         sync_directory(folder)
+
+
+@contextmanager
+def _told_of(archive: Path) -> Iterator[None]:
+    """What reading the archive and writing its files raises, as ours."""
+    try:
+        yield
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, UnicodeDecodeError) as error:
         raise ArchiveError(f"{archive.name}: {str(error) or 'it ends too early'}") from error
     except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
@@ -91,7 +145,6 @@ def unpack(
         raise ArchiveError(f"there is no {archive}", "Hand over the path of the bundle's zip.") from error
     except OSError as error:
         raise store_error(error, f"unpacking {archive.name}") from error
-    return found
 
 
 @contextmanager
@@ -182,8 +235,14 @@ class _Unpacking:
         self._in_time = in_time
         self._left_bytes = caps.bytes_max
 
-    def write_all(self, entries: list[zipfile.ZipInfo]) -> dict[str, FoundFile]:
-        return {entry.filename: self._write(entry) for entry in entries}
+    def write_all(self, entries: Mapping[str, zipfile.ZipInfo], listed: Mapping[str, FoundFile]) -> None:
+        for path, file in listed.items():
+            entry = entries.get(path)
+            if entry is None or entry.file_size != file.size_bytes:
+                raise TamperedError(f"{path} is not in the archive as it was a moment ago")
+            found = self._write(entry)
+            if found != file:
+                raise TamperedError(f"{path} is not the file that was signed (SHA-256 {found.sha256[:12]}…)")
 
     def _write(self, entry: zipfile.ZipInfo) -> FoundFile:
         path = self._folder / entry.filename

@@ -3,9 +3,10 @@
 The failure this exists for: a perfectly signed bundle that is the wrong one. A signature does not protect against
 rollback, freeze and mix-and-match; these rules, in this order, do:
 
-1. the files in the bundle are exactly the signed ones, with the signed digests (``model.sig`` itself aside);
-2. ``manifest.json`` follows its contract, and lists the same files with the same digests and sizes; its model's name can
-   be asked for (``@`` begins a version), logged, and told in a heartbeat, and so can its version;
+1. the files in the bundle are exactly the signed ones (``model.sig`` itself aside), and ``manifest.json`` is as signed;
+2. ``manifest.json`` follows its contract, and lists the same files with the same digests, and with the sizes that the
+   archive says they have; its model's name can be asked for (``@`` begins a version), logged, and told in a heartbeat,
+   and so can its version;
 3. component and version are those of the Greengrass component that handed it over;
 4. the platform is this device's;
 5. it has not expired, at the later of the device's clock and the latest time that a trusted signer has ever named: a
@@ -13,7 +14,9 @@ rollback, freeze and mix-and-match; these rules, in this order, do:
 6. its release is not below the highest that this device has committed for the component, and if equal, it is the same
    bundle.
 
-It does not read files, verify signatures (signature.py) or load the model (inference/trial.py).
+All of this is known before anything but the manifest and the signature is unpacked. That the other files are the signed
+ones is seen as they are written (unpack.py). It does not read files, verify signatures (signature.py) or load the model
+(inference/trial.py).
 """
 
 from collections.abc import Mapping
@@ -52,7 +55,7 @@ if TYPE_CHECKING:  # a trial's child reads manifests, and needs no cryptography,
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file as it lies in the unpacked bundle."""
+    """A file as it lies in a bundle, or has to."""
 
     sha256: str
     size_bytes: int
@@ -100,7 +103,7 @@ class Verified:
 
 
 def verify(
-    found: Mapping[str, FoundFile],
+    sizes_bytes: Mapping[str, int],
     manifest_bytes: bytes,
     signed: "SignedFiles",
     asked: Asked,
@@ -109,8 +112,8 @@ def verify(
     """Apply the rules above.
 
     Args:
-        found: every file of the unpacked bundle by its path, ``manifest.json`` and ``model.sig`` included.
-        manifest_bytes: of the very ``manifest.json`` that ``found`` describes.
+        sizes_bytes: of every file by its path, as the archive says, ``manifest.json`` and ``model.sig`` included.
+        manifest_bytes: of its ``manifest.json``; empty if there is none.
         signed: what the valid signature vouches for.
         asked: by whom it was handed over.
         circumstances: of the device.
@@ -119,9 +122,9 @@ def verify(
         TamperedError, ManifestError, WrongComponentError, WrongVersionError, WrongPlatformError, ExpiredError,
         OlderReleaseError: the first rule that refuses.
     """
-    _check_signed(found, signed)
+    _check_signed(sizes_bytes, manifest_bytes, signed)
     manifest = read_manifest(manifest_bytes)
-    _check_listed(found, manifest)
+    _check_listed(sizes_bytes, manifest, signed)
     _check_names(manifest)
     _check_asked(manifest, asked)
     if manifest.platform != circumstances.platform:
@@ -144,25 +147,28 @@ def read_manifest(manifest_bytes: bytes) -> Manifest:
         raise ManifestError(f"{MANIFEST_FILE}: {error}") from error
 
 
-def _check_signed(found: Mapping[str, FoundFile], signed: "SignedFiles") -> None:
-    present = set(found) - {SIGNATURE_FILE}
+def _check_signed(sizes_bytes: Mapping[str, int], manifest_bytes: bytes, signed: "SignedFiles") -> None:
+    present = set(sizes_bytes) - {SIGNATURE_FILE}
     if missing := sorted(set(signed.digests) - present):
         raise TamperedError(f"signed but missing: {', '.join(missing)}")
     if added := sorted(present - set(signed.digests)):
         raise TamperedError(f"not signed: {', '.join(added)}")
-    for path, digest in signed.digests.items():
-        if found[path].sha256 != digest:
-            raise TamperedError(f"{path} is not the file that was signed (SHA-256 {found[path].sha256[:12]}…)")
     if MANIFEST_FILE not in present:
         raise ManifestError(f"there is no {MANIFEST_FILE}")
+    found = bundle_digest(manifest_bytes)
+    if found != signed.digests[MANIFEST_FILE]:
+        raise TamperedError(f"{MANIFEST_FILE} is not the file that was signed (SHA-256 {found[:12]}…)")
 
 
-def _check_listed(found: Mapping[str, FoundFile], manifest: Manifest) -> None:
-    listed = {path: FoundFile(file.sha256, file.size_bytes) for path, file in manifest.files.items()}
-    present = {path: file for path, file in found.items() if path not in (MANIFEST_FILE, SIGNATURE_FILE)}
-    if listed != present:
-        differing = sorted(path for path in {*listed, *present} if listed.get(path) != present.get(path))
-        raise ManifestError(f"{MANIFEST_FILE} does not list the bundle's files as they are: {', '.join(differing)}")
+def _check_listed(sizes_bytes: Mapping[str, int], manifest: Manifest, signed: "SignedFiles") -> None:
+    listed = {path: file.sha256 for path, file in manifest.files.items()}
+    vouched = {path: digest for path, digest in signed.digests.items() if path != MANIFEST_FILE}
+    if listed != vouched:
+        differing = sorted(path for path in {*listed, *vouched} if listed.get(path) != vouched.get(path))
+        raise ManifestError(f"{MANIFEST_FILE} does not list the files that were signed: {', '.join(differing)}")
+    for path, file in manifest.files.items():
+        if sizes_bytes[path] != file.size_bytes:
+            raise TamperedError(f"{path} has {sizes_bytes[path]} bytes; {MANIFEST_FILE} says {file.size_bytes}")
     if absent := [path for path in (MODEL_FILE, GOLDEN_FILE) if path not in listed]:
         raise ManifestError(f"a bundle needs {' and '.join(absent)}")
 

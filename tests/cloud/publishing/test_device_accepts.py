@@ -10,9 +10,12 @@ from cloud.publishing.publication import PublishingPorts, PublishRequest
 from cloud.publishing.publish import publish_model
 from cloud.publishing.runtime_artifact import trust_entries
 from cloud.publishing.signing import PemSigner
-from edge_component.bundles.signature import load_trust, verify_signature
-from edge_component.bundles.unpack import unpack
-from edge_component.bundles.verification import Asked, Circumstances, verify
+from edge_component.activation.attempt import Attempt
+from edge_component.activation.intake import Intake, take_in
+from edge_component.bundles.signature import load_trust
+from edge_component.bundles.store import Store
+from edge_component.bundles.verification import Asked, Circumstances
+from edge_component.clock import SystemClock
 from edge_component.errors import DeviceError
 from tests.cloud.publishing.conftest import KEY, NOW, MakeFolder
 
@@ -20,17 +23,16 @@ LINEAR = "com.edgewright.model.Linear"
 
 
 def device_reads(archive: Path, folder: Path, trusted: PemSigner) -> str:
-    """Unpack and verify as a device does that trusts one key; the digest of what it would activate."""
+    """Take it in as a device does that trusts one key; the digest of what it would activate."""
     for name, pem in trust_entries([trusted.public_key_pem()]).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(pem)
-    bundle = folder / "bundle"
-    bundle.mkdir()
-    found = unpack(archive, bundle)
-    signed = verify_signature((bundle / "model.sig").read_bytes(), load_trust(folder / "trust"))
+    work = Store(folder / "work")
+    work.prepare()
     circumstances = Circumstances("linux/x86_64", NOW + timedelta(days=1), None, None)
-    manifest = (bundle / "manifest.json").read_bytes()
-    return verify(found, manifest, signed, Asked(LINEAR, "1.0.0"), circumstances).digest
+    attempt = Attempt(SystemClock(), LINEAR)
+    intake = Intake(work, load_trust(folder / "trust"))
+    return take_in(intake, archive, Asked(LINEAR, "1.0.0"), circumstances, attempt).installed.ref.digest
 
 
 @pytest.fixture

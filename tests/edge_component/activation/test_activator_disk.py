@@ -1,7 +1,7 @@
 """Changes on a disk that is damaged, unreadable or full: it costs neither what serves nor the release floors."""
 
 import os
-from pathlib import Path
+import zipfile
 
 import pytest
 
@@ -53,21 +53,21 @@ def test_a_read_error_that_passes_does_not_cost_the_device_its_version(
     assert device.sink.outcomes() == [("restored", "restore", "")]
 
 
-def test_a_staged_bundle_that_cannot_be_read_back_is_a_refusal(
+def test_an_archive_that_cannot_be_read_is_a_refusal(
     device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device.hand_over(bundles.scale("1.0.0", 2.0))
-    read = Path.read_bytes
+    read = zipfile.ZipExtFile.read
 
-    def reading(path: Path) -> bytes:
-        if path.name == "model.sig":
+    def reading(file: zipfile.ZipExtFile, n: int | None = -1) -> bytes:
+        if file.name == "model.sig":
             raise OSError(5, "Input/output error")
-        return read(path)
+        return read(file, n)
 
-    monkeypatch.setattr(Path, "read_bytes", reading)
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", reading)
     with pytest.raises(StoreError, match="Input/output error"):
         device.hand_over(bundles.scale("1.1.0", 3.0))
-    assert device.sink.outcomes()[-1] == ("refused", "verify", "store-failed")
+    assert device.sink.outcomes()[-1] == ("refused", "receive", "store-failed")
     assert device.factor() == 2.0
     assert list((device.work / "staging").iterdir()) == []
 

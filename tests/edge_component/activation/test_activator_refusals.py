@@ -1,5 +1,6 @@
 """Hand-overs that are refused: each by what is wrong with it, with the exact phase and code reported; the old one serves on."""
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.manifest import Manifest
 from edge_component.errors import (
     ActivationDeadlineError,
+    BundleError,
     DeviceError,
     ExpiredError,
     TrialCrashedError,
@@ -30,6 +32,14 @@ def tampered(files: dict[str, bytes]) -> None:
     files["model.onnx"] = files["model.onnx"][:-1] + b"\0"
 
 
+def longer(files: dict[str, bytes]) -> None:
+    files["model.onnx"] += b"\0"
+
+
+def smuggled(files: dict[str, bytes]) -> None:
+    files["extra.bin"] = b"hidden"
+
+
 def unsigned(files: dict[str, bytes]) -> None:
     del files["model.sig"]
 
@@ -44,6 +54,8 @@ def elsewhere(manifest: Manifest) -> Manifest:
 
 BAD: dict[str, tuple[Callable[[BundleFactory], Bundle], str, str]] = {
     "tampered": (lambda f: f.scale("1.1.0", 3.0, after=tampered), "verify", "bundle-tampered"),
+    "a file more": (lambda f: f.scale("1.1.0", 3.0, after=smuggled), "verify", "bundle-tampered"),
+    "a file of another size": (lambda f: f.scale("1.1.0", 3.0, after=longer), "verify", "bundle-tampered"),
     "unsigned": (lambda f: f.scale("1.1.0", 3.0, after=unsigned), "verify", "bundle-unsigned"),
     "another key": (lambda f: f.scale("1.1.0", 3.0, key=new_key()), "verify", "bundle-untrusted-key"),
     "expired": (lambda f: f.scale("1.1.0", 3.0, change=expired), "verify", "bundle-expired"),
@@ -85,6 +97,28 @@ def test_a_bad_bundle_is_refused_and_the_old_one_serves_on(
     assert told.candidate is None if code == "bundle-archive" else told.candidate.version == bad.version
     assert device.stored() == {good.digest}
     assert list((device.work / "staging").iterdir()) == []
+
+
+KNOWN_BEFOREHAND = {name: make for name, (make, phase, _) in BAD.items() if phase == "verify" and name != "tampered"}
+
+
+@pytest.mark.parametrize("make", KNOWN_BEFOREHAND.values(), ids=KNOWN_BEFOREHAND.keys())
+def test_what_its_small_files_refuse_is_never_written_to_the_disk(
+    device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch, make: Callable[[BundleFactory], Bundle]
+) -> None:
+    device.configure(probation_s=0.0)
+    device.hand_over(bundles.scale("1.0.0", 2.0, release=10_001))
+    bad, really_open, written = make(bundles), os.open, []
+
+    def opening(path: object, flags: int, *rest: int, **others: int) -> int:
+        if flags & os.O_CREAT and "staging" in str(path):
+            written.append(path)
+        return really_open(path, flags, *rest, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", opening)
+    with pytest.raises(BundleError):
+        device.hand_over(bad)
+    assert written == []
 
 
 def test_what_nobody_foresaw_is_told_too_and_changes_nothing(device: Device, bundles: BundleFactory) -> None:

@@ -1,5 +1,6 @@
 """Archives that mean harm: refused, nothing left outside, nothing left at all."""
 
+import hashlib
 import io
 import os
 import stat
@@ -14,11 +15,11 @@ from hypothesis import given, settings, strategies as st
 
 from edge_component.activation.intake import digest_in
 from edge_component.bundles.store import Store
-from edge_component.bundles.unpack import UnpackLimits, unpack
+from edge_component.bundles.unpack import UnpackLimits, preview, unpack
 from edge_component.bundles.verification import FoundFile
-from edge_component.errors import ActivationDeadlineError, ArchiveError
+from edge_component.errors import ActivationDeadlineError, ArchiveError, TamperedError
 
-Fill = Callable[[zipfile.ZipFile], None]
+Fill = Callable[[zipfile.ZipFile], object]
 
 
 def entry(name: str, mode: int = stat.S_IFREG | 0o644) -> zipfile.ZipInfo:
@@ -118,6 +119,23 @@ ARCHIVES: dict[str, Callable[[], bytes]] = {
     "encrypted": encrypted,
     "a file as a folder": lambda: zipped(lambda z: (z.writestr(entry("a"), b"x"), z.writestr(entry("a/b"), b"y"))[0]),
 }
+
+
+def unpack_all(archive: Path, folder: Path, limits: UnpackLimits | None = None) -> None:
+    """Everything that it says it holds, wanted just as it can be read."""
+    unpack(archive, folder, listed_of(archive, limits), limits)
+
+
+def listed_of(archive: Path, limits: UnpackLimits | None = None) -> dict[str, FoundFile]:
+    listed = {}
+    for path, size_bytes in preview(archive, limits).sizes_bytes.items():
+        content = b""
+        with suppress(Exception), zipfile.ZipFile(archive) as opened:
+            content = opened.read(path)
+        listed[path] = FoundFile(hashlib.sha256(content).hexdigest(), size_bytes)
+    return listed
+
+
 METHODS_OF_ZIPFILE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 LIMITS = UnpackLimits(entries_max=66, bytes_max=200_000, ratio_max=100)
 
@@ -129,7 +147,7 @@ def test_a_malicious_archive_is_refused_and_leaves_nothing(make: Callable[[], by
     store = Store(tmp_path / "work")
     store.prepare()
     with pytest.raises(ArchiveError) as caught:
-        store.stage(archive, LIMITS, lambda: True)
+        store.stage(archive, listed_of(archive, LIMITS), LIMITS, lambda: True)
     assert caught.value.remedy
     assert str(caught.value).isprintable(), "it is logged as it is"
     assert digest_in(archive) is None, "the first look at it is as wary"
@@ -139,22 +157,24 @@ def test_a_malicious_archive_is_refused_and_leaves_nothing(make: Callable[[], by
 
 def test_a_missing_archive_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match=r"no .*gone\.zip"):
-        unpack(tmp_path / "gone.zip", tmp_path)
+        unpack(tmp_path / "gone.zip", tmp_path, {})
+    with pytest.raises(ArchiveError, match=r"no .*gone\.zip"):
+        preview(tmp_path / "gone.zip")
 
 
 def test_time_that_runs_out_stops_it(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(zipped(put("a")))
     (tmp_path / "to").mkdir()
     with pytest.raises(ActivationDeadlineError):
-        unpack(tmp_path / "a.zip", tmp_path / "to", in_time=lambda: False)
+        unpack(tmp_path / "a.zip", tmp_path / "to", listed_of(tmp_path / "a.zip"), in_time=lambda: False)
 
 
-def test_files_come_out_with_their_digests_and_private(tmp_path: Path) -> None:
+def test_files_come_out_as_listed_and_private(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(zipped(put("sub/a", b"hello"), zipfile.ZIP_DEFLATED))
     (tmp_path / "to").mkdir()
-    found = unpack(tmp_path / "a.zip", tmp_path / "to")
     digest = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-    assert found == {"sub/a": FoundFile(digest, 5)}
+    unpack(tmp_path / "a.zip", tmp_path / "to", {"sub/a": FoundFile(digest, 5)})
+    assert (tmp_path / "to" / "sub" / "a").read_bytes() == b"hello"
     assert stat.S_IMODE((tmp_path / "to" / "sub" / "a").stat().st_mode) == 0o600
 
 
@@ -177,7 +197,7 @@ def test_no_mutation_of_a_zip_gets_past_the_typed_errors(
     (folder / "to").mkdir()
     digest_in(folder / "a.zip")
     with suppress(ArchiveError):
-        unpack(folder / "a.zip", folder / "to", LIMITS)
+        unpack_all(folder / "a.zip", folder / "to", LIMITS)
     assert sorted(path.name for path in folder.iterdir()) == ["a.zip", "to"]
 
 
@@ -206,7 +226,9 @@ def test_a_directory_is_measured_before_it_is_read(make: Callable[[], bytes], to
     (tmp_path / "bundle.zip").write_bytes(make())
     (tmp_path / "into").mkdir()
     with pytest.raises(ArchiveError, match=told):
-        unpack(tmp_path / "bundle.zip", tmp_path / "into")
+        preview(tmp_path / "bundle.zip")
+    with pytest.raises(ArchiveError, match=told):
+        unpack(tmp_path / "bundle.zip", tmp_path / "into", {})
 
 
 def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
@@ -214,4 +236,47 @@ def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "into").mkdir()
     for path in (tmp_path / "fifo.zip", Path("/dev/zero"), tmp_path):
         with pytest.raises(ArchiveError, match="not a plain file"):
-            unpack(path, tmp_path / "into")
+            preview(path)
+        with pytest.raises(ArchiveError, match="not a plain file"):
+            unpack(path, tmp_path / "into", {})
+
+
+CONTENTS = {"a": b"first", "b": b"second"}
+LISTED = {name: FoundFile(hashlib.sha256(content).hexdigest(), len(content)) for name, content in CONTENTS.items()}
+REPLACED: dict[str, dict[str, bytes]] = {
+    "a file is gone": {"a": b"first"},
+    "a file has other bytes": {"a": b"first", "b": b"sec0nd"},
+    "a file is longer": {"a": b"first", "b": b"second, and more"},
+}
+
+
+@pytest.mark.parametrize("contents", REPLACED.values(), ids=REPLACED.keys())
+def test_an_archive_that_is_replaced_after_the_first_look_gets_nothing_in(
+    contents: dict[str, bytes], tmp_path: Path
+) -> None:
+    archive, store = tmp_path / "a.zip", Store(tmp_path / "work")
+    store.prepare()
+    archive.write_bytes(zipped(lambda opened: [opened.writestr(*file) for file in contents.items()]))
+    with pytest.raises(TamperedError):
+        store.stage(archive, LISTED, LIMITS, lambda: True)
+    assert list((tmp_path / "work" / "staging").iterdir()) == []
+
+
+def test_what_is_not_listed_is_not_written(tmp_path: Path) -> None:
+    archive, folder = tmp_path / "a.zip", tmp_path / "to"
+    folder.mkdir()
+    contents = {**CONTENTS, "c": b"came later"}
+    archive.write_bytes(zipped(lambda opened: [opened.writestr(*file) for file in contents.items()]))
+    unpack(archive, folder, LISTED)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == CONTENTS
+
+
+@pytest.mark.parametrize("order", [("model.sig", "manifest.json", "a"), ("a", "manifest.json", "model.sig")])
+def test_the_small_files_are_found_wherever_they_lie(order: tuple[str, ...], tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zipped(lambda opened: [opened.writestr(name, name.encode()) for name in order]))
+    seen = preview(archive)
+    assert (seen.manifest, seen.signature) == (b"manifest.json", b"model.sig")
+    assert seen.sizes_bytes == {name: len(name) for name in order}
+    archive.write_bytes(zipped(put("a")))
+    assert (preview(archive).manifest, preview(archive).signature) == (None, None)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from edge_component.bundles.signature import SignedFiles
-from edge_component.bundles.verification import Asked, Circumstances, FoundFile, Release, Verified, verify
+from edge_component.bundles.verification import Asked, Circumstances, Release, Verified, verify
 from edge_component.contracts.manifest import BundledFile, GoldenTest, Manifest, TensorSpec
 from edge_component.errors import (
     BundleError,
@@ -42,8 +42,8 @@ HERE = Circumstances("linux/x86_64", NOW, None, None)
 ASKED = Asked("com.edgewright.model.M", "1.2.0")
 
 
-def found_in(contents: Mapping[str, bytes]) -> dict[str, FoundFile]:
-    return {path: FoundFile(hashlib.sha256(data).hexdigest(), len(data)) for path, data in contents.items()}
+def digests_of(contents: Mapping[str, bytes]) -> dict[str, str]:
+    return {path: hashlib.sha256(data).hexdigest() for path, data in contents.items()}
 
 
 def decide(
@@ -55,8 +55,9 @@ def decide(
 ) -> Verified:
     whole = {**CONTENTS, "manifest.json": manifest.to_bytes()}
     present = {**(whole if found is None else found), "model.sig": b"signature"}
-    vouched = {path: file.sha256 for path, file in found_in(whole if signed is None else signed).items()}
-    return verify(found_in(present), manifest.to_bytes(), SignedFiles(vouched, "k.pem"), asked, circumstances)
+    sizes_bytes = {path: len(data) for path, data in present.items()}
+    vouched = digests_of(whole if signed is None else signed)
+    return verify(sizes_bytes, present.get("manifest.json", b""), SignedFiles(vouched, "k.pem"), asked, circumstances)
 
 
 def test_a_good_bundle_is_identified_by_its_manifest() -> None:
@@ -71,7 +72,7 @@ def whole(**changes: bytes | None) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("found", "told"),
     [
-        (whole(**{"model.onnx": b"grapf"}), "model.onnx is not the file"),
+        (whole(**{"model.onnx": b"graphs"}), "model.onnx has 6 bytes"),
         (whole(**{"model.onnx": None}), "missing: model.onnx"),
         (whole(**{"extra.bin": b""}), "not signed: extra.bin"),
         (whole(**{"manifest.json": b"{}"}), "manifest.json is not the file"),
@@ -137,9 +138,9 @@ def test_a_manifest_of_another_major_version_names_its_field() -> None:
     other = whole(**{"manifest.json": repr(document).replace("'", '"').encode()})
     with pytest.raises(ManifestError, match="schema"):
         verify(
-            {**found_in(other), "model.sig": FoundFile("0" * 64, 1)},
+            {path: len(data) for path, data in other.items()} | {"model.sig": 1},
             other["manifest.json"],
-            SignedFiles({path: file.sha256 for path, file in found_in(other).items()}, "k.pem"),
+            SignedFiles(digests_of(other), "k.pem"),
             ASKED,
             HERE,
         )
