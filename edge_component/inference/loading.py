@@ -24,7 +24,7 @@ from edge_component.errors import StoreDamagedError, TrialTimeoutError, Unloadab
 from edge_component.inference.deadline import run_options
 from edge_component.inference.errors import RunFailedError
 from edge_component.inference.execution import SessionOptions
-from edge_component.inference.golden import load_golden
+from edge_component.inference.golden_file import load_golden
 from edge_component.inference.session import Session
 from edge_component.inference.versions import Loaded
 from edge_component.telemetry_sink import TelemetrySink
@@ -103,7 +103,7 @@ def warm_session(folder: Path, manifest: Manifest, options: SessionOptions) -> S
     allowed_s = min(manifest.caps.load_timeout_ms / 1000, WARM_UP_S_MAX)
     with _stopped_after(allowed_s) as stoppable:
         try:
-            load_golden(folder, manifest).ask(session, 0, stoppable)
+            session.run(load_golden(folder, manifest).first().inputs, stoppable)
         except RunFailedError as error:
             if not stoppable.terminate:
                 raise

@@ -239,8 +239,9 @@ def _try_model(folder: Path, options: SessionOptions, say: "_Say") -> None:
 
     from edge_component.bundles.verification import read_manifest  # noqa: PLC0415
     from edge_component.contracts.manifest import MANIFEST_FILE  # noqa: PLC0415 - the parent needs none of them,
-    from edge_component.inference.golden import check_golden, load_golden  # noqa: PLC0415 - and golden imports
-    from edge_component.inference.session import Session  # noqa: PLC0415 - ONNX Runtime
+    from edge_component.inference.golden import check_golden  # noqa: PLC0415 - and golden imports
+    from edge_component.inference.golden_file import load_golden  # noqa: PLC0415 - ONNX Runtime
+    from edge_component.inference.session import Session  # noqa: PLC0415
 
     say(phase="load")
     ctypes.CDLL(None).prctl(
@@ -255,7 +256,7 @@ def _try_model(folder: Path, options: SessionOptions, say: "_Say") -> None:
     _cap_memory(manifest.caps.memory_bytes_max)
     session = Session.load(folder / MODEL_FILE, manifest, options)
     say(phase="warm-up")
-    golden.ask(session, 0)
+    session.run(golden.first().inputs)
     say(phase="golden")
     check_golden(golden, session, manifest)
 

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +15,12 @@ from edge_component.activation.shadow import comparable, objection
 from edge_component.activation.table import Phase
 from edge_component.clock import SystemClock
 from edge_component.config import RuntimeConfig
-from edge_component.contracts.manifest import TensorSpec
+from edge_component.contracts.manifest import MODEL_FILE, Manifest, TensorSpec
 from edge_component.errors import ShadowDisagreedError
+from edge_component.inference import loading
 from edge_component.inference.agreement import Agreement
+from edge_component.inference.execution import SessionOptions
+from edge_component.inference.session import Session
 from edge_component.telemetry_sink import Outcome
 from tests.edge_component.activation.conftest import ROW, Device
 from tests.edge_component.bundle_factory import BundleFactory, npz, scale_model
@@ -96,10 +100,12 @@ def test_a_candidate_that_hangs_on_a_live_request_is_stopped(shadowing: Device, 
     shadowing.configure(run_s_max=0.02, shadow_requests_max=20)
     candidate = bundles.scale("1.1.0", 2.0, files={"model.onnx": endless_model()})
     shadowing.trial = lambda folder, manifest, allowed_s: None
-    from edge_component.inference import golden
+
+    def cold(folder: Path, manifest: Manifest, options: SessionOptions) -> Session:
+        return Session.load(folder / MODEL_FILE, manifest, options)
 
     with asked_all_the_while(shadowing), pytest.MonkeyPatch.context() as patched:
-        patched.setattr(golden.Golden, "ask", lambda *_: {})  # it hangs on live requests only
+        patched.setattr(loading, "warm_session", cold)  # it hangs on live requests only
         with pytest.raises(ShadowDisagreedError, match="0 of 20"):
             shadowing.hand_over(candidate)
     assert shadowing.factor() == 2.0

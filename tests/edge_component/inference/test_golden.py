@@ -1,5 +1,6 @@
 """The golden comparison: tolerance elementwise, NaN never by accident, other types exactly."""
 
+import tracemalloc
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,9 @@ from hypothesis import given, strategies as st
 
 from edge_component.contracts.manifest import GoldenTest, TensorSpec
 from edge_component.errors import GoldenMismatchError, GoldenUnusableError, ModelError, NotFiniteError
-from edge_component.inference import golden
-from edge_component.inference.golden import Golden, check_golden, load_golden
+from edge_component.inference import golden_file
+from edge_component.inference.golden import check_golden
+from edge_component.inference.golden_file import Sample, load_golden
 from edge_component.inference.session import Array
 from tests.edge_component.bundle_factory import npz
 from tests.edge_component.inference.test_session import MANIFEST
@@ -23,7 +25,7 @@ class Answering:
     def __init__(self, answer: Array) -> None:
         self.answer = answer
 
-    def run(self, inputs: object, options: object) -> dict[str, Array]:
+    def run(self, inputs: object) -> dict[str, Array]:
         return {"y": self.answer}
 
 
@@ -31,8 +33,8 @@ def check(got: Array, expected: Array, rtol: float = 1e-3, atol: float = 1e-6) -
     manifest = replace(
         MANIFEST, golden=GoldenTest(rtol, atol), outputs=(TensorSpec("y", str(expected.dtype), expected.shape),)
     )
-    golden = Golden({"x": np.zeros((1, 1), "f")}, {"y": expected[np.newaxis]}, 1)
-    check_golden(golden, Answering(got), manifest)  # type: ignore[arg-type]
+    sample = Sample({"x": np.zeros(1, "f")}, {"y": expected})
+    check_golden([sample], Answering(got), manifest)  # type: ignore[arg-type]
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-0.99, 0.99))
@@ -70,7 +72,7 @@ def test_samples_of_another_dtype_are_unusable(tmp_path: Path) -> None:
 
 
 def test_samples_that_would_fill_the_memory_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(golden, "GOLDEN_BYTES_MAX", 1000)
+    monkeypatch.setattr(golden_file, "GOLDEN_BYTES_MAX", 1000)
     (tmp_path / "golden.npz").write_bytes(npz(**{"input:x": np.zeros((400, 1, 3), "f")}))
     with pytest.raises(GoldenUnusableError, match="unpacks to"):
         load_golden(tmp_path, MANIFEST)
@@ -82,3 +84,75 @@ def test_samples_packed_in_a_way_that_has_no_bound_are_not_unpacked(tmp_path: Pa
         archive.writestr("input:x.npy", b"\0" * 10_000_000)
     with pytest.raises(GoldenUnusableError, match="packed in a way"):
         load_golden(tmp_path, MANIFEST)
+
+
+WIDE = (TensorSpec("x", "float32", (-1, -1)),)
+
+
+def test_a_large_file_of_samples_is_read_one_sample_at_a_time(tmp_path: Path) -> None:
+    """Each start loads each model: what its samples take is taken from the process that serves."""
+    x = np.zeros((40, 1, 250_000), np.float32)
+    manifest = replace(MANIFEST, inputs=WIDE, outputs=(replace(WIDE[0], name="y"),))
+    (tmp_path / "golden.npz").write_bytes(npz(**{"input:x": x, "output:y": x}))
+    tracemalloc.start()
+    try:
+        samples = load_golden(tmp_path, manifest)
+        assert samples.first().inputs["x"].shape == (1, 250_000)
+        check_golden(samples, Answering(x[0]), manifest)  # type: ignore[arg-type]
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert samples.sample_count == 40
+    assert peak_bytes < x.nbytes / 2
+
+
+ARRAYS = {
+    "several samples": np.arange(24, dtype=np.float32).reshape(4, 2, 3),
+    "in Fortran's order": np.asfortranarray(np.arange(24, dtype=np.float32).reshape(4, 2, 3)),
+    "scalars": np.arange(4, dtype=np.int64),
+    "empty tensors": np.zeros((4, 0, 3), np.float32),
+    "text": np.array([["a", "bcd"], ["", "ü"], ["e", "f"], ["g", "h"]]),
+}
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS.keys())
+def test_samples_are_what_numpy_wrote(array: Array, compress: bool, tmp_path: Path) -> None:
+    dtype = "string" if array.dtype.kind == "U" else str(array.dtype)
+    specs = [TensorSpec(name, dtype, array.shape[1:]) for name in ("x", "y")]
+    manifest = replace(MANIFEST, inputs=(specs[0],), outputs=(specs[1],))
+    arrays = {"input:x": array, "output:y": array[::-1], "unasked": np.zeros(7)}
+    (np.savez_compressed if compress else np.savez)(tmp_path / "golden.npz", **arrays)  # type: ignore[arg-type]
+    samples = list(load_golden(tmp_path, manifest))
+    assert len(samples) == 4
+    for index, sample in enumerate(samples):
+        np.testing.assert_array_equal(sample.inputs["x"], array[index])
+        np.testing.assert_array_equal(sample.outputs["y"], array[3 - index])
+        assert sample.inputs["x"].dtype == (object if dtype == "string" else array.dtype)
+
+
+def written_by_hand(path: Path, shape: tuple[int, ...], content: bytes, descr: str = "<f4") -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("input:x.npy", "output:y.npy"):
+            with archive.open(name, "w") as file:
+                header = {"descr": descr, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)  # type: ignore[arg-type]
+                file.write(content)
+
+
+@pytest.mark.parametrize("shape", [(10**12, 1, 3), (1, 1, 4), (1, 1, 2), (-1, -1, 3)])
+def test_a_header_that_promises_other_than_there_is_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    written_by_hand(tmp_path / "golden.npz", shape, b"\0" * 12)
+    with pytest.raises(GoldenUnusableError, match="not as long as its header says"):
+        load_golden(tmp_path, MANIFEST)
+
+
+def test_damage_further_on_is_found_where_it_lies(tmp_path: Path) -> None:
+    written_by_hand(tmp_path / "golden.npz", (2, 10_000, 3), b"\0" * 240_000)
+    content = bytearray((tmp_path / "golden.npz").read_bytes())
+    content[content.index(b"\0" * 240_000) + 200_000] = 1
+    (tmp_path / "golden.npz").write_bytes(content)
+    samples = iter(load_golden(tmp_path, MANIFEST))
+    next(samples)
+    with pytest.raises(GoldenUnusableError, match="Bad CRC"):
+        next(samples)
