@@ -91,9 +91,10 @@ POLICIES = {
     "failureHandlingPolicy": "ROLLBACK",
     "componentUpdatePolicy": {"action": "NOTIFY_COMPONENTS", "timeoutInSeconds": COMPONENT_UPDATE_TIMEOUT_S},
 }
-"""ROLLBACK is honoured by the Java nucleus; Lite ignores it, and there the runtime keeps the old model by itself. On Java, too,
-a model that was committed goes back to none before it, if another component's failure asks for that after its probation:
-the release floor refuses, the device serves on, and the deployment ends FAILED_UNABLE_TO_ROLLBACK."""
+"""ROLLBACK is honoured by the Java nucleus; Lite ignores it, and there the runtime keeps the old model by itself. On Java, a
+model that was committed goes back to the one before it, if another component's failure asks for that: the runtime takes the
+very bundle that it served before for an hour after the commit. If it was restarted meanwhile, the release floor refuses, the
+device serves on, and the deployment ends FAILED_UNABLE_TO_ROLLBACK."""
 
 
 def plan_deployment(

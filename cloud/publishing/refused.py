@@ -12,13 +12,14 @@ The rule, over a target's deployments from the newest back to the last that succ
 3. A version to blame is carried no more: in its place goes what the base has, which is what these devices run, or nothing
    if it has none. Asking for that very version tries it again.
 
-What only some devices refused stays: those that took it would refuse the older one (their release floor), so this is said
+What only some devices refused stays: those that took it an hour ago would refuse the older one (their release floor), so this is said
 and left to a person. So is a first deployment (there is no base), the runtime (no nucleus falls back), a retirement (it
 is a wish, not a model), and what is not ours.
 
 The verdicts are Greengrass's, which gives a deployment up that a slow model ends well a minute later. So a version to blame
 that a runtime of the target reports as serving is carried on (deploy.py asks the fleet status API, where there is one).
-Where nobody can be asked and it serves all the same, its predecessor is asked for in vain: devices say ``older-release``.
+Where nobody can be asked and it serves all the same, its predecessor is asked for in vain, but for the first hour: devices
+say ``older-release``.
 """
 
 from collections import Counter

@@ -241,7 +241,9 @@ class Activator:
     def _take_in(self, archive: Path, asked: Asked, attempt: Attempt) -> Taken:
         state = self._slots.state
         floor = state.floors.get(asked.component_name)
-        circumstances = Circumstances(self._parts.platform, self._clock.now(), state.trusted_at, floor)
+        circumstances = Circumstances(
+            self._parts.platform, self._clock.now(), state.trusted_at, floor, self._slots.welcome()
+        )
         return take_in(self._parts.intake, archive, asked, circumstances, attempt)
 
     def _check_owner(self, name: str, asked: Asked) -> None:

@@ -19,7 +19,7 @@ from datetime import datetime
 
 from edge_component.activation.journal import Journal, State
 from edge_component.activation.live import LiveRequests
-from edge_component.activation.table import Act, Installed, Phase, Signal, Slot, step
+from edge_component.activation.table import NEVER_S, Act, Installed, Phase, Signal, Slot, step, welcome_back
 from edge_component.bundles.store import Store
 from edge_component.clock import Clock
 from edge_component.config import RuntimeConfig
@@ -74,6 +74,8 @@ class Slots:
         parts.router.load_with(AnnouncingLoader(self._loader, parts.sink))
         self._standing: dict[str, _Standing] = {}
         self.state = State()
+        self._committed_s: dict[str, float] = {}
+        """When this process committed what is active, on the monotonic clock."""
         self._on_disk: tuple[State, ...] = ()
         """What the journal may hold as committed: a save that was refused may have been carried out all the same."""
         self._ahead: tuple[Installed, Loaded] | None = None
@@ -125,6 +127,7 @@ class Slots:
                 pass
         if signal is Signal.CONFIRMED:
             self._stand(name)
+            self._committed_s[name] = self._parts.clock.monotonic_s()
         return None
 
     def load_ahead(self, name: str) -> Session:
@@ -162,6 +165,13 @@ class Slots:
     def stands_for_s(self, name: str) -> float:
         """How long the name has stood as it does."""
         return self._parts.clock.monotonic_s() - self._standing[name].since_s
+
+    def welcome(self) -> frozenset[str]:
+        """Digests that no release floor keeps out; see table.py."""
+        now_s = self._parts.clock.monotonic_s()
+        committed_ago_s = {name: now_s - at_s for name, at_s in self._committed_s.items()}
+        slots = self.state.slots.items()
+        return frozenset().union(*(welcome_back(slot, committed_ago_s.get(name, NEVER_S)) for name, slot in slots))
 
     def served(self) -> tuple[ServedModel, ...]:
         """What every model name stands at, for heartbeat and status."""

@@ -12,7 +12,7 @@ rollback, freeze and mix-and-match; these rules, in this order, do:
 5. it has not expired, at the later of the device's clock and the latest time that a trusted signer has ever named: a
    clock set back revives nothing. (A clock that is *ahead* can refuse, but never poisons that floor.)
 6. its release is not below the highest that this device has committed for the component, and if equal, it is the same
-   bundle.
+   bundle; or it is one of the very bundles that may come back (activation/table.py says which).
 
 All of this is known before anything but the manifest and the signature is unpacked. That the other files are the signed
 ones is seen as they are written (unpack.py). It does not read files, verify signatures (signature.py) or load the model
@@ -86,12 +86,14 @@ class Circumstances:
         now: the device's clock.
         trusted_at: the latest ``created_at`` of any bundle whose signature was valid; ``None`` before the first.
         floor: for the component asked for; ``None`` if it never had a committed release.
+        welcome: digests that this floor does not keep out.
     """
 
     platform: str
     now: datetime
     trusted_at: datetime | None
     floor: Release | None
+    welcome: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,8 @@ def verify(
         raise WrongPlatformError(f"made for {manifest.platform}; this device is {circumstances.platform}")
     _check_expiry(manifest, circumstances)
     digest = bundle_digest(manifest_bytes)
-    _check_release(manifest, digest, circumstances.floor)
+    if digest not in circumstances.welcome:
+        _check_release(manifest, digest, circumstances.floor)
     return Verified(manifest, digest)
 
 

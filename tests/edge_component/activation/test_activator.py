@@ -2,6 +2,7 @@
 
 import pytest
 
+from edge_component.activation.table import WAY_BACK_S
 from edge_component.errors import (
     NothingToRevertError,
     OlderReleaseError,
@@ -97,6 +98,55 @@ def test_a_revert_does_not_open_the_door_to_older_releases(device: Device, bundl
     with pytest.raises(OlderReleaseError):
         device.hand_over(bundles.scale("1.0.1", 5.0))
     assert device.hand_over(new).outcome == "activated", "the highest release itself is welcome again"
+
+
+def test_a_nucleus_that_rolls_back_gets_the_version_before_for_a_while_and_none_older(
+    device: Device, bundles: BundleFactory
+) -> None:
+    """Java's, after another component of the same deployment has failed."""
+    device.configure(probation_s=0.0)
+    oldest, old, new = (bundles.scale(f"1.{minor}.0", minor + 1.0) for minor in range(3))
+    device.hand_over(oldest)
+    device.hand_over(old)
+    device.hand_over(new)
+    with pytest.raises(OlderReleaseError):
+        device.hand_over(oldest)
+    device.clock.advance(WAY_BACK_S)
+    assert device.hand_over(old).outcome == "activated"
+    assert device.factor() == 2.0
+    with pytest.raises(OlderReleaseError):
+        device.hand_over(oldest)
+    device.start()
+    assert device.hand_over(old).outcome == "already-active"
+    device.hand_over(new)
+    device.clock.advance(WAY_BACK_S + 1)
+    with pytest.raises(OlderReleaseError):
+        device.hand_over(old)
+    assert device.factor() == 3.0
+
+
+def test_a_restart_opens_no_way_back(device: Device, bundles: BundleFactory) -> None:
+    device.configure(probation_s=0.0)
+    old, new = bundles.scale("1.0.0", 2.0), bundles.scale("1.1.0", 3.0)
+    device.hand_over(old)
+    device.hand_over(new)
+    device.start()
+    with pytest.raises(OlderReleaseError):
+        device.hand_over(old)
+
+
+def test_what_is_committed_below_the_floor_is_gone_back_to_from_probation_too(
+    device: Device, bundles: BundleFactory
+) -> None:
+    device.configure(probation_s=0.0)
+    old, new, newest = (bundles.scale(f"1.{minor}.0", minor + 1.0) for minor in range(3))
+    device.hand_over(old)
+    device.hand_over(new)
+    device.activator.revert("scale")
+    device.configure(probation_s=30.0)
+    device.hand_over(newest)
+    assert device.hand_over(old).outcome == "activated"
+    assert device.factor() == 1.0
 
 
 def test_removal_forgets_bundles_but_not_the_floor(device: Device, bundles: BundleFactory) -> None:

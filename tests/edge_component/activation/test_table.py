@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from edge_component.activation.table import (
+    NEVER_S,
+    WAY_BACK_S,
     Act,
     ImpossibleSignalError,
     Installed,
@@ -14,10 +16,12 @@ from edge_component.activation.table import (
     Slot,
     Step,
     step,
+    welcome_back,
 )
 from edge_component.contracts.heartbeat import ModelRef
 
 STARTS_MAX = 3
+LATE_S = WAY_BACK_S + 1
 
 
 def installed(number: int) -> Installed:
@@ -156,3 +160,27 @@ def test_a_signal_that_makes_no_sense_is_a_defect_and_says_so() -> None:
         step(Slot(phase=Phase.TRIAL, candidate=ALL[0]), Signal.OFFERED, ALL[1])
     with pytest.raises(ImpossibleSignalError):
         step(Slot(phase=Phase.TRIAL, candidate=ALL[0]), Signal.TRIED)
+
+
+ONE, TWO, THREE = ALL
+
+
+@pytest.mark.parametrize(
+    ("slot", "committed_ago_s", "welcome"),
+    [
+        (Slot(), 0.0, ()),
+        (Slot(active=TWO), 0.0, (TWO,)),
+        (Slot(active=TWO, previous=ONE), 0.0, (TWO, ONE)),
+        (Slot(active=TWO, previous=ONE), WAY_BACK_S, (TWO, ONE)),
+        (Slot(active=TWO, previous=ONE), LATE_S, (TWO,)),
+        (Slot(active=TWO, previous=ONE), NEVER_S, (TWO,)),
+        (Slot(active=ONE, previous=TWO), LATE_S, (ONE,)),
+        (Slot(Phase.TRIAL, TWO, ONE, THREE), 0.0, (TWO, ONE)),
+        (Slot(Phase.PENDING, TWO, ONE, THREE), LATE_S, (TWO,)),
+        (Slot(Phase.PENDING, candidate=THREE), 0.0, ()),
+    ],
+)
+def test_only_what_was_committed_here_may_come_back_and_the_one_before_for_a_while(
+    slot: Slot, committed_ago_s: float, welcome: tuple[Installed, ...]
+) -> None:
+    assert welcome_back(slot, committed_ago_s) == {held.ref.digest for held in welcome}

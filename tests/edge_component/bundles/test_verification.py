@@ -133,6 +133,15 @@ def test_a_slow_clock_alone_refuses_nothing_and_the_same_release_again_is_welcom
     decide(circumstances=replace(HERE, floor=Release(11, "0" * 64)))
 
 
+def test_what_may_come_back_passes_the_floor_and_no_other_rule() -> None:
+    back = replace(HERE, floor=Release(13, "0" * 64), welcome=frozenset({decide().digest}))
+    decide(circumstances=back)
+    with pytest.raises(OlderReleaseError):
+        decide(replace(MANIFEST, release=11), circumstances=back)
+    with pytest.raises(ExpiredError):
+        decide(circumstances=replace(back, now=MANIFEST.expires_at))
+
+
 def test_a_manifest_of_another_major_version_names_its_field() -> None:
     document = {**MANIFEST.to_document(), "schema": "edgewright.bundle/2"}
     other = whole(**{"manifest.json": repr(document).replace("'", '"').encode()})
