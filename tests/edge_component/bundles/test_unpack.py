@@ -196,7 +196,7 @@ def test_no_mutation_of_a_zip_gets_past_the_typed_errors(
     (folder / "a.zip").write_bytes(content)
     (folder / "to").mkdir()
     digest_in(folder / "a.zip")
-    with suppress(ArchiveError):
+    with suppress(ArchiveError, TamperedError):
         unpack_all(folder / "a.zip", folder / "to", LIMITS)
     assert sorted(path.name for path in folder.iterdir()) == ["a.zip", "to"]
 
