@@ -94,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
         ("deactivate", _deactivate, "stop serving a model and forget its bundles"),
     ):
         add(name, run, text, f"{name} weather").add_argument("model")
+    floor = add(
+        "lower-floor", _lower_floor, "let older releases of a component in again, and forget a time that is yet to come",
+        "lower-floor com.edgewright.model.Weather",
+    )  # fmt: skip
+    floor.add_argument("component", help="whose releases count from what is committed of it; told to the cloud")
     predict = add("predict", _predict, "ask a model once", """predict linear '{"x": [[1.0, 2.0, 3.0]]}'""")
     predict.add_argument("model")
     predict.add_argument("inputs", help='JSON: {"input": [[1.0, 2.0]]}, or - to read it from standard input')
@@ -142,6 +147,10 @@ def _revert(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
 
 def _deactivate(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
     return dict(_admin(arguments).deactivate(arguments.model).to_document())
+
+
+def _lower_floor(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
+    return dict(_admin(arguments).lower_floor(arguments.component).to_document())
 
 
 def _flush(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON

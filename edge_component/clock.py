@@ -1,7 +1,8 @@
 """Time as a parameter: wall time for what people and signatures see, monotonic time for every duration.
 
 The failure this exists for: a device whose clock starts in 1970, or jumps when it is set, and with it every timeout.
-So nothing else in this package calls ``time`` or ``datetime.now`` for a decision.
+So nothing else in this package calls ``time`` or ``datetime.now`` for a decision, and :func:`earliest` says which wall
+times are none.
 """
 
 import time
@@ -11,6 +12,22 @@ from typing import Protocol
 
 PARTING_S_MIN = 0.1
 """For each door, also when the others have taken all of the time."""
+
+
+BUILT_AT = datetime(2026, 1, 1, tzinfo=UTC)
+"""No clock that is right shows less."""
+SLACK = timedelta(days=1)
+"""By which clocks, and zones, may differ without anything being wrong."""
+
+
+def earliest(trusted_at: datetime | None) -> datetime:
+    """What no clock that is right is more than ``SLACK`` behind; ``trusted_at`` is the latest time that a signed bundle has named."""
+    return max(BUILT_AT, trusted_at or BUILT_AT)
+
+
+def is_believable(now: datetime, trusted_at: datetime | None) -> bool:
+    """Whether the device's clock may be right."""
+    return now >= earliest(trusted_at) - SLACK
 
 
 class Clock(Protocol):

@@ -9,7 +9,8 @@ Foreign errors (ONNX Runtime, cryptography, awscrt, the file system) are wrapped
     DeviceError
     ├── BundleError          what was handed over cannot be accepted; nothing was changed
     │   ├── ArchiveError  ManifestError  UnsignedError  SignatureError  UntrustedKeyError  TamperedError
-    │   └── WrongComponentError  WrongVersionError  WrongPlatformError  ExpiredError  OlderReleaseError
+    │   ├── WrongComponentError  WrongVersionError  WrongPlatformError  ExpiredError  OlderReleaseError
+    │   └── FutureError
     ├── StoreError           the disk would not take or give it
     │   └── StoreFullError  StoreDamagedError
     ├── ModelError           the graph itself is unfit to serve
@@ -17,7 +18,7 @@ Foreign errors (ONNX Runtime, cryptography, awscrt, the file system) are wrapped
     │   ├── GoldenMismatchError  NotFiniteError
     │   └── TrialCrashedError  TrialTimeoutError  TrialMemoryError  MemoryBudgetError
     ├── ActivationError      a change of what is served could not be made
-    │   ├── UnknownVersionError  RouteConflictError  RouteError
+    │   ├── UnknownVersionError  RouteConflictError  RouteError  NothingToLowerError
     │   └── UnknownModelError  NothingToRevertError  ActivationDeadlineError  ProbationFailedError
     │       ShadowDisagreedError  ProbationSlowError  TooManyStartsError  InterruptedActivationError
     ├── RequestError         one prediction could not be answered: inference/errors.py
@@ -128,6 +129,13 @@ class ExpiredError(BundleError):
 
     code = "bundle-expired"
     usual_remedy = "Publish the model again: that renews its expiry."
+
+
+class FutureError(BundleError):
+    """Made later than it is, by a clock that may be right; believing it would make all that is signed in time expired."""
+
+    code = "bundle-future"
+    usual_remedy = "Set the clock of this device, if it is behind; else publish again where the clock is right."
 
 
 class OlderReleaseError(BundleError):
@@ -273,6 +281,13 @@ class NothingToRevertError(ActivationError):
 
     code = "nothing-to-revert"
     usual_remedy = "Deploy the version that should serve."
+
+
+class NothingToLowerError(ActivationError):
+    """The release floor is that of what is committed now, and the time that signed bundles have named is past."""
+
+    code = "nothing-to-lower"
+    usual_remedy = "Look for the reason of the refusal elsewhere: `edgewright-edge doctor`."
 
 
 class ActivationDeadlineError(ActivationError):

@@ -185,6 +185,9 @@ class _Administration:
     def revert(self, model_name: str, allowed_s: float) -> Document:
         return self._activator.revert(model_name, allowed_s).to_document()
 
+    def lower_floor(self, component_name: str, allowed_s: float) -> Document:
+        return self._activator.lower_floor(component_name, allowed_s).to_document()
+
     def status(self) -> Document:
         return self._runtime.heartbeat(self._sink.outbox_state(), STATUS_BYTES_MAX).to_document()
 

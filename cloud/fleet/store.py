@@ -242,6 +242,8 @@ def activation_sentence(fact: ActivationFact) -> str:
     serving = f" {event.serving.name} {event.serving.version} serves." if event.serving else " Nothing serves."
     if event.code:
         return f"{candidate} was {event.outcome} in {event.phase} ({event.code}): {event.message.rstrip('.')}.{serving}"
+    if event.message:
+        return f"{candidate} {event.outcome}: {event.message.rstrip('.')}."
     return f"{candidate} {event.outcome} in {event.duration_ms} ms.{serving}"
 
 

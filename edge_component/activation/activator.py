@@ -29,6 +29,7 @@ from edge_component.errors import (
     ActivationDeadlineError,
     DeviceError,
     InterruptedActivationError,
+    NothingToLowerError,
     NothingToRevertError,
     StoreError,
     TooManyStartsError,
@@ -150,6 +151,22 @@ class Activator:
             self._slots.signal(model_name, Signal.REMOVAL_ASKED)
             self._slots.collect()
             return self._tell(attempt, "deactivated")
+
+    def lower_floor(self, component_name: str, allowed_s: float = FOREVER_S) -> ActivationEvent:
+        """Undo what a trusted signer has got wrong: a release or a time so high that nothing after it is accepted.
+
+        Whoever may ask this could change the work folder as well. What serves, serves on; log and cloud are told.
+
+        Raises:
+            NothingToLowerError, StoreError, ActivationDeadlineError: nothing changed.
+        """
+        attempt = Attempt(self._clock, component_name, phase="floor")
+        with self._alone(allowed_s):
+            changed = self._slots.lower_floor(component_name)
+            if not changed:
+                raise NothingToLowerError(f"no floor of {component_name} is above what is committed")
+            log.warning("%s: %s, as was asked on this device", component_name, changed)
+            return self._tell(attempt, "floor-lowered", told=changed)
 
     def tick(self) -> None:
         """Judge every model on probation, try again what could not be gone back to, and have what a full disk is survived with.
@@ -347,8 +364,10 @@ class Activator:
         self._slots.collect()
         self._tell(attempt, "refused", error)
 
-    def _tell(self, attempt: Attempt, outcome: str, error: DeviceError | None = None) -> ActivationEvent:
-        event = attempt.event(outcome, self._slots.answering(attempt.model_name), error)
+    def _tell(
+        self, attempt: Attempt, outcome: str, error: DeviceError | None = None, told: str = ""
+    ) -> ActivationEvent:
+        event = attempt.event(outcome, self._slots.answering(attempt.model_name), error, told)
         version = attempt.candidate.version if attempt.candidate is not None else "?"
         log.info("%s %s: %s%s", event.model_name, version, outcome, f" ({event.message})" if error else "")
         self._parts.slots.sink.activation(event)

@@ -41,8 +41,10 @@ class Attempt:
         if self.left_s() <= 0:
             raise ActivationDeadlineError(f"not done after {self.allowed_s:g} s; it was in phase {self.phase}")
 
-    def event(self, outcome: str, serving: ModelRef | None, error: DeviceError | None = None) -> ActivationEvent:
-        """What came of it; see :class:`ActivationEvent` for ``outcome``."""
+    def event(
+        self, outcome: str, serving: ModelRef | None, error: DeviceError | None = None, told: str = ""
+    ) -> ActivationEvent:
+        """What came of it; see :class:`ActivationEvent` for ``outcome``; ``told`` where there is no error to speak for itself."""
         return ActivationEvent(
             attempt_id=self.attempt_id,
             outcome=outcome,
@@ -51,6 +53,6 @@ class Attempt:
             serving=serving,
             phase=self.phase,
             code=error.code if error is not None else "",
-            message=str(error)[: LIMITS.text_chars_max] if error is not None else "",
+            message=(str(error) if error is not None else told)[: LIMITS.text_chars_max],
             duration_ms=int((self.clock.monotonic_s() - self.started_s) * 1000),
         )

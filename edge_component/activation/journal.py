@@ -27,6 +27,7 @@ from typing import Any, Self
 from edge_component.activation.table import Installed, Phase, Slot
 from edge_component.bundles.unpack import store_error
 from edge_component.bundles.verification import Release
+from edge_component.clock import is_believable
 from edge_component.contracts.codec import (
     DIGEST_PATTERN,
     NOTHING,
@@ -85,6 +86,21 @@ class State:
     def with_trusted(self, at: datetime) -> "State":
         """Raise the trusted time; it never goes back."""
         return replace(self, trusted_at=max(at, self.trusted_at or at))
+
+    def with_floor_lowered(self, component_name: str, now: datetime) -> "State":
+        """A component's releases count from what is committed of it.
+
+        And the trusted time becomes that of a clock which it alone keeps from being believed.
+        """
+        committed = [slot.active for slot in self.slots.values() if slot.active is not None]
+        floors = {name: floor for name, floor in self.floors.items() if name != component_name}
+        for held in committed:
+            if held.component_name == component_name:
+                floors[component_name] = Release(held.release, held.ref.digest)
+        trusted_at = self.trusted_at
+        if is_believable(now, None) and not is_believable(now, trusted_at):
+            trusted_at = now
+        return replace(self, floors=MappingProxyType(floors), trusted_at=trusted_at)
 
     def with_floors_of(self, other: "State") -> "State":
         """Raise the floors and the trusted time to the other's, where those are higher."""

@@ -23,6 +23,7 @@ from edge_component.activation.table import NEVER_S, Act, Installed, Phase, Sign
 from edge_component.bundles.store import Store
 from edge_component.clock import Clock
 from edge_component.config import RuntimeConfig
+from edge_component.contracts.codec import format_moment
 from edge_component.contracts.heartbeat import ModelRef, ServedModel
 from edge_component.errors import ActivationError, DeviceError, MemoryBudgetError, StoreError
 from edge_component.inference.execution import session_options
@@ -146,6 +147,19 @@ class Slots:
         """Remember the time that a validly signed manifest names; persisted with the next signal."""
         self.state = self.state.with_trusted(at)
 
+    def lower_floor(self, component_name: str) -> str:
+        """See :meth:`State.with_floor_lowered`; returns what changed, in a sentence, empty if nothing did.
+
+        Raises:
+            StoreError: it could not be persisted; nothing changed.
+        """
+        before, after = self.state, self.state.with_floor_lowered(component_name, self._parts.clock.now())
+        if after == before:
+            return ""
+        self._parts.journal.save(after)
+        self.state = after
+        return f"floors were {_told_of_floors(before, component_name)}; are {_told_of_floors(after, component_name)}"
+
     def collect(self) -> None:
         """Remove what neither a slot nor the next start may need; failing is logged, since nothing depends on it.
 
@@ -252,6 +266,11 @@ class Slots:
 def unforeseen(error: Exception) -> ActivationError:
     """A defect, or a machine at its end, as whoever reads the events is told of it."""
     return ActivationError(f"an unforeseen error: {error!r}"[:ERROR_CHARS_MAX])
+
+
+def _told_of_floors(state: State, component_name: str) -> str:
+    floor, trusted_at = state.floors.get(component_name), state.trusted_at
+    return f"{f'release {floor.number}' if floor else 'no release'}, {format_moment(trusted_at) if trusted_at else 'no time'}"
 
 
 def _state_of(slot: Slot, answering: ModelRef | None, wanted: Installed) -> str:

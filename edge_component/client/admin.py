@@ -47,6 +47,10 @@ class AdminClient:
         """Bring a model's previous version back."""
         return self._event("revert", {"model_name": model_name})
 
+    def lower_floor(self, component_name: str) -> ActivationEvent:
+        """Let a component's releases count from what is committed of it, and trust no time that is yet to come."""
+        return self._event("lower-floor", {"component_name": component_name})
+
     def status(self) -> Heartbeat:
         """What the runtime says of itself."""
         return self._read(Heartbeat, self.command("status"))

@@ -7,7 +7,7 @@ from typing import Any, Self
 from edge_component.contracts.codec import NOTHING, Document, Fields, schema_name
 from edge_component.contracts.heartbeat import ModelRef
 
-OUTCOMES = ("activated", "already-active", "refused", "reverted", "restored", "deactivated")
+OUTCOMES = ("activated", "already-active", "refused", "reverted", "restored", "deactivated", "floor-lowered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +17,14 @@ class ActivationEvent:
     Attributes:
         attempt_id: unique on the device.
         outcome: ``activated``; ``already-active`` (idempotent hand-over); ``refused`` (the old one serves on);
-            ``reverted`` (after a switch); ``restored`` (at start of the runtime); ``deactivated`` (removed).
-        model_name: whom it concerns; known even where the candidate could not be read.
+            ``reverted`` (after a switch); ``restored`` (at start of the runtime); ``deactivated`` (removed);
+            ``floor-lowered`` (an operator has let older releases in again; runtimes before 0.2 do not know it).
+        model_name: whom it concerns; known even where the candidate could not be read; of a floor, the component.
         candidate: what was handed over, as far as it could be read.
         serving: what answers after the attempt; ``None`` if nothing does.
-        phase: where it ended: ``receive verify store trial load warm-up golden shadow switch probation restore``.
+        phase: where it ended: ``receive verify store trial load warm-up golden shadow switch probation restore floor``.
         code: the error's stable code, empty on success.
-        message: one sentence for a person, empty on success.
+        message: one sentence for a person, empty on success, but for what a floor was and is.
         duration_ms: of the whole attempt.
     """
 

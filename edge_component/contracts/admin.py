@@ -16,7 +16,7 @@ from edge_component.contracts.limits import LIMITS
 SOCKET_NAME = "admin.sock"
 """Beneath the runtime component's work path: ``{kernel:rootPath}/work/com.edgewright.Runtime/admin.sock``."""
 
-COMMANDS = ("activate", "deactivate", "revert", "status", "flush", "route")
+COMMANDS = ("activate", "deactivate", "revert", "status", "flush", "route", "lower-floor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ class Command:
             a heartbeat for upload;
             ``route`` {}: show the route table, or {table}: a route table's document (routes.py), made from the
             revision that is followed, to be followed from now on. Runtimes before 0.2 do not know it, and say so with
-            the code ``malformed-command``.
+            the code ``malformed-command``; nor do they know ``lower-floor`` {component_name}: let its releases count from
+            what is committed of it, and trust no time that is yet to come.
         request_id: echoed in the acknowledgement.
         deadline_ms: how long the caller waits; the runtime gives up, unchanged, by then.
     """
@@ -89,7 +90,7 @@ class Acknowledgement:
 
     Attributes:
         ok: whether the device is now as the command asked.
-        result: by command: ``activate``, ``deactivate`` and ``revert`` an activation event's document; ``status`` a
+        result: by command: ``activate``, ``deactivate``, ``revert`` and ``lower-floor`` an activation event's document; ``status`` a
             heartbeat's; ``flush`` {"window_count": n}; ``route`` {"table": the table that is followed, "missing":
             sentences on what of it cannot be followed now, "held": versions by model name, the active one first}.
         code, message, remedy: of the error, empty when ``ok``.

@@ -8,9 +8,10 @@ It looks at nothing itself (examination.py does), and repairs nothing.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from edge_component.clock import earliest, is_believable
 from edge_component.contracts.codec import format_moment
 from edge_component.contracts.heartbeat import Heartbeat
 from edge_component.contracts.unix_address import PATH_BYTES_MAX
@@ -21,9 +22,6 @@ DISK_FREE_BYTES_MIN = 50_000_000
 FILES_FREE_COUNT_MIN = 500
 MEMORY_FREE_BYTES_MIN = 64_000_000
 OPEN_FILES_MIN = 256
-BUILT_AT = datetime(2026, 1, 1, tzinfo=UTC)
-"""No clock that is right shows less."""
-CLOCK_SLACK = timedelta(days=1)
 STOPS, HURTS = "stops", "hurts"
 
 
@@ -157,10 +155,14 @@ def _machine(seen: Seen) -> Iterator[Check]:
 
 
 def _clock(seen: Seen) -> Check:
-    floor = max(BUILT_AT, seen.trusted_at or BUILT_AT)
-    behind = seen.now < floor - CLOCK_SLACK
-    found = f"it says {format_moment(seen.now)}; it is later than {format_moment(floor)}" if behind else ""
-    return Check("clock", found, "Set the clock (NTP): connections to the cloud and new bundles are refused.")
+    behind = not is_believable(seen.now, seen.trusted_at)
+    known = format_moment(earliest(seen.trusted_at))
+    found = f"it says {format_moment(seen.now)}; it is later than {known}" if behind else ""
+    return Check(
+        "clock", found,
+        "Set the clock (NTP): connections to the cloud and new bundles are refused. If it is right, a bundle was signed "
+        "under a wrong one: `edgewright-edge lower-floor COMPONENT`.",
+    )  # fmt: skip
 
 
 def _folder(seen: Seen) -> Iterator[Check]:

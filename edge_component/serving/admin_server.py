@@ -45,6 +45,9 @@ class Administration(Protocol):
     def revert(self, model_name: str, allowed_s: float) -> Document:
         """Bring the previous version back; an activation event's document."""
 
+    def lower_floor(self, component_name: str, allowed_s: float) -> Document:
+        """Let a component's releases count from what is committed of it; an activation event's document."""
+
     def status(self) -> Document:
         """A heartbeat's document."""
 
@@ -93,7 +96,9 @@ def answer_line(line: bytes, administration: Administration) -> Acknowledgement:
     return Acknowledgement(command.request_id, ok=True, result=result)
 
 
-def _carry_out(command: Command, administration: Administration) -> Mapping[str, Any]:
+def _carry_out(  # noqa: PLR0911 - a table
+    command: Command, administration: Administration
+) -> Mapping[str, Any]:
     arguments, allowed_s = Fields(command.arguments), command.deadline_ms / 1000
     match command.name:
         case "activate":
@@ -104,6 +109,8 @@ def _carry_out(command: Command, administration: Administration) -> Mapping[str,
             return administration.deactivate(arguments.text("model_name"), owner, allowed_s)
         case "revert":
             return administration.revert(arguments.text("model_name"), allowed_s)
+        case "lower-floor":
+            return administration.lower_floor(arguments.text("component_name"), allowed_s)
         case "route":
             return administration.route(arguments.optional("table", lambda name: arguments.nested(name, _as_table)))
         case "status":

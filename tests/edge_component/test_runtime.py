@@ -20,7 +20,7 @@ from edge_component import cli
 from edge_component.client import Client, ClientError, DeadlineExceededError, RefusedError, UnavailableError
 from edge_component.contracts.envelope import Envelope
 from edge_component.contracts.manifest import TensorSpec
-from tests.edge_component.bundle_factory import Bundle, BundleFactory, npz, serialized
+from tests.edge_component.bundle_factory import COMPONENT, Bundle, BundleFactory, npz, serialized
 from tests.edge_component.observability.test_metrics_door import UnixHttp, get
 from tests.edge_component.runtime_process import RuntimeProcess
 from tests.edge_component.serving.test_fastpath import wait_until
@@ -368,6 +368,10 @@ def test_the_tool_on_the_device(
     code, _, err = run_cli(capsys, runtime, "revert", "nobody")
     assert (code, "nobody" in err) == (3, True)
     assert run_cli(capsys, runtime, "deactivate", "scale")[0] == 0
+    code, out, _ = run_cli(capsys, runtime, "lower-floor", COMPONENT)
+    assert (code, json.loads(out)["outcome"]) == (0, "floor-lowered")
+    code, _, err = run_cli(capsys, runtime, "lower-floor", COMPONENT)
+    assert (code, "remedy:" in err) == (3, True)
     assert run_cli(capsys, runtime, "status")[0] == 0
     assert run_cli(capsys, runtime, "flush")[0] == 0
     runtime.kill()

@@ -171,6 +171,14 @@ def test_a_refusal_is_told_in_sentences(message: str) -> None:
     assert sentence.endswith(" serves.")
 
 
+def test_a_lowered_floor_is_told_with_what_it_was() -> None:
+    fact = activation_fact(1, "activated")
+    event = replace(fact.event, outcome="floor-lowered", phase="floor", message="floors were release 9; are release 2")
+    assert activation_sentence(replace(fact, event=event)).endswith(
+        " floor-lowered: floors were release 9; are release 2."
+    )
+
+
 def test_a_database_of_a_later_version_is_refused_untouched(tmp_path: Path) -> None:
     path = tmp_path / "later.db"
     with sqlite3.connect(path) as connection:

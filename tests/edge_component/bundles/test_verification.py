@@ -13,6 +13,7 @@ from edge_component.contracts.manifest import BundledFile, GoldenTest, Manifest,
 from edge_component.errors import (
     BundleError,
     ExpiredError,
+    FutureError,
     ManifestError,
     OlderReleaseError,
     TamperedError,
@@ -112,6 +113,11 @@ CASES: list[tuple[str, dict[str, object], type[BundleError]]] = [
         {"circumstances": replace(HERE, now=datetime(1970, 1, 1, tzinfo=UTC), trusted_at=MANIFEST.expires_at)},
         ExpiredError,
     ),
+    (
+        "made after now",
+        {"circumstances": replace(HERE, now=MANIFEST.created_at - timedelta(days=1, seconds=1))},
+        FutureError,
+    ),
     ("older release", {"circumstances": replace(HERE, floor=Release(13, "0" * 64))}, OlderReleaseError),
     ("same release, other bytes", {"circumstances": replace(HERE, floor=Release(12, "0" * 64))}, OlderReleaseError),
 ]
@@ -131,6 +137,19 @@ def test_a_slow_clock_alone_refuses_nothing_and_the_same_release_again_is_welcom
     decide(circumstances=replace(HERE, now=datetime(1970, 1, 1, tzinfo=UTC)))
     decide(circumstances=replace(HERE, floor=Release(12, decide().digest)))
     decide(circumstances=replace(HERE, floor=Release(11, "0" * 64)))
+
+
+@pytest.mark.parametrize(
+    ("now", "trusted_at"),
+    [
+        (MANIFEST.created_at - timedelta(days=1), None),
+        (datetime(1970, 1, 1, tzinfo=UTC), None),
+        (datetime(2025, 12, 30, tzinfo=UTC), None),
+        (NOW - timedelta(days=40), NOW - timedelta(days=30)),
+    ],
+)
+def test_a_clock_that_is_not_set_says_nothing_of_the_future(now: datetime, trusted_at: datetime | None) -> None:
+    decide(circumstances=replace(HERE, now=now, trusted_at=trusted_at))
 
 
 def test_what_may_come_back_passes_the_floor_and_no_other_rule() -> None:

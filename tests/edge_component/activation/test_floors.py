@@ -1,0 +1,94 @@
+"""What a trusted signer has got wrong, a release or a time beyond all others, and the operator's way out of it."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from edge_component.activation.journal import Journal
+from edge_component.contracts.codec import INTEGER_MAX
+from edge_component.contracts.manifest import Manifest
+from edge_component.errors import ExpiredError, NothingToLowerError, OlderReleaseError, StoreError
+from tests.edge_component.activation.conftest import Device
+from tests.edge_component.bundle_factory import COMPONENT, BundleFactory
+
+FAR = datetime(9998, 1, 1, tzinfo=UTC)
+
+
+def from_afar(manifest: Manifest) -> Manifest:
+    return replace(manifest, created_at=FAR, expires_at=FAR + timedelta(days=30))
+
+
+@pytest.fixture
+def at_once(device: Device) -> Device:
+    device.configure(probation_s=0.0)
+    return device
+
+
+def test_a_release_beyond_all_others_is_undone_by_going_back_and_lowering_the_floor(
+    at_once: Device, bundles: BundleFactory
+) -> None:
+    at_once.hand_over(bundles.scale("1.0.0", 2.0, release=7))
+    at_once.hand_over(bundles.scale("1.1.0", 3.0, release=INTEGER_MAX))
+    with pytest.raises(NothingToLowerError):
+        at_once.activator.lower_floor(COMPONENT)
+    at_once.activator.revert("scale")
+    with pytest.raises(OlderReleaseError):
+        at_once.hand_over(bundles.scale("1.2.0", 4.0, release=8))
+    told = at_once.activator.lower_floor(COMPONENT)
+    assert (told.outcome, told.phase, told.code, told.model_name) == ("floor-lowered", "floor", "", COMPONENT)
+    assert f"release {INTEGER_MAX}" in told.message
+    assert "release 7" in told.message
+    assert at_once.sink.events[-1] == told
+    at_once.start()
+    with pytest.raises(OlderReleaseError):
+        at_once.hand_over(bundles.scale("0.9.0", 4.0, release=6))
+    at_once.hand_over(bundles.scale("1.2.0", 4.0, release=8))
+    assert at_once.factor() == 4.0
+
+
+def test_of_a_component_that_has_nothing_here_any_more_the_floor_goes(at_once: Device, bundles: BundleFactory) -> None:
+    other = "com.edgewright.model.Other"
+    at_once.hand_over(bundles.scale("1.0.0", 2.0, release=INTEGER_MAX))
+    at_once.hand_over(bundles.scale("1.0.0", 2.0, release=5, name="other", component=other))
+    at_once.activator.deactivate("scale")
+    at_once.activator.deactivate("other")
+    at_once.activator.lower_floor(COMPONENT)
+    at_once.hand_over(bundles.scale("1.0.0", 2.0, release=1))
+    with pytest.raises(OlderReleaseError):
+        at_once.hand_over(bundles.scale("1.0.0", 2.0, release=4, name="other", component=other))
+
+
+def test_a_time_that_was_believed_before_the_clock_was_set_is_undone_once_it_is(
+    at_once: Device, bundles: BundleFactory
+) -> None:
+    set_at = at_once.clock.wall
+    at_once.clock.wall = datetime(1970, 1, 1, tzinfo=UTC)
+    at_once.hand_over(bundles.scale("1.0.0", 2.0, change=from_afar))
+    with pytest.raises(NothingToLowerError):
+        at_once.activator.lower_floor(COMPONENT)
+    at_once.clock.wall = set_at
+    with pytest.raises(ExpiredError, match="a signed bundle has named 9998") as caught:
+        at_once.hand_over(bundles.scale("1.1.0", 3.0))
+    assert "lower-floor" in caught.value.remedy
+    assert "9998" in at_once.activator.lower_floor(COMPONENT).message
+    at_once.start()
+    at_once.hand_over(bundles.scale("1.1.0", 3.0))
+    assert at_once.factor() == 3.0
+
+
+def test_a_floor_that_cannot_be_written_down_is_not_lowered(
+    at_once: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once.hand_over(bundles.scale("1.0.0", 2.0, release=7))
+    at_once.activator.deactivate("scale")
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "save", full)
+        with pytest.raises(StoreError):
+            at_once.activator.lower_floor(COMPONENT)
+    with pytest.raises(OlderReleaseError):
+        at_once.hand_over(bundles.scale("0.9.0", 4.0, release=6))
