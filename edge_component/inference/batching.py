@@ -133,6 +133,7 @@ class Batcher:
                 with self._changed:
                     self._close(batch)
                 batch.began_s = self._monotonic_s()
+                leash.is_shared = len(batch.members) > 1
                 self._compute(batch, leash)
         except Exception as error:  # whoever waits for this thread must be told, whatever is wrong
             log.exception("a batch of %d requests ended in an unforeseen error", len(batch.members))
@@ -140,6 +141,7 @@ class Batcher:
                 if not member.outputs and member.error is None:
                     member.error = RunFailedError(f"an unforeseen error: {error!r}"[:ERROR_CHARS_MAX])
         finally:
+            leash.is_shared = False
             with self._changed:
                 self._close(batch)
             batch.done.set()
@@ -147,7 +149,6 @@ class Batcher:
     def _compute(self, batch: _Batch, leash: Leash) -> None:
         members = batch.members
         if len(members) > 1:
-            leash.is_wanted = None  # the leader computes for others too: that its own caller has gone ends nothing
             try:
                 self._compute_together(members, leash)
             except (RunFailedError, MemoryError):  # of joining them, perhaps

@@ -10,6 +10,10 @@ A run may also outlive whoever wanted it: a leash that knows how to find out (:a
 ``TICK_S`` while its run is under way, so that a caller who hangs up costs a request nothing, and the model 50 ms. So that
 short runs of that kind do not wake the watch one by one, it lingers for one tick after it was woken for nothing.
 
+The fast path's requests may not even cost that much. Nobody is woken for :attr:`Leash.is_there`: while there are such
+leashes and runs on them, the watch looks up every ``BEAT_S`` by itself, finds what has been under way that long, and goes
+to sleep ``LINGER_S`` after the last run it has seen.
+
 Each :class:`Leash` belongs to one connection's thread, and costs it no lock: the watcher announces what it is about to
 do, looks again whether the same run is still under way, and only then stops it; the thread says first that its run is
 over and then looks for an announcement. One of the two always sees the other, so the *next* run is never stopped.
@@ -26,6 +30,10 @@ from edge_component.clock import Clock
 
 TICK_S = 0.05
 """How often a run is looked at whose caller may stop waiting for it."""
+BEAT_S = 0.25
+"""How often the watch looks up by itself while the fast path is used: four times 30 µs in a second."""
+LINGER_S = 30.0
+"""How long it goes on so without having seen a run, so that who asks more often than this wakes nobody."""
 LATE_S = 0.01
 """How much later than its deadline a run may be stopped; so the watch looks at most once in that time, or is woken."""
 NEVER_S = float("inf")
@@ -37,13 +45,16 @@ class Leash:
     Attributes:
         is_wanted: whether anybody still waits for the present run; set before the run, called from the watcher's thread,
             must not raise. ``None`` for always.
+        is_there: the same for a connection's whole life, and for runs that nobody is to be woken for: asked within
+            ``BEAT_S`` of the run's beginning, and every ``TICK_S`` from then on.
+        is_shared: the present run is for others too: that its own caller has gone ends nothing.
         waited_s: for how long the present request has waited for others, by computing.py and the detours.
         runs_count: how often the model has run to its end on this leash, for one request or for several together.
     """
 
     __slots__ = (
-        "__weakref__", "_announced", "_ends_at_s", "_lock", "_monotonic_s", "_stopped", "_watch", "is_wanted", "options",
-        "runs_count", "waited_s",
+        "__weakref__", "_announced", "_ends_at_s", "_lock", "_monotonic_s", "_stopped", "_watch", "is_shared", "is_there",
+        "is_wanted", "options", "runs_count", "waited_s",
     )  # fmt: skip
 
     def __init__(self, clock: Clock, watch: "DeadlineWatch") -> None:
@@ -55,6 +66,8 @@ class Leash:
         self._announced = False
         self._stopped = False
         self.is_wanted: Callable[[], bool] | None = None
+        self.is_there: Callable[[], bool] | None = None
+        self.is_shared = False
         self.options = run_options()
         self.waited_s = 0.0
         self.runs_count = 0
@@ -75,10 +88,10 @@ class Leash:
 
     def look(self, now_s: float) -> float:
         """Called by the watcher: stop the run if it is late or not wanted; returns when to look again, at the latest."""
-        ends_at_s, is_wanted = self._ends_at_s, self.is_wanted
+        ends_at_s, is_wanted = self._ends_at_s, self.is_wanted or self.is_there
         if self._stopped or ends_at_s is NEVER_S:
             return NEVER_S
-        if now_s <= ends_at_s and (is_wanted is None or is_wanted()):
+        if now_s <= ends_at_s and (is_wanted is None or self.is_shared or is_wanted()):
             return ends_at_s if is_wanted is None else min(ends_at_s, now_s + TICK_S)
         with self._lock:
             self._announced = True
@@ -111,6 +124,7 @@ class DeadlineWatch:
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._stopping = False
+        self._beats_until_s = -NEVER_S
         self.wakes_before_s = NEVER_S
         self._thread = threading.Thread(target=self._watch, name="deadlines", daemon=True)
 
@@ -125,11 +139,14 @@ class DeadlineWatch:
         if self._thread.ident is not None:
             self._thread.join()
 
-    def leash(self) -> Leash:
-        """A new one, watched as long as its owner keeps it."""
+    def leash(self, is_there: Callable[[], bool] | None = None) -> Leash:
+        """A new one, watched as long as its owner keeps it; see :attr:`Leash.is_there`."""
         leash = Leash(self._clock, self)
+        leash.is_there = is_there
         with self._lock:
             self._leashes.add(leash)
+        if is_there is not None:
+            self.wake()  # it may be asleep until another's run is late
         return leash
 
     def wake(self) -> None:
@@ -154,10 +171,14 @@ class DeadlineWatch:
             leashes = list(self._leashes)
         now_s = self._clock.monotonic_s()
         looks_at_s = min((leash.look(now_s) for leash in leashes), default=NEVER_S)
-        if looks_at_s == NEVER_S:
-            if not lingers:
-                return None
+        if any(leash.is_there is not None for leash in leashes) and (lingers or looks_at_s != NEVER_S):
+            self._beats_until_s = now_s + LINGER_S
+        if looks_at_s == NEVER_S and lingers:
             looks_at_s = now_s + TICK_S
+        elif now_s < self._beats_until_s:
+            looks_at_s = min(looks_at_s, now_s + BEAT_S)
+        if looks_at_s == NEVER_S:
+            return None
         looks_at_s = max(looks_at_s, now_s + LATE_S)
         self.wakes_before_s = looks_at_s - LATE_S
         return min(looks_at_s - now_s, threading.TIMEOUT_MAX)

@@ -3,10 +3,12 @@
 from edge_component.config import RuntimeConfig
 from edge_component.contracts.fastpath import Failure
 from edge_component.errors import DeviceError
+from edge_component.inference.deadline import TICK_S
 from edge_component.inference.errors import (
     AnswerTooLargeError,
     OutputMismatchError,
     OverloadedError,
+    RunCancelledError,
     RunDeadlineError,
     RunFailedError,
 )
@@ -17,6 +19,13 @@ def speaks_against_the_model(failure: DeviceError, allowed_s: float, config: Run
     if isinstance(failure, RunDeadlineError):
         return allowed_s >= config.fault_deadline_s
     return isinstance(failure, RunFailedError | OutputMismatchError)
+
+
+def as_cancelled(failure: DeviceError, took_s: float, allowed_s: float) -> DeviceError:
+    """A run that was stopped well before its deadline was stopped because its client had gone: nobody's failure."""
+    if isinstance(failure, RunDeadlineError) and took_s < allowed_s - TICK_S:
+        return RunCancelledError("the client did not wait for the answer")
+    return failure
 
 
 def failure_of(error: DeviceError) -> Failure:

@@ -54,8 +54,9 @@ from edge_component.serving.core_follower import (
     peer_process_id,
 )
 from edge_component.serving.detoured import Detoured
-from edge_component.serving.failures import failure_of, speaks_against_the_model
+from edge_component.serving.failures import as_cancelled, failure_of, speaks_against_the_model
 from edge_component.serving.layout import Layout, plan_layout
+from edge_component.serving.listener import has_hung_up
 from edge_component.serving.serving import NO_TENSORS, Serving
 from edge_component.serving.steady import KEY, REPLY, REPLY_AT, Steady, SteadySlots
 from edge_component.telemetry_sink import Outcome, Tensors
@@ -83,7 +84,7 @@ class FastpathConnection:
         self._socket = connection
         self._descriptor = connection.fileno()
         self._serving = serving
-        self._leash = serving.watch.leash()
+        self._leash = serving.watch.leash(lambda: not has_hung_up(connection))
         self._channels: dict[int, Channel] = {}
         self._opened_count = 0
         self._sink = serving.sink
@@ -270,8 +271,9 @@ class FastpathConnection:
             channel.tally.answered_count += 1
             if not is_new:  # asked twice alike: probably a third time
                 self._steady.keep(KEY.unpack_from(buffer)[0], channel, binding)
-        except DeviceError as failure:
+        except DeviceError as error:
             run_us = (perf_counter_ns() - started_ns) // 1000
+            failure = as_cancelled(error, run_us / 1_000_000, allowed_us / 1_000_000)
             code = failure.code
             reply = pack_failed(number, sequence, failure_of(failure))
             if speaks_against_the_model(failure, allowed_us / 1_000_000, self._serving.config):

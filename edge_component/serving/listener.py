@@ -10,6 +10,7 @@ One thread accepts; each connection has a thread of its own.
 
 import logging
 import os
+import select
 import socket
 import threading
 import time
@@ -345,6 +346,16 @@ def remove_name(path: Path, inode: int) -> None:
             path.unlink()
     except OSError as error:
         log.debug("the socket's name was gone already: %s", error)
+
+
+def has_hung_up(connection: socket.socket) -> bool:
+    """Whether a Unix socket's other side is closed, and not merely sends no more; any thread may ask, at any time."""
+    descriptor = connection.fileno()
+    if descriptor < 0:
+        return True
+    poll = select.poll()
+    poll.register(descriptor, 0)  # a hang-up is told of unasked
+    return bool(poll.poll(0))
 
 
 def _empty(connection: socket.socket) -> None:

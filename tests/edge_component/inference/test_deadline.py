@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from edge_component.clock import ManualClock, SystemClock
-from edge_component.inference.deadline import NEVER_S, TICK_S, DeadlineWatch, Leash
+from edge_component.inference.deadline import BEAT_S, LINGER_S, NEVER_S, TICK_S, DeadlineWatch, Leash
 from tests.edge_component.serving.test_fastpath import wait_until
 
 
@@ -77,6 +77,50 @@ def test_short_runs_of_callers_who_may_go_away_wake_it_once_in_a_while(watch: Co
     wait_until(lambda: watch.wakes_before_s == NEVER_S)
     time.sleep(4 * TICK_S)
     assert watch.looked_count <= looked_count + 3, "an idle watch sleeps"
+
+
+def test_runs_of_connections_that_may_break_wake_nobody_and_are_found_all_the_same(watch: CountingWatch) -> None:
+    """Also while the watch is asleep until another's run is late."""
+    other = watch.leash()
+    other.start(60)
+    wait_until(lambda: watch.wakes_before_s < NEVER_S)
+    asked_count = 0
+
+    def is_there() -> bool:
+        nonlocal asked_count
+        asked_count += 1
+        return asked_count < 3
+
+    leash = watch.leash(is_there)
+    wait_until(lambda: not watch._woken.is_set() and watch.wakes_before_s < NEVER_S)
+    began_s, looked_count = time.monotonic(), watch.looked_count
+    for _ in range(10_000):
+        leash.start(60)
+        leash.end()
+    beats = (time.monotonic() - began_s) / TICK_S  # a look in which one of them was under way is followed by a tick
+    assert watch.looked_count <= looked_count + beats + 2
+    asked_count = 0
+    leash.start(60)
+    wait_until(lambda: leash.options.terminate)
+    assert leash.end()
+    assert not other.options.terminate
+
+
+def test_it_looks_up_by_itself_until_the_fast_path_has_long_not_been_used() -> None:
+    clock = ManualClock(datetime(2026, 3, 1, tzinfo=UTC))
+    watch = DeadlineWatch(clock)
+    assert watch._look(lingers=False) is None
+    leash = watch.leash(lambda: True)
+    assert watch._woken.is_set(), "that there is one now"
+    assert [watch._look(lingers=True), watch._look(lingers=False)] == [TICK_S, BEAT_S]
+    clock.advance(LINGER_S - 1)
+    leash.start(600)
+    assert watch._look(lingers=False) == pytest.approx(TICK_S)
+    leash.end()
+    clock.advance(LINGER_S - 1)
+    assert watch._look(lingers=False) == pytest.approx(BEAT_S)
+    clock.advance(1)
+    assert watch._look(lingers=False) is None
 
 
 @pytest.mark.parametrize(("allowed_s", "wakes"), [(0.005, True), (TICK_S, False), (60, False)])
