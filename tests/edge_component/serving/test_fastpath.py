@@ -1,5 +1,7 @@
 """The fast path through its real socket: answers, swaps, limits, and every typed error a client can meet."""
 
+import itertools
+import socket
 import threading
 import time
 import weakref
@@ -22,11 +24,13 @@ from edge_component.client import (
 from edge_component.contracts.fastpath import MESSAGE_BYTES_MAX, Kind, Open, pack_control, unpack_control
 from edge_component.contracts.manifest import TensorSpec
 from edge_component.inference.router import Totals
+from tests.contracts.test_specification import examples
 from tests.edge_component.bundle_factory import scale_model, serialized
 from tests.edge_component.inference.test_trial import endless_model
 from tests.edge_component.serving.conftest import Door, MakeDoor
 
 ROW = np.array([[1, 2, 3]], np.float32)
+WIDER = scale_model(2.0, 4), (TensorSpec("x", "float32", (-1, 4)),), (TensorSpec("y", "float32", (-1, 4)),)
 
 
 def wait_until(condition: object) -> None:
@@ -416,3 +420,25 @@ def test_clients_in_parallel_see_whole_versions_through_swaps(door: Door) -> Non
         thread.join()
     assert not failures
     assert door.router.totals("scale").answered_count == sum(counts)
+
+
+def test_the_specification_s_example_is_a_conversation_with_this_runtime(door: Door) -> None:
+    """Its client's messages, and before each request what it tells of; the answers are of the kinds it shows."""
+    swaps = iter((lambda: None, lambda: door.scale("1.1.0", 2.0), lambda: door.put("2.0.0", *WIDER)))
+    connection = door.raw()
+    spoken = examples()
+    for (_, shown), (name, expected) in itertools.pairwise(spoken):
+        if shown[0] not in (Kind.HELLO, Kind.OPEN, Kind.REQUEST, Kind.CLOSE):
+            continue
+        if shown[0] == Kind.REQUEST:
+            next(swaps)()
+        asked = shown[:2] + bytes(2) + shown[4:] if shown[0] == Kind.REQUEST else shown.replace(b'l":3}', b'l":0}')
+        connection.send(asked)  # the first channel of a connection has the number 0
+        answer, descriptors, _, _ = socket.recv_fds(connection, MESSAGE_BYTES_MAX, 1)
+        assert (Kind(answer[0]).name, len(descriptors)) == (name, int(name == "OPENED"))
+        if name == "ANSWER":
+            assert (answer[1], answer[4:8], answer[16:24]) == (expected[1], expected[4:8], expected[16:24])
+            assert len(answer) == len(expected)
+        for descriptor in descriptors:
+            socket.close(descriptor)
+    connection.close()
