@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_component.client.errors import ProtocolError, error_of
+from edge_component.contracts.errors import ContractError
 from edge_component.contracts.fastpath import FAILED_HEAD, Failure, Kind, unpack_failure
 from edge_component.contracts.heartbeat import ModelRef
 
@@ -50,5 +51,8 @@ def failure_in(message: bytes) -> Exception:
         return CutOffError("the runtime hung up")
     if message[0] not in (Kind.FAILED, Kind.REFUSED):
         return ProtocolError(f"the runtime answered with a message of kind {message[0]}", "protocol-violation")
-    failure = unpack_failure(message[FAILED_HEAD.size if message[0] == Kind.FAILED else 1 :])
+    try:
+        failure = unpack_failure(message[FAILED_HEAD.size if message[0] == Kind.FAILED else 1 :])
+    except ContractError as error:
+        return ProtocolError(f"the runtime's refusal is not understood: {error}", "protocol-violation")
     return AskAgainError(failure) if failure.code in ASK_AGAIN else error_of(failure)

@@ -12,6 +12,7 @@ instead of numpy's, one ``unpack`` whose first number answers three questions, o
 Belongs to one connection and one thread at a time.
 """
 
+import fcntl
 import mmap
 import struct
 from collections.abc import Mapping
@@ -42,6 +43,10 @@ SEQUENCE_AT = 4
 DEADLINE_AT = 8
 DEADLINE = struct.Struct("<I")
 DEADLINE_US_MAX = 0xFFFFFFFF
+SLOTS_MAX = 256
+"""A request has one byte for its slot."""
+STRANGE_DTYPES = ("string", "bfloat16")
+"""A manifest may name them; numpy has them not, and the fast path carries none."""
 ITEM_BYTES_MAX = 8
 """Of every dtype that the fast path carries."""
 SHARED_COPY_BYTES_MAX = 1_048_576
@@ -84,11 +89,15 @@ class Channel:
     """Views on the shared memory of one opened channel."""
 
     def __init__(self, opened: Opened, descriptor: int) -> None:
-        """Map the memory; the descriptor stays the caller's to close."""
+        """Map the memory; the descriptor stays the caller's to close.
+
+        Raises:
+            ValueError: the memory, or where things are said to lie in it, cannot be used.
+        """
         self.opened = opened
         self._models: dict[int, ModelRef] = {opened.generation: opened.model}
         self._input_count = len(opened.inputs)
-        self._memory = mmap.mmap(descriptor, opened.size_bytes)
+        self._memory = _mapped(descriptor, opened)
         self._dtypes = tuple(np.dtype(region.spec.dtype) for region in opened.inputs)
         self._ranks = tuple(len(region.spec.shape) for region in opened.outputs)
         self._sequence = 0
@@ -234,7 +243,7 @@ class Channel:
             shape = tuple(next(sizes) for _ in range(rank))
             try:
                 views.append((region.spec.name, self._map(region, shape, lane.slot)))
-            except TooSmallError:
+            except (TooSmallError, ValueError):  # ValueError: of more elements, or dimensions, than numpy can say
                 raise ProtocolError(
                     f"the runtime answered {region.spec.name} with shape {shape}, beyond its region",
                     "protocol-violation",
@@ -278,6 +287,31 @@ class Channel:
             "input-name",
             "Give exactly the model's inputs.",
         )
+
+
+def _mapped(descriptor: int, opened: Opened) -> mmap.mmap:
+    """The memory, once it is known that nobody can take it away: touching what is gone would end this process (SIGBUS).
+
+    Raises:
+        ValueError: it could shrink, is too small, or does not hold what is said to lie there.
+    """
+    for region in (*opened.inputs, *opened.outputs):
+        if region.offset + region.capacity_bytes > opened.slot_bytes:
+            raise ValueError(f"{region.spec.name} lies beyond its slot")
+        if region.spec.dtype in STRANGE_DTYPES:
+            raise ValueError(f"{region.spec.name} is of type {region.spec.dtype}")
+    if opened.slot_count > SLOTS_MAX or not opened.size_bytes:
+        raise ValueError(f"{opened.slot_count} slots of {opened.slot_bytes} bytes")
+    try:
+        seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
+    except OSError as error:  # no memory at all
+        raise ValueError(str(error)) from error
+    if not seals & fcntl.F_SEAL_SHRINK:
+        raise ValueError("its memory is not sealed against shrinking")
+    try:
+        return mmap.mmap(descriptor, opened.size_bytes)
+    except (OverflowError, PermissionError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _lanes(count: int) -> _Lane:

@@ -19,6 +19,7 @@ from edge_component.client.channel import Channel, TooSmallError, room_of
 from edge_component.client.errors import InputError, ProtocolError, RefusedError, error_of
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.fastpath import (
+    VERSIONS,
     Failure,
     Hello,
     Kind,
@@ -58,7 +59,14 @@ class Conversation:
         """Agree on a protocol version; ``thread_id`` is the one that will ask, as the kernel numbers it."""
         hello = Hello(client=CLIENT_NAME, thread_id=thread_id)
         received = yield pack_control(Kind.HELLO, hello.to_document())
-        return Welcome.read(_expect(received, Kind.WELCOME))
+        document = _expect(received, Kind.WELCOME)
+        try:
+            welcome = Welcome.read(document)
+        except ContractError as error:
+            raise ProtocolError(f"the runtime's welcome is not understood: {error}", "protocol-violation") from error
+        if welcome.version not in VERSIONS:
+            raise ProtocolError(f"the runtime speaks version {welcome.version}", "unsupported-protocol")
+        return welcome
 
     def predict(
         self,

@@ -1,10 +1,13 @@
 """The client's end of a channel, over memory and messages of the test's own: whatever a runtime may answer is an answer or typed."""
 
+import fcntl
 import itertools
 import os
 import resource
 import socket
 import struct
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,24 +29,54 @@ from edge_component.contracts.fastpath import (
 )
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.manifest import TensorSpec
+from edge_component.serving.channel import SEALS
 
 MODEL = ModelRef("scale", "1.0.0", "0" * 64)
 NEXT = ModelRef("scale", "1.1.0", "1" * 64)
 ROW = np.array([[1, 2, 3]], np.float32)
 
 
-@pytest.fixture
-def channel() -> Channel:
-    opened = Opened(
-        7, MODEL, 3, (Region(TensorSpec("x", "float32", (-1, 3)), 0, 1024),),
-        (Region(TensorSpec("y", "float32", (-1, 3)), 1024, 1024),), 2, 2048,
-    )  # fmt: skip
-    descriptor = os.memfd_create("test")
-    os.ftruncate(descriptor, opened.size_bytes)
+OPENED = Opened(
+    7, MODEL, 3, (Region(TensorSpec("x", "float32", (-1, 3)), 0, 1024),),
+    (Region(TensorSpec("y", "float32", (-1, 3)), 1024, 1024),), 2, 2048,
+)  # fmt: skip
+
+
+def over(opened: Opened, size_bytes: int, seals: int = SEALS) -> Channel:
+    """A channel over so much memory."""
+    descriptor = os.memfd_create("test", os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, size_bytes)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
     try:
         return Channel(opened, descriptor)
     finally:
         os.close(descriptor)
+
+
+@pytest.fixture
+def channel() -> Channel:
+    return over(OPENED, OPENED.size_bytes)
+
+
+def test_memory_that_could_be_taken_away_or_is_too_small_is_not_touched() -> None:
+    for size_bytes, seals in ((OPENED.size_bytes, fcntl.F_SEAL_GROW), (OPENED.size_bytes - 1, SEALS), (0, SEALS)):
+        with pytest.raises(ValueError, match=r"sealed|mmap"):
+            over(OPENED, size_bytes, seals)
+    for descriptor in (os.open("/", os.O_RDONLY), os.open("/dev/zero", os.O_RDWR)):
+        with pytest.raises(ValueError, match="Invalid"):
+            Channel(OPENED, descriptor)
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("changed", [
+    {"slot_bytes": 2047}, {"slot_bytes": 0, "inputs": (), "outputs": ()}, {"slot_bytes": 2**62, "slot_count": 4},
+    {"slot_bytes": 0, "slot_count": 10**9, "inputs": (), "outputs": ()}, {"slot_count": 257},
+    {"inputs": (Region(TensorSpec("x", "float32", (3,)), 2**62, 12),)},
+    {"outputs": (Region(TensorSpec("y", "bfloat16", (3,)), 0, 6),)},
+], ids=str)  # fmt: skip
+def test_a_layout_that_cannot_be_is_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"slot|type|large"):
+        over(replace(OPENED, **changed), 1_048_576)
 
 
 def reply(asked: bytearray, flags: int = 0, generation: int = 3, shift: int = 0, rows: int = 1) -> bytes:
@@ -94,6 +127,10 @@ def test_hung_up_failed_and_ask_again_are_told_apart(channel: Channel) -> None:
     channel.request({"x": ROW}, 1.0)
     with pytest.raises(ConnectionResetError):
         channel.answer(b"", 0, True)
+    for body in (b"", b"{}", b"[" * 60_000):
+        message = pack_failed(7, 1, Failure("run-failed", "because"))[:8] + body
+        with pytest.raises(ProtocolError):
+            channel.answer(message, len(message), True)
     for code, kind in (("run-failed", ModelFailedError), ("stale-channel", AskAgainError)):
         message = pack_failed(7, 1, Failure(code, "because"))
         with pytest.raises(kind):
