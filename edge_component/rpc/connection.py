@@ -39,7 +39,7 @@ from edge_component.rpc.limits import Limits
 from edge_component.rpc.messages import ENCODINGS, Incoming
 from edge_component.rpc.placement import Placement
 from edge_component.rpc.protocol import CALLS_MAX, ClientProtocol
-from edge_component.rpc.workers import Workers
+from edge_component.rpc.workers import Share, Workers
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class Connection:
         self._duplex = duplex
         self._service = service
         self._workers = workers
+        self._share = Share()
         self._limits = limits
         self._lock = threading.Lock()
         self._calls: dict[int, Call] = {}
@@ -293,7 +294,6 @@ class Connection:
 
     def _hand_on(self, answer: Callable[[], None]) -> None:
         """To one of the server's threads. Raises CallEnded where that is not possible."""
-        self._workers.enter()
         with self._lock:
             self._answering_count += 1
 
@@ -304,7 +304,7 @@ class Connection:
                 self._answered()
 
         try:
-            self._workers.submit(work)
+            self._workers.submit(self._share, work)
         except CallEnded:
             self._answered()
             raise
@@ -320,7 +320,6 @@ class Connection:
 
     def _answer_here(self, call: Call) -> None:
         """By the thread that reads; it goes on reading unless it was relieved of that meanwhile."""
-        self._workers.enter()
         token, self._answered_at_count = self._reader, self._intake.received_count
         with self._lock:
             self._answering_count += 1
@@ -329,7 +328,6 @@ class Connection:
             self._answering.finish(call, self._answering.outcome(call), lambda: self._read_for_room(token))
         finally:
             self._answered(token)
-            self._workers.leave()
 
     def _begin_answering(self) -> None:
         """From now on this thread does not read; another one will, should it take long."""

@@ -42,11 +42,11 @@ class Greeter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What one server takes on at once.
+    """What one server takes on at once for one client that is alone; for all together it is twice that (workers.py).
 
     Attributes:
         threads_max: for calls that are not answered where they were read.
-        calls_max: answered at once; more are refused.
+        calls_max: of these, answered or waiting; more are refused.
     """
 
     threads_max: int = 32

@@ -3,8 +3,8 @@
 Why our own: grpcio's server takes longer for a call that does nothing than a whole prediction takes here, most of it handing
 the call from thread to thread; here a call is answered by the thread that reads it (edge_component/rpc/README.md).
 
-What bounds it: ``Capacity``'s threads and calls (more are refused at once), and of these ``STREAMS_MAX`` streams
-(oip_grpc_calls.py). Over a Unix socket the kernel says who connects, so its access is REST's.
+What bounds it: ``Capacity``'s threads and calls, of which each connection has its share (rpc/workers.py), and of these
+``STREAMS_MAX`` streams (oip_grpc_calls.py). Over a Unix socket the kernel says who connects, so its access is REST's.
 
 The classes of its messages come from oip.proto when the door is opened; nothing here is imported before.
 """

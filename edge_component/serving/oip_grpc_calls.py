@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from threading import Semaphore
+from threading import Lock
 from typing import Any
 
 from edge_component.errors import DeviceError, sentence_of
@@ -26,7 +26,7 @@ from edge_component.serving.oip_wire import message_field, text_field
 from edge_component.serving.proto_text import Rpc
 
 STREAMS_MAX = 16
-"""Each holds one of the server's threads for as long as its client likes."""
+"""Of one client, if it is alone. Each holds one of the server's threads for as long as its client likes."""
 
 FINAL_WANTED = "triton_enable_empty_final_response"
 """Clients of streams that may have several responses to a request ask which one is the last."""
@@ -62,6 +62,40 @@ class Askers:
             self._idle.pop().close()
 
 
+class Streams:
+    """One door's, open: a connection may have one more as long as it has fewer than are left, and always one."""
+
+    def __init__(self) -> None:
+        """None."""
+        self._lock = Lock()
+        self._left = 2 * STREAMS_MAX
+        self._counts: dict[object, int] = {}
+
+    def take(self, connection: object) -> None:
+        """One more.
+
+        Raises:
+            BusyError: it must not have more.
+        """
+        with self._lock:
+            count = self._counts.get(connection, 0)
+            if count >= max(self._left, 1):
+                raise BusyError(
+                    f"{count} streams are open on this connection already",
+                    "Close streams that are done, or ask one by one.",
+                )
+            self._counts[connection] = count + 1
+            self._left -= 1
+
+    def give_back(self, connection: object) -> None:
+        """One that was taken."""
+        with self._lock:
+            self._left += 1
+            self._counts[connection] -= 1
+            if not self._counts[connection]:
+                del self._counts[connection]
+
+
 @dataclass(frozen=True, slots=True)
 class DoorWide:
     """What one door's connections share."""
@@ -70,7 +104,7 @@ class DoorWide:
     askers: Askers
     infer: Rpc
     stream: Rpc
-    streams: Semaphore = field(default_factory=lambda: Semaphore(STREAMS_MAX))
+    streams: Streams = field(default_factory=Streams)
 
 
 class OipGrpc:
@@ -179,10 +213,7 @@ class OipGrpc:
 
     def model_stream_infer(self, received: Iterator[Buffer], call: Call) -> Generator[Reply, None, None]:
         """Predict, request by request; an error is an answer too, and the stream goes on."""
-        if not self._door.streams.acquire(blocking=False):
-            raise BusyError(
-                f"{STREAMS_MAX} streams are open already", "Close streams that are done, or ask one by one."
-            )
+        self._door.streams.take(self)
         try:
             for data in received:
                 began_ns = time.perf_counter_ns()  # of this request: the call may have been open for hours
@@ -197,7 +228,7 @@ class OipGrpc:
                     )
                     yield Reply((failed.SerializeToString(),))
         finally:
-            self._door.streams.release()
+            self._door.streams.give_back(self)
 
     def _predict(self, head: InferenceHead, raw: list[Buffer], call: Call, began_ns: int) -> Reply:
         header_id = "" if head.id else call.metadata(REQUEST_ID_HEADER)
