@@ -24,6 +24,7 @@ from edge_component.serving.oip_request import (
     Parameters,
     SharedMemory,
     WantedOutput,
+    check_once,
     classes_of,
     question_of,
     shared_input,
@@ -85,8 +86,8 @@ class InferenceHead:
                 raw_count -= 1
             inputs.append(given)
         self._inputs = tuple(inputs)
-        if len({given.name for given in inputs}) < len(inputs):
-            raise OipMalformedError("inputs name a tensor twice")
+        check_once("inputs", [given.name for given in inputs])
+        check_once("outputs", [message.name for message in request.outputs])
         self._outputs = tuple(_output(message) for message in request.outputs)
         self.is_typed = any(given.typed is not None for given in inputs)
         self.is_whole = not self.is_typed

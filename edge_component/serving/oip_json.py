@@ -18,6 +18,7 @@ from edge_component.serving.oip_request import (
     SentOutput,
     SharedMemory,
     WantedOutput,
+    check_once,
     classes_of,
     question_of,
     shared_input,
@@ -208,10 +209,7 @@ def _entries(document: Document, key: str) -> list[Document]:
         raise OipMalformedError(f"{key} must be an array of objects")
     if len(entries) > TENSORS_MAX:
         raise OipMalformedError(f"{len(entries)} {key}; at most {TENSORS_MAX} are allowed")
-    if len(entries) > 1:
-        names = [entry.get("name") for entry in entries]
-        if any(names.count(name) > 1 for name in names):
-            raise OipMalformedError(f"{key} name a tensor twice")
+    check_once(key, [entry.get("name") for entry in entries])
     return entries
 
 

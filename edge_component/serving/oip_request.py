@@ -3,7 +3,7 @@
 Pure but for the regions it is given. REST's reading is oip_json.py's, gRPC's oip_grpc.py's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -108,6 +108,17 @@ def tensor_head(name: object, datatype: object, shape: object) -> tuple[str, str
     if not isinstance(datatype, str) or not isinstance(shape, list):
         raise OipMalformedError(f"{name} needs a datatype and a shape")
     return name, known_datatype(name, datatype), checked_shape(name, shape)
+
+
+def check_once(kind: str, names: Sequence[object]) -> None:
+    """Each tensor's name is there once.
+
+    Raises:
+        OipMalformedError: naming the one that is not.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise OipMalformedError(f"{kind} name {name!r:.80} twice", "Name each tensor once.")
 
 
 def question_of(

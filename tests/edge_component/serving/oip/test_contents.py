@@ -179,3 +179,16 @@ def test_outputs_that_are_chosen(doors: Doors, request: Any, door: str) -> None:
         client.infer("two", sent(kind, ROW), outputs=[kind.InferRequestedOutput("nothing")])
     client.is_server_live()  # the record of the request before is made once its answer has left
     assert [record.code for record in doors.fastpath.sink.records] == [None] * 4, "the model answered the last one too"
+
+
+@DOORS
+@pytest.mark.parametrize("what", ["inputs", "outputs"])
+def test_a_tensor_that_is_named_twice_is_refused_by_its_name(doors: Doors, request: Any, door: str, what: str) -> None:
+    """Each may be wanted in another way: in classes, in shared memory. Which one is meant is not for us to guess."""
+    client, kind = client_of(request, doors, door)
+    inputs = sent(kind, ROW) * (2 if what == "inputs" else 1)
+    outputs = [kind.InferRequestedOutput("y"), kind.InferRequestedOutput("y", class_count=1)]
+    with pytest.raises(InferenceServerException, match=rf"{what} name '[xy]' twice") as refusal:
+        client.infer("scale", inputs, outputs=outputs[: 2 if what == "outputs" else 1])
+    assert refusal.value.status() in ("400", "StatusCode.INVALID_ARGUMENT")
+    assert client.infer("scale", sent(kind, ROW), outputs=outputs[:1]).as_numpy("y") is not None

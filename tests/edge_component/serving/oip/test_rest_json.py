@@ -102,7 +102,7 @@ MALFORMED: list[tuple[Any, int, str]] = [
     ({"inputs": {}}, 400, "inputs must be an array"),
     ({"inputs": [1]}, 400, "inputs must be an array of objects"),
     ({"inputs": []}, 400, "the model takes"),
-    ({"inputs": [INPUT, INPUT]}, 400, "inputs name a tensor twice"),
+    ({"inputs": [INPUT, INPUT]}, 400, "inputs name 'x' twice"),
     ({"inputs": [{**INPUT, "name": ""}]}, 400, "an input has no name"),
     ({"inputs": [{"name": "x", "shape": [1]}]}, 400, "x needs a datatype and a shape"),
     ({"inputs": [{**INPUT, "datatype": "FP8"}]}, 400, "x: datatype 'FP8' is none of"),
