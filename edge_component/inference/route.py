@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge_component.contracts.heartbeat import ModelRef
-from edge_component.contracts.routes import ModelRules, RouteTable
+from edge_component.contracts.routes import PIN, ModelRules, RouteTable
 from edge_component.errors import DeviceError, UnknownModelError
 from edge_component.inference.admission import Gate
 from edge_component.inference.choice import Held, Share, choose_by_draw, choose_by_key, real_name, shares
@@ -85,6 +85,8 @@ class Model:
 def plan_for(asked: str, table: RouteTable, models: Mapping[str, Model]) -> Plan | None:
     """Who may answer for a name now; ``None`` if it leads nowhere."""
     name, pinned = real_name(asked, table.aliases)
+    if asked.endswith(PIN):
+        return None  # no version: whoever asks so means one, and must not be answered by any other
     model = models.get(name)
     held = model.held() if model is not None else None
     if model is None or held is None:

@@ -90,8 +90,10 @@ class Router:
     def _unknown(self, name: str) -> UnknownModelError:
         model_name, version = real_name(name, self._table.aliases)
         model = self._models.get(model_name)
-        if version and model is not None and model.active is not None:
+        if model is not None and model.active is not None:
             found = [ref.version for ref in model.versions]
+            if not version:
+                return UnknownVersionError(f"{name!r} asks for a version and names none; there are {found}")
             return UnknownVersionError(f"version {version} of {model_name!r} is not on this device; there are {found}")
         return UnknownModelError(f"no model named {name!r} serves here; there are {self.names()}")
 

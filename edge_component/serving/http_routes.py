@@ -1,4 +1,7 @@
-"""Which call a method and a path are: patterns whose ``*`` stands for one segment; HEAD is GET here, too. Pure."""
+"""Which call a method and a path are: patterns whose ``*`` stands for one segment that is not empty; HEAD is GET here, too.
+
+Pure.
+"""
 
 from collections.abc import Mapping
 from typing import Generic, TypeVar
@@ -52,6 +55,6 @@ class Routes(Generic[T]):
     def _match(self, method: str, segments: tuple[str, ...]) -> tuple[T, tuple[str, ...]] | None:
         for pattern, target in self._by_size.get((method, len(segments)), ()):
             pairs = tuple(zip(pattern, segments, strict=True))
-            if all(wanted in (ANY, found) for wanted, found in pairs):
+            if all(wanted == found or (wanted == ANY and found) for wanted, found in pairs):
                 return target, tuple(found for wanted, found in pairs if wanted == ANY)
         return None

@@ -75,6 +75,13 @@ def test_names_that_stand_for_others() -> None:
     assert router.route("m@1.1.0").active is active
     with pytest.raises(UnknownVersionError, match=r"9\.9\.9.*1\.1\.0"):
         router.route("m@9.9.9")
+    with pytest.raises(
+        UnknownVersionError, match=r"'m@' asks for a version and names none; there are \['1\.1\.0', '1\.0\.0'\]"
+    ):
+        router.route("m@")
+    for nobody in ("best@", "n@", "@", "@1.0.0", ""):
+        with pytest.raises(UnknownModelError, match=f"no model named '{nobody}'"):
+            router.route(nobody)
     with pytest.raises(UnknownModelError, match="'lost'"):
         router.route("lost")
     best = router.route("best")

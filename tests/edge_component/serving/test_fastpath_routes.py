@@ -48,9 +48,10 @@ def test_exact_versions_and_aliases_answer(two: Door) -> None:
     two.router.set_table(RouteTable(aliases={"stable": "scale@1.0.0"}, models=two.router.table.models))
     assert factor_of(two, "scale@1.0.0") == factor_of(two, "stable") == 2
     assert factor_of(two, "scale@1.10.0") == 3
-    with pytest.raises(ClientError) as refusal:
-        factor_of(two, "scale@9.0.0")
-    assert refusal.value.code == "unknown-version"
+    for nowhere in ("scale@9.0.0", "scale@"):
+        with pytest.raises(ClientError) as refusal:
+            factor_of(two, nowhere)
+        assert refusal.value.code == "unknown-version"
 
 
 @pytest.mark.parametrize("alias", ["気" * 80, "\U0001f600" * 200, "a\0b", "x" * 5_000])

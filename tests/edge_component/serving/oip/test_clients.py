@@ -172,6 +172,7 @@ def test_who_answered_is_told_and_versions_can_be_asked_for(doors: Doors, reques
 
 REFUSED = [
     ("nobody", {"x": ("FP32", ROW)}, ("404", "StatusCode.NOT_FOUND"), "no model named 'nobody'"),
+    ("scale@", {"x": ("FP32", ROW)}, ("404", "StatusCode.NOT_FOUND"), "'scale@' asks for a version and names none"),
     ("scale", {"z": ("FP32", ROW)}, ("400", "StatusCode.INVALID_ARGUMENT"), "takes"),
     ("scale", {"x": ("FP64", ROW.astype(np.float64))}, ("400", "StatusCode.INVALID_ARGUMENT"), "x is sent as FP64, the model takes FP32"),
     ("scale", {"x": ("FP32", ROW[:, :2].copy())}, ("400", "StatusCode.INVALID_ARGUMENT"), "x has shape"),

@@ -66,6 +66,12 @@ def test_what_is_no_request_is_answered_and_hung_up_on(doors: Doors, message: by
     assert is_served(doors)
 
 
+@pytest.mark.parametrize("path", ["scale/versions//infer", "scale/versions//", "/infer", "/versions/1.0.0/infer"])
+def test_a_path_that_leaves_out_the_name_or_the_version_is_no_path(doors: Doors, path: str) -> None:
+    """Nobody who asks for a version is answered by any other."""
+    assert doors.ask("POST", f"/v2/models/{path}", GOOD)[0] == 404
+
+
 def test_an_oversized_body_is_refused_before_it_is_sent_and_the_refusal_is_read(doors: Doors) -> None:
     with doors.raw_http() as connection:
         connection.sendall(HEAD % (BODY_BYTES_MAX * 2) + bytes(500_000))
@@ -212,6 +218,10 @@ def test_routes() -> None:
     assert routes.find("GET", "/a/b?x=1") == (1, ())
     assert routes.find("GET", "/a/%62c/") == (2, ("bc",))
     assert routes.find("POST", "/a/x%2Fy/c/z") == (3, ("x/y", "z"))
+    for nothing in ("/a/x/c/", "/a//c/z", "/a/x//z"):
+        with pytest.raises(HttpError) as refusal:
+            routes.find("POST", nothing)
+        assert refusal.value.status == 404
     with pytest.raises(HttpError) as refusal:
         routes.find("GET", "/a/x/c/z")
     assert refusal.value.status == 405
