@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
+from onnx import TensorProto, helper
 
 from edge_component.contracts.manifest import GoldenTest, TensorSpec
 from edge_component.errors import GoldenMismatchError, GoldenUnusableError, ModelError, NotFiniteError
 from edge_component.inference import golden_file
 from edge_component.inference.golden import check_golden
 from edge_component.inference.golden_file import Sample, load_golden
-from edge_component.inference.session import Array
-from tests.edge_component.bundle_factory import npz
+from edge_component.inference.session import Array, Session
+from tests.edge_component.bundle_factory import npz, serialized
 from tests.edge_component.inference.test_session import MANIFEST
 
 
@@ -63,6 +64,18 @@ def test_beyond_it_is_refused(got: Array, expected: Array, error: type[ModelErro
 
 def test_expected_nan_and_infinity_are_met_by_the_same() -> None:
     check(np.array([np.nan, np.inf, 1.0]), np.array([np.nan, np.inf, 1.0]))
+
+
+@pytest.mark.parametrize(("kind", "dtype", "value"), [("STRING", "string", "heiß"), ("BFLOAT16", "bfloat16", 0x3F80)])
+def test_a_sample_may_be_a_scalar_of_any_type(tmp_path: Path, kind: str, dtype: str, value: object) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.DataType.Value(kind), []) for name in "xy")
+    (tmp_path / "model.onnx").write_bytes(
+        serialized(helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [x], [y]))
+    )
+    samples = np.array([value]) if dtype == "string" else np.array([value], np.uint16)
+    (tmp_path / "golden.npz").write_bytes(npz(**{"input:x": samples, "output:y": samples}))
+    manifest = replace(MANIFEST, inputs=(TensorSpec("x", dtype, ()),), outputs=(TensorSpec("y", dtype, ()),))
+    check_golden(load_golden(tmp_path, manifest), Session.load(tmp_path / "model.onnx", manifest), manifest)
 
 
 def test_samples_of_another_dtype_are_unusable(tmp_path: Path) -> None:
