@@ -92,7 +92,8 @@ class Session:
 
 def _as_value(array: Array, *, is_bits: bool) -> Any:  # noqa: ANN401 - onnxruntime ships no types
     if is_bits:
-        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), ONNX_BFLOAT16)
+        bits = np.ascontiguousarray(array).reshape(array.shape)  # which makes a vector of a scalar
+        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, ONNX_BFLOAT16)
     return onnxruntime.OrtValue.ortvalue_from_numpy(array)
 
 

@@ -162,3 +162,10 @@ def test_a_model_that_answers_by_chance_is_refused_before_a_device_does(tmp_path
     graph = one_node(FLOAT, FLOAT, "RandomNormalLike", ["n"])
     with pytest.raises(GateError, match=r"m\.onnx: output 'y' differs when the same request is asked again"):
         compile_own_model(own(tmp_path, graph, x=np.ones(3, np.float32)), tmp_path / "out")
+
+
+def test_a_scalar_of_bfloat16_stays_a_scalar(tmp_path: Path) -> None:
+    node = helper.make_node("Cast", ["x"], ["y"], to=FLOAT)
+    graph = model([node], [tensor("x", [], TensorProto.BFLOAT16)], [tensor("y", [])], [])
+    compile_own_model(own(tmp_path, graph, x=np.array(0xC040, np.uint16)), tmp_path / "out")
+    assert read_samples(tmp_path / "out" / "golden.npz").outputs["y"].tolist() == [-3.0]
