@@ -261,6 +261,11 @@ def _ort_options(options: SessionOptions) -> Any:  # noqa: ANN401 - onnxruntime 
 
 
 def _check_signature(promised: Sequence[TensorSpec], found: Sequence[Any], role: str) -> None:
+    """Names and types; of inputs the shapes too.
+
+    What a file declares of its outputs' shapes, its exporter may have made up (of tree ensembles, they do), and what ONNX
+    Runtime infers can be wrong as well: the golden test and each run compare what truly comes out.
+    """
     if [spec.name for spec in promised] != [node.name for node in found]:
         raise SignatureMismatchError(
             f"the graph's {role}s are {[node.name for node in found]}, "
@@ -268,23 +273,19 @@ def _check_signature(promised: Sequence[TensorSpec], found: Sequence[Any], role:
         )
     for spec, node in zip(promised, found, strict=True):
         dtype = _ORT_DTYPES.get(node.type, node.type)
-        if dtype != spec.dtype or not _shapes_agree(spec.shape, node.shape, looser=role == "output"):
+        if dtype != spec.dtype or (role == "input" and not _shapes_agree(spec.shape, node.shape)):
             raise SignatureMismatchError(
                 f"{role} {spec.name} is {dtype}{node.shape} in the graph, "
                 f"the manifest promises {spec.dtype}{list(spec.shape)}"
             )
 
 
-def _shapes_agree(promised: Sequence[int], found: Sequence[int | str | None] | None, *, looser: bool) -> bool:
-    """A dimension that the graph fixes must be promised; where it is symbolic or unknown, the promise may be either.
-
-    ``looser``: of an output, ONNX Runtime's own inference may fix what the file leaves open, so -1 promises enough.
-    """
+def _shapes_agree(promised: Sequence[int], found: Sequence[int | str | None] | None) -> bool:
+    """A dimension that the graph fixes must be promised; where it is symbolic or unknown, the promise may be either."""
     if found is None:
         return True
     return len(promised) == len(found) and all(
-        not isinstance(actual, int) or wanted == actual or (looser and wanted == -1)
-        for wanted, actual in zip(promised, found, strict=True)
+        not isinstance(actual, int) or wanted == actual for wanted, actual in zip(promised, found, strict=True)
     )
 
 

@@ -116,6 +116,22 @@ def test_a_graph_that_is_not_what_the_manifest_promises(tmp_path: Path, promised
         load(tmp_path, promised)
 
 
+def test_an_outputs_shape_is_what_comes_out_and_not_what_the_file_declares(tmp_path: Path) -> None:
+    """LightGBM's exporter declares its labels as [1], CatBoost's its predictions as [N], and the answers are [N, 1]."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    tree = helper.make_node(
+        "TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=1, nodes_treeids=[0], nodes_nodeids=[0],
+        nodes_featureids=[0], nodes_modes=["LEAF"], nodes_values=[0.0], nodes_truenodeids=[0], nodes_falsenodeids=[0],
+        target_treeids=[0], target_nodeids=[0], target_ids=[0], target_weights=[7.0],
+    )  # fmt: skip
+    imports = [helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(helper.make_graph([tree], "g", [x], [y]), opset_imports=imports, ir_version=9)
+    promised = replace(MANIFEST, outputs=(TensorSpec("y", "float32", (-1, 1)),))
+    session = load(tmp_path, promised, bytes(model.SerializeToString()))
+    np.testing.assert_array_equal(session.run({"x": np.zeros((5, 3), np.float32)})["y"], np.full((5, 1), 7))
+
+
 def identity(element_type: int) -> bytes:
     x = helper.make_tensor_value_info("x", element_type, ["n"])
     y = helper.make_tensor_value_info("y", element_type, ["n"])
