@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from graphs import FLOAT, classifier, doubler, model, tensor, weight
 from onnx import TensorProto, helper
@@ -128,6 +129,16 @@ def test_a_graph_that_breaks_the_rules_is_refused_in_one_line() -> None:
 def test_an_operator_that_does_not_exist_is_refused() -> None:
     node = helper.make_node("Wish", ["x"], ["y"])
     assert isinstance(refused(model([node], [tensor("x", [1])], [tensor("y", [1])], [])), InvalidGraphError)
+
+
+@pytest.mark.parametrize("operator", ["Add", "MeanVarianceNormalization"])
+def test_a_shape_that_is_only_declared_or_inferred_wrongly_refuses_nothing(operator: str) -> None:
+    node = helper.make_node(operator, ["x"] * (2 if operator == "Add" else 1), ["y"])
+    graph = model([node], [tensor("x", ["n", 3, 2, 2])], [tensor("y", ["n", 5, 2, 2])], [])
+    onnxruntime.InferenceSession(graph.SerializeToString())
+    with pytest.raises(onnx.shape_inference.InferenceError):
+        onnx.checker.check_model(graph, full_check=True)
+    assert admit(graph.SerializeToString()).inputs[0].shape == (-1, 3, 2, 2)
 
 
 def test_a_sequence_is_no_tensor() -> None:
