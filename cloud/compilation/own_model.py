@@ -20,8 +20,9 @@ import numpy as np
 
 from cloud.compilation.admission import Admitted, admit
 from cloud.compilation.baseline import SAMPLES_MIN, baseline_of, watched_inputs, watched_outputs
-from cloud.compilation.errors import GateError, NotOnnxError, SignatureError
+from cloud.compilation.errors import GateError, NotOnnxError
 from cloud.compilation.inference import Session
+from cloud.compilation.outputs import as_answered
 from cloud.compilation.report import Report
 from cloud.compilation.result import AUTO
 from cloud.compilation.samples import (
@@ -30,7 +31,6 @@ from cloud.compilation.samples import (
     OUTPUT_PREFIX,
     Array,
     Samples,
-    fits,
     read_arrays,
     require_fit,
     samples_of,
@@ -107,9 +107,11 @@ def prepare(own: OwnModel, folder: Path) -> Path:
     samples = _samples(own.samples_path, admitted)
     with _naming(own.onnx_path):
         session = Session(folder / MODEL_FILE)
+        admitted = as_answered(admitted, session, samples)
         answers = session.answer(samples)
-        _require_declared(answers, admitted)
         _require_repeatable(answers, session.answer(_first(samples, 1)))
+    if samples.outputs:
+        require_fit(own.samples_path.name, samples.outputs, admitted.outputs)
     golden = _first(samples if samples.outputs else replace(samples, outputs=answers), GOLDEN_COUNT_MAX)
     write_samples(folder / GOLDEN_FILE, golden)
     if samples.count >= CALIBRATION_COUNT_MIN:
@@ -134,17 +136,6 @@ def _naming(path: Path) -> Iterator[None]:
         raise type(error)(f"{path.name}: {error}", error.remedy) from error
 
 
-def _require_declared(answers: Mapping[str, Array], admitted: Admitted) -> None:
-    """ONNX Runtime only warns of an output that is not as declared; a device, which promises it to clients, refuses."""
-    for spec in admitted.outputs:
-        shape = answers[spec.name].shape[1:]
-        if not fits(shape, spec.shape):
-            raise SignatureError(
-                f"it declares output {spec.name!r} as {spec.shape} (-1 is free) and answers {shape}",
-                "Correct the declared shape, or make the dimension symbolic (onnx.tools.update_model_dims).",
-            )
-
-
 def _require_repeatable(answers: Mapping[str, Array], again: Mapping[str, Array]) -> None:
     """A golden test on the device would refuse what answers by chance, long after it was published."""
     for name, repeated in again.items():
@@ -160,13 +151,11 @@ def _samples(path: Path, admitted: Admitted) -> Samples:
     arrays = read_arrays(path)
     ranks = {f"{INPUT_PREFIX}{spec.name}": len(spec.shape) for spec in admitted.inputs}
     ranks |= {spec.name: len(spec.shape) for spec in admitted.inputs}
-    ranks |= {f"{OUTPUT_PREFIX}{spec.name}": len(spec.shape) for spec in admitted.outputs}
-    if arrays and all(array.ndim == ranks.get(name, -1) for name, array in arrays.items()):
+    asked = {name: array for name, array in arrays.items() if not name.startswith(OUTPUT_PREFIX)}
+    if asked and all(array.ndim == ranks.get(name, -1) for name, array in asked.items()):
         arrays = {name: array[None] for name, array in arrays.items()}
     samples = samples_of(path.name, arrays)
     require_fit(path.name, samples.inputs, admitted.inputs)
-    if samples.outputs:
-        require_fit(path.name, samples.outputs, admitted.outputs)
     return replace(samples, label=None)
 
 

@@ -23,6 +23,8 @@ from typing import Any
 
 from cloud.compilation.admission import Admitted, admit
 from cloud.compilation.errors import ArtifactError, GateError
+from cloud.compilation.inference import Session
+from cloud.compilation.outputs import as_answered, corrections
 from cloud.compilation.report import REPORT_FILE, REPORT_TEXT_FILE, Report, compiled_report, refusal_report
 from cloud.compilation.result import AUTO, COMPILATION_FILE, FP32, PRECISIONS, Compilation, Variant
 from cloud.compilation.samples import require_fit, write_samples
@@ -77,10 +79,14 @@ def compile_model(order: Order) -> Report:
 
 
 def _compiled(order: Order, trained: TrainedModel, work: Path, notes: list[str]) -> Compilation:
-    admitted = admit(trained.model_bytes)
+    declared = admit(trained.model_bytes)
+    require_fit(f"{GOLDEN_FILE}, inputs", trained.golden.inputs, declared.inputs)
+    original = work / f"original-{MODEL_FILE}"
+    original.write_bytes(trained.model_bytes)
+    admitted = as_answered(declared, Session(original), trained.golden)
     _require_consistent(trained, admitted)
-    notes.extend(_notes_on_tensors(admitted))
-    reference = _fp32(trained, admitted, work, notes)
+    notes.extend((*corrections(declared, admitted), *_notes_on_tensors(admitted)))
+    reference = _fp32(original, trained, admitted, work, notes)
     variants = tuple(_variant(platform, trained, reference, work, order) for platform in order.platforms)
     write_samples(order.output / GOLDEN_FILE, trained.golden)
     if trained.baseline_bytes is not None:
@@ -112,7 +118,6 @@ def _notes_on_tensors(admitted: Admitted) -> Iterator[str]:
 
 def _require_consistent(trained: TrainedModel, admitted: Admitted) -> None:
     """Samples and watched columns must be the graph's own."""
-    require_fit(f"{GOLDEN_FILE}, inputs", trained.golden.inputs, admitted.inputs)
     require_fit(f"{GOLDEN_FILE}, outputs", trained.golden.outputs, admitted.outputs)
     require_fit("the evaluation samples", probe_of(trained).inputs, admitted.inputs)
     if trained.calibration is not None:
@@ -127,10 +132,8 @@ def _require_consistent(trained: TrainedModel, admitted: Admitted) -> None:
             raise ArtifactError(f"model.json: {name!r} watches column {index} of {tensor!r}, which is not there")
 
 
-def _fp32(trained: TrainedModel, admitted: Admitted, work: Path, notes: list[str]) -> Candidate:
+def _fp32(original: Path, trained: TrainedModel, admitted: Admitted, work: Path, notes: list[str]) -> Candidate:
     """The simplified graph if it passes, else the graph as it came; what int8 is made from and compared with."""
-    original = work / f"original-{MODEL_FILE}"
-    original.write_bytes(trained.model_bytes)
     as_it_came = try_fp32(original, trained)
     if as_it_came.refusal is not None:
         raise GateError(
