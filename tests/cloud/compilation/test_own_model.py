@@ -207,6 +207,15 @@ def test_a_scalar_of_bfloat16_stays_a_scalar(tmp_path: Path) -> None:
     assert read_samples(tmp_path / "out" / "golden.npz").outputs["y"].tolist() == [-3.0]
 
 
+def test_what_answers_by_chance_only_later_is_refused_too(tmp_path: Path) -> None:
+    """ONNX Runtime's dropout in training mode gives the same answer twice before it differs."""
+    ratio, training = helper.make_tensor("r", FLOAT, [], [0.5]), helper.make_tensor("t", TensorProto.BOOL, [], [True])
+    node = helper.make_node("Dropout", ["x", "r", "t"], ["y"], seed=0)
+    graph = model([node], [tensor("x", [60])], [tensor("y", [60])], [ratio, training])
+    with pytest.raises(GateError, match="output 'y' differs when the same request is asked again"):
+        compile_own_model(own(tmp_path, graph, x=np.ones(60, np.float32)), tmp_path / "out")
+
+
 def test_types_that_contradict_each_other_are_refused_by_onnx_runtime(tmp_path: Path) -> None:
     node = helper.make_node("Add", ["x", "x"], ["y"])
     graph = model([node], [tensor("x", [3])], [tensor("y", [3], TensorProto.DOUBLE)], [])
