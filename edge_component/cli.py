@@ -1,8 +1,8 @@
 """``edgewright-edge``: what a person on the device may ask of its runtime.
 
-Results go to standard output as JSON, errors with their remedy to standard error. Exit codes: 0 done, 2 usage, 3 refused,
-4 the doctor found what stops this device, 5 no runtime, 130 Ctrl-C. It speaks to the runtime through its doors only, like
-any other client.
+Results go to standard output as JSON, errors with their remedy to standard error; what the doctor found wrong goes to
+both, so that it is what a person reads last. Exit codes: 0 done, 2 usage, 3 refused, 4 the doctor found what stops this
+device, 5 no runtime, 130 Ctrl-C. It speaks to the runtime through its doors only, like any other client.
 """
 
 import argparse
@@ -28,6 +28,10 @@ from edge_component.doctor.diagnosis import diagnose
 from edge_component.doctor.examination import examine
 
 DEFAULT_WORK = Path("/greengrass/v2/work/com.edgewright.Runtime")
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 done but the result could not be written, 2 usage, 3 refused, "
+    "4 the doctor found what stops this device, 5 no runtime, 130 Ctrl-C."
+)
 LOOK_S = 5.0
 """For a look at the runtime, or at a model, which may have to be loaded first."""
 
@@ -40,8 +44,16 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever reads has read enough: `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python would complain at its end
+        _give_output_up()
         return 0
+    except OSError as error:  # a full disk behind `>`
+        print(f"error: the result could not be written: {error.strerror}", file=sys.stderr)
+        _give_output_up()
+        return 1
+
+
+def _give_output_up() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python would complain at its end
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -56,12 +68,20 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 3
     print(json.dumps(result, indent=2), flush=True)
-    return 4 if arguments.run is _doctor and not result["ok"] else 0
+    return _told(result) if arguments.run is _doctor else 0
+
+
+def _told(diagnosis: Any) -> int:  # noqa: ANN401 - JSON
+    for check in diagnosis["checks"]:
+        if not check["ok"]:
+            print(f"{check['severity']}: {check['check']}: {check['found']}", file=sys.stderr)
+            print(f"remedy: {check['remedy']}", file=sys.stderr)
+    return 0 if diagnosis["ok"] else 4
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="edgewright-edge", description="Look at, and change, what this device serves."
+        prog="edgewright-edge", description="Look at, and change, what this device serves.", epilog=EXIT_CODES
     )
     parser.add_argument(
         "--work", type=Path, default=DEFAULT_WORK, help=f"the runtime's folder (default: {DEFAULT_WORK})"

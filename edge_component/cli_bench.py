@@ -123,7 +123,7 @@ def inputs_of(text: str) -> Mapping[str, Any]:
     """
     try:
         inputs = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"the inputs are no JSON: {error}") from error
     if not isinstance(inputs, Mapping):
         raise ValueError('the inputs must be an object such as {"input": [[1.0, 2.0]]}')  # noqa: TRY004 - user input

@@ -80,7 +80,7 @@ class AdminClient:
                 "runtime-unavailable",
                 "Ask as the component's user, or as root."
                 if isinstance(error, PermissionError)
-                else "Is the component com.edgewright.Runtime installed and running?",
+                else "Is the component com.edgewright.Runtime installed and running? See `edgewright-edge doctor`.",
             ) from error
         except ContractError as error:
             raise ProtocolError(f"the runtime's answer is not understood: {error}", "protocol-violation") from error

@@ -47,7 +47,11 @@ def test_the_folder_may_be_named_behind_the_command(
 
 
 @pytest.mark.parametrize("command", [["predict", "scale"], ["bench", "scale", "--count", "1", "--inputs"]])
-@pytest.mark.parametrize(("text", "told"), [("{x: 1}", "the inputs are no JSON"), ("[1]", "must be an object")])
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("{x: 1}", "the inputs are no JSON"), ("[1]", "must be an object"), ("[" * 100_000, "the inputs are no JSON")],
+    ids=["no JSON", "no object", "deeper than Python follows"],
+)
 def test_inputs_that_are_none_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str], text: str, told: str
 ) -> None:
@@ -138,3 +142,30 @@ def test_a_reader_that_has_read_enough_is_no_error(runtime: RuntimeProcess) -> N
     ended = subprocess.run(command_of(runtime.work, "status"), stdout=writing, stderr=subprocess.PIPE, timeout=60)
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_a_result_that_cannot_be_written_is_a_sentence(runtime: RuntimeProcess) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(command_of(runtime.work, "status"), stdout=full, stderr=subprocess.PIPE, timeout=60)
+    said = b"error: the result could not be written: No space left on device\n"
+    assert (ended.returncode, ended.stderr) == (1, said)
+
+
+def test_what_the_doctor_found_wrong_is_said_last_with_its_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["--work", str(tmp_path), "doctor"]) == 4
+    written = capsys.readouterr()
+    wrong = [check for check in json.loads(written.out)["checks"] if not check["ok"]]
+    assert wrong
+    assert written.err.splitlines() == [
+        line
+        for check in wrong
+        for line in (f"{check['severity']}: {check['check']}: {check['found']}", f"remedy: {check['remedy']}")
+    ]
+
+
+def test_exit_codes_are_told_where_scripts_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--help"])
+    assert "4 the doctor found what stops this device" in " ".join(capsys.readouterr().out.split())
