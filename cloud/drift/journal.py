@@ -87,24 +87,25 @@ class Journal:
     def streaks(self, stretch: Stretch) -> Mapping[str, tuple[Streak, Streak]]:
         """How long each feature has drifted, by the last judgement of this device and model version."""
         with self._database.read() as connection:
-            row = connection.execute(
-                "SELECT document FROM decision WHERE thing_name = ? AND model_name = ? AND version = ?"
-                " ORDER BY decision_id DESC LIMIT 1",
-                (stretch.thing_name, stretch.model_name, stretch.version),
-            ).fetchone()
+            row = _last_decision(connection, stretch)
         return streaks_from(json.loads(row["document"])) if row else {}
 
     def record(
         self, stretch: Stretch, batch: Batch, decision: DriftDecision, now: datetime, attempt: int | None = None
     ) -> Incident | None:
-        """Store a decision, use up its windows, and open the attempt of that number to replace the model version."""
+        """Store a decision, use up its windows, and open the attempt of that number to replace the model version.
+
+        The fleet's history tells of the first decision that says so, and of the end: a device that drifts for a month is judged
+        thousands of times, and would leave no room for anything else.
+        """
         with self._database.write() as connection:
+            before = _last_decision(connection, stretch)
             decision_id = _insert_decision(connection, stretch, batch, decision, now)
             connection.executemany(
                 "UPDATE window SET decision_id = ? WHERE thing_name = ? AND window_id = ?",
                 [(decision_id, stretch.thing_name, window.window_id) for window in batch.windows],
             )
-            if decision.level in {"warn", "alarm"}:
+            if _is_news((before["level"], before["action"]) if before else ("", ""), (decision.level, decision.action)):
                 columns = (
                     to_ms(now), "drift", stretch.thing_name, stretch.model_name, stretch.version, decision.action,
                     decision.sentence,
@@ -135,6 +136,22 @@ def _whole(row: sqlite3.Row) -> WholeWindow:
         ends_at=from_ms(row["ends_at_ms"]),
         record_count=row["record_count"],
     )
+
+
+def _last_decision(connection: sqlite3.Connection, stretch: Stretch) -> sqlite3.Row | None:
+    query = (
+        "SELECT level, action, document FROM decision WHERE thing_name = ? AND model_name = ? AND version = ?"
+        " ORDER BY decision_id DESC LIMIT 1"
+    )
+    row: sqlite3.Row | None = connection.execute(
+        query, (stretch.thing_name, stretch.model_name, stretch.version)
+    ).fetchone()
+    return row
+
+
+def _is_news(before: tuple[str, str], now: tuple[str, str]) -> bool:
+    """Level and action differ from the last decision's, and one of the two levels matters."""
+    return before != now and bool({before[0], now[0]} & {"warn", "alarm"})
 
 
 def _insert_decision(

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,20 @@ def test_three_drifting_windows_make_one_incident_that_is_announced_once(world: 
     names = sorted(world.reports.files)
     assert names[0].startswith("weather/1.0.0/EWR/")
     assert json.loads(world.reports.files[names[0]])["violations"]
+
+
+def test_the_history_tells_of_the_first_decision_that_says_so_and_of_the_end(world: World) -> None:
+    """Else a device that drifts for a month leaves no room for a refused model, on a page of 25 events."""
+    for turn in range(1, 15):
+        world.send(turn, shifts=DRIFT if turn < 9 else None)
+        world.watch.pass_once()
+    with world.database.read() as connection:
+        decided = [(row["level"], row["action"]) for row in connection.execute("SELECT * FROM decision")]
+        told = [row["outcome"] for row in connection.execute("SELECT * FROM event WHERE kind = 'drift'")]
+    assert decided.count(("alarm", "retrain")) > 2
+    assert decided[-1] == ("quiet", "none")
+    turns = [now for before, now in pairwise(decided) if before != now and {before[0], now[0]} != {"quiet"}]
+    assert told == [action for _, action in turns]
 
 
 def test_a_new_version_has_its_own_incident(world: World) -> None:
