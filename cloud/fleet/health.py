@@ -188,7 +188,15 @@ def _difference(view: DeviceView, wanted: Wanted, serving: Serving, limits: Heal
     sentence = _sentences(what, wanted, serving, now_serves)[kind]
     if kind == "failed" and claim and claim.reason:
         sentence = f"{sentence[:-1]} ({claim.reason})."
+    if kind == "failed" and _lacks_platform(wanted):
+        sentence += " It was published without a bundle for this device's platform: publish a version that has one."
     return Difference(kind, wanted, serving.version, sentence)
+
+
+def _lacks_platform(wanted: Wanted) -> bool:
+    """The nucleus finds nothing to install, so no runtime ever gives its reason: the publication does."""
+    is_published = bool(wanted.model_name) and not is_retirement(wanted.component_name, wanted.version)
+    return is_published and not wanted.digest
 
 
 def _sentences(what: str, wanted: Wanted, serving: Serving, now_serves: str) -> Mapping[str, str]:

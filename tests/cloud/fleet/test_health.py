@@ -90,6 +90,18 @@ def test_a_false_success_is_named_with_what_serves() -> None:
     assert failed.sentence == "weather 1.1.0 failed to deploy; 1.0.0 serves (why)."
 
 
+def test_a_model_that_was_not_published_for_the_devices_platform_is_said_to_be_that() -> None:
+    publication = Publication(COMPONENT, "weather", "1.1.0", {"linux/aarch64": DIGEST})
+    wanted = Wanted(COMPONENT, "1.1.0", "dep-1")
+
+    def sentence(platform: str) -> str:
+        here = {COMPONENT: identified(wanted, publication, platform)}
+        return judge(view(models={"weather": OLD}, wanted=here, claims=claim("FAILED")), NOW).sentence
+
+    assert "without a bundle for this device's platform" in sentence("linux/x86_64")
+    assert sentence("linux/aarch64") == "weather 1.1.0 failed to deploy; 1.0.0 serves (why)."
+
+
 SET = Wanted(RUNTIME, "0.1.0", "dep-1", configured={"/heartbeat_s": "aa", "/window_s": "bb"})
 
 
