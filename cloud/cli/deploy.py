@@ -53,6 +53,8 @@ def deploy(
 
     A model version that every device of the target refused is left behind: what they run is carried in its place.
 
+    To go back, publish the older compilation anew and deploy that version: devices refuse a release older than they have taken.
+
     A device's SUCCEEDED is Greengrass's word; `edgewright get devices` shows what really serves.
 
     Exit code 1: a device failed; 4: a later deployment took this one's place; 5: not all have finished in time (it goes on).

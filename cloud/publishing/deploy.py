@@ -19,7 +19,7 @@ from cloud.names import RUNTIME_COMPONENT, is_retirement
 from cloud.publishing.deployment import DeploymentPlan, Wish, plan_deployment
 from cloud.publishing.errors import TargetNotFoundError, TargetUnsupportedError
 from cloud.publishing.ports import ComponentCatalog, Report, silent
-from cloud.publishing.refused import HISTORY_COUNT_MAX, Past, doubt_about, refused_versions
+from cloud.publishing.refused import HISTORY_COUNT_MAX, Past, doubt_about, doubt_about_going_back, refused_versions
 from cloud.publishing.versions import highest_version
 from edge_component.contracts.codec import Document
 
@@ -169,7 +169,12 @@ def plan(target: Target, wish: Wish, ports: DeployPorts) -> DeploymentPlan:
     taken = tuple(one for one in failed if ports.serving.serves(target, one.component_name, one.version))
     refused = tuple(one for one in failed if one not in taken)
     planned = plan_deployment(target.arn, current, wish, (latest or {}).get("tags") or {}, refused)
-    return replace(planned, doubt=" ".join(filter(None, (doubt_about(history), *(one.doubt for one in taken)))))
+    doubts = (
+        doubt_about_going_back(wish.component_name, wish.version, history),
+        doubt_about(history),
+        *(one.doubt for one in taken),
+    )
+    return replace(planned, doubt=" ".join(filter(None, doubts)))
 
 
 def deploy(target: Target, wish: Wish, ports: DeployPorts, *, again: bool = False) -> Deployed:

@@ -29,6 +29,7 @@ from typing import Any
 
 from cloud.names import MODEL_PREFIX, is_retirement
 from cloud.publishing.deployment_tags import tagged, untagged
+from cloud.publishing.versions import highest_version
 from edge_component.contracts.codec import Document
 
 HISTORY_COUNT_MAX = 20
@@ -149,6 +150,23 @@ def doubt_about(history: Sequence[Past]) -> str:
         f"The deployment before failed on {latest.failed_count} of {done_count} devices that are done with it, and nothing "
         f"of it is left behind ({models or 'no model'}): what these devices refused they will refuse again. Deploy another "
         "version of it, or edgewright undeploy it."
+    )
+
+
+def doubt_about_going_back(component_name: str, version: str, history: Sequence[Past]) -> str:
+    """What an operator should know who deploys an older version than devices have taken; empty if it is none.
+
+    By version, since a deployment names no release number: nearly always the one is in the order of the other.
+    """
+    taken = next((past.components.get(component_name, "") for past in history if past.succeeded_count), "")
+    if not _is_bundle(component_name, taken) or not _is_bundle(component_name, version):
+        return ""
+    if version == taken or highest_version((version, taken)) != taken:
+        return ""
+    return (
+        f"Devices here have taken {component_name} {taken}, and a release number never goes back: what was published before "
+        f"it they refuse. To bring {version} back, publish the compilation that it was made of anew (edgewright publish "
+        "gives it the next version), and deploy that; edgewright-edge revert does it on one device, at once."
     )
 
 

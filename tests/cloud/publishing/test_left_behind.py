@@ -77,5 +77,12 @@ def test_what_only_some_refused_is_carried_on_and_said(ports: DeployPorts) -> No
     assert "1 of 2 devices" in planned.doubt
 
 
+def test_going_back_to_a_version_that_devices_will_refuse_is_said_before_they_do(ports: DeployPorts) -> None:
+    target = find_target("stations", ports)
+    say(ports, "ewr", deploy(target, Wish(WEATHER, "1.1.0"), ports).deployment_id, "SUCCEEDED")
+    assert "a release number never goes back" in plan(target, Wish(WEATHER, "1.0.0"), ports).doubt
+    assert plan(target, Wish(WEATHER, "1.1.0"), ports).doubt == ""
+
+
 def versions_of(request: Mapping[str, Any]) -> dict[str, str]:
     return {name: entry["componentVersion"] for name, entry in request["components"].items()}

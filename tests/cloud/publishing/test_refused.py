@@ -12,6 +12,7 @@ from cloud.publishing.refused import (
     Past,
     Refused,
     doubt_about,
+    doubt_about_going_back,
     past_of,
     refused_in,
     refused_tags,
@@ -126,3 +127,26 @@ def test_tags_remember_until_the_model_is_asked_for_again() -> None:
     assert refused_in(refused_tags(first, [], X)) == {}
     many = [Refused(f"{MODEL_PREFIX}M{n}", "1", "") for n in range(20)] + [Refused("x" * 200, "1", "")]
     assert len(refused_tags({}, many, "")) == TAG_COUNT_MAX
+
+
+@pytest.mark.parametrize(
+    ("wished", "history", "is_told"),
+    [
+        ("1.0.0", [past(OK, "1.2.0")], True),
+        ("1.0.0", [past(BAD, "1.1.0"), past(SOME, "1.2.0")], True),
+        ("1.0.0", [past(BAD, "1.2.0"), past(OK, "1.0.0")], False),
+        ("1.2.0", [past(OK, "1.2.0")], False),
+        ("1.3.0", [past(OK, "1.2.0")], False),
+        ("1.0.0", [past(UNSEEN, "1.2.0")], False),
+        ("1.0.0", [past(OK, "", "1.2.0")], False),
+        ("1.0.0", [past(OK, "0.0.3")], False),
+        ("0.0.4", [past(OK, "1.2.0")], False),
+        ("1.0.0", [], False),
+    ],
+)
+def test_an_older_version_than_devices_have_taken_is_deployed_with_a_word(
+    wished: str, history: list[Past], is_told: bool
+) -> None:
+    doubt = doubt_about_going_back(X, wished, history)
+    assert ("publish the compilation" in doubt) == is_told
+    assert (f"{X} 1.2.0" in doubt) == is_told
