@@ -110,7 +110,11 @@ def _parser() -> argparse.ArgumentParser:
     activate.add_argument("--component", required=True, help="such as com.edgewright.model.Weather")
     activate.add_argument("--version", required=True)
     for name, run, text in (
-        ("revert", _revert, "bring a model's previous version back"),
+        (
+            "revert",
+            _revert,
+            "bring a model's previous version back (a fleet service that wants the other one deploys it again)",
+        ),
         ("deactivate", _deactivate, "stop serving a model and forget its bundles"),
     ):
         add(name, run, text, f"{name} weather").add_argument("model")

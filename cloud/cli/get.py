@@ -7,6 +7,7 @@ from urllib.parse import quote
 import typer
 
 from cloud.cli.api_client import api_client, fetched
+from cloud.cli.arguments import chosen
 from cloud.cli.output import OutputFormat, OutputOption, print_fields, print_rows, progress_console
 from cloud.drift.judgement import LEVELS
 from cloud.fleet.health import STATUSES
@@ -42,6 +43,7 @@ def devices(
 
       edgewright get devices --model weather --version 1.0.0 -o json
     """
+    _check("--status", status, STATUSES)
     filters = {"status": status, "model": model, "version": version, "group": group}
     rows = [_device_row(row) if output is OutputFormat.TABLE else row for row in listed("devices", filters, limit)]
     print_rows(rows, ["device", "status", "serves", "wanted", "last_seen", "drift"], output)
@@ -87,6 +89,7 @@ def events(
 
       edgewright get events --device station-1 --kind activation -o json
     """
+    _check("--kind", kind, EVENT_KINDS)
     found = listed("events", {"thing_name": device, "kind": kind}, limit)
     print_rows(found, ["at", "thing_name", "kind", "outcome", "sentence"], output)
 
@@ -107,6 +110,7 @@ def drift(
 
       edgewright get drift --model weather --limit 10 -o json
     """
+    _check("--level", level, LEVELS)
     found = listed("drift", {"thing_name": device, "model": model, "level": level}, limit)
     print_rows(found, ["ends_at", "thing_name", "model_name", "version", "level", "action", "sentence"], output)
 
@@ -125,6 +129,11 @@ def describe_device(
     """
     with api_client(Settings.from_environment()) as client:
         print_fields(fetched(client, f"/v1/devices/{quote(name, safe='')}", {}), output)
+
+
+def _check(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """The API would refuse it by a pattern, which is no sentence."""
+    chosen([value] if value else None, allowed, option)
 
 
 def listed(path: str, filters: Mapping[str, str], limit: int) -> Iterator[dict[str, Any]]:

@@ -36,6 +36,9 @@ PIPED_COLUMNS = 10_000
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """What a terminal obeys instead of showing it; a line's end and a tabulator aside."""
 
+MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+Z")
+"""A table's reader needs no microseconds, and a terminal of 80 columns has no room for them; JSON keeps them."""
+
 progress_console = Console(stderr=True)
 """For progress and notes; never for results."""
 
@@ -96,8 +99,10 @@ def _cell(value: object) -> str:
         separator = "\n" if any(isinstance(entry, Mapping) for entry in value) else ", "
         return separator.join(_cell(entry) for entry in value)
     if isinstance(value, Mapping):
-        return shown(json.dumps(value, default=str))
-    return shown(str(value))
+        told = {name: entry for name, entry in value.items() if entry not in (None, "", [])}
+        return "; ".join(f"{shown(name.replace('_', ' '))}: {_cell(entry)}" for name, entry in told.items())
+    moment = MOMENT.fullmatch(str(value))
+    return f"{moment[1]}Z" if moment else shown(str(value))
 
 
 def shown(text: str) -> str:

@@ -68,10 +68,11 @@ class Repair:
     @property
     def sentence(self) -> str:
         """For the fleet's history."""
-        done = "let go of the model" if self.key.is_retirement else "activated it"
+        things = ", ".join(self.things)
+        why = f"{things} never let go of the model" if self.key.is_retirement else f"it does not serve on {things}"
         return (
             f"Deploying {self.key.component_name} {self.key.version} again with a configuration nonce "
-            f"(try {self.try_number}), because {', '.join(self.things)} never {done}."
+            f"(try {self.try_number}), because {why}."
         )
 
 

@@ -138,7 +138,7 @@ def test_a_success_whose_activation_never_ran_is_found_and_repaired(
     wait_for(lambda: station.in_the_cloud()["status"] == "ok", "all to be well again")
     assert station.outcomes(new) == ["activated"]
     assert [event["sentence"] for event in installation.world.edgewright("get", "events", "--kind", "repair")] == [
-        f"Deploying {LINEAR} {new} again with a configuration nonce (try 1), because {station.name} never activated it."
+        f"Deploying {LINEAR} {new} again with a configuration nonce (try 1), because it does not serve on {station.name}."
     ]
 
 

@@ -50,3 +50,16 @@ def test_what_a_device_says_moves_no_cursor_of_the_operators(capsys: pytest.Capt
         assert "owned" in text
         assert not any(character in text for character in "\x1b\x07\x9b\r\x7f")
     assert len(said.err.splitlines()) == 3, "lines stay lines"
+
+
+def test_a_table_has_no_room_for_microseconds_nor_for_json(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {
+        "at": "2026-11-28T05:22:44.429000Z",
+        "models": [{"model_name": "a", "since_at": "2026-11-28T05:22:44.4Z", "none": None}],
+    }
+    print_rows([row], ["at", "models"], OutputFormat.TABLE)
+    assert capsys.readouterr().out.splitlines()[1].split(maxsplit=1) == [
+        "2026-11-28T05:22:44Z", "model name: a; since at: 2026-11-28T05:22:44Z",
+    ]  # fmt: skip
+    print_rows([row], ["at", "models"], OutputFormat.JSON)
+    assert "05:22:44.429000Z" in capsys.readouterr().out
