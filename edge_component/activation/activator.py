@@ -217,6 +217,7 @@ class Activator:
         claimed = digest_in(archive)
         self._recognise(asked, claimed, attempt)
         if self._answers_already(claimed, asked, attempt):
+            self._mend(archive, asked, attempt)
             return self._tell(attempt, "already-active")
         taken = self._take_in(archive, asked, attempt)
         name = taken.manifest.model_name
@@ -254,6 +255,19 @@ class Activator:
                 attempt.model_name, attempt.candidate = name, held.ref
                 return True
         return False
+
+    def _mend(self, archive: Path, asked: Asked, attempt: Attempt) -> None:
+        """Replace a copy that was damaged after it had been loaded: the next start would go back to an older model for it."""
+        served, phase = attempt.candidate, attempt.phase
+        if served is None or self._parts.slots.store.is_whole(served.digest):
+            return
+        try:
+            self._take_in(archive, asked, attempt)
+        except DeviceError as error:  # it serves all the same, from memory
+            log.warning("%s %s: its copy on the disk is damaged, and stays so: %s", served.name, served.version, error)
+        else:
+            log.warning("%s %s: its copy on the disk was damaged, and is replaced", served.name, served.version)
+        attempt.phase = phase
 
     def _take_in(self, archive: Path, asked: Asked, attempt: Attempt) -> Taken:
         state = self._slots.state

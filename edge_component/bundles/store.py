@@ -105,7 +105,7 @@ class Store:
             StoreError: the disk refused; the staged copy went.
         """
         final = self.path(digest)
-        if final.is_dir() and self._is_whole(digest):
+        if final.is_dir() and self.is_whole(digest):
             self.discard(staged)
             return final
         try:
@@ -136,7 +136,8 @@ class Store:
             raise StoreDamagedError(f"bundle {digest[:12]} cannot be read: {error}") from error
         return manifest
 
-    def _is_whole(self, digest: str) -> bool:
+    def is_whole(self, digest: str) -> bool:
+        """Whether every byte of a stored bundle is what was verified."""
         try:
             self.read(digest)
         except StoreDamagedError:

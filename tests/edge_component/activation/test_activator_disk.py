@@ -33,6 +33,36 @@ def test_a_damaged_bundle_is_replaced_by_the_previous_one_at_the_start(device: D
     assert device.factor() == 3.0, "handing the same bundle over again repairs it"
 
 
+def test_what_rots_while_it_serves_is_repaired_by_the_same_bundle(device: Device, bundles: BundleFactory) -> None:
+    """Else the remedy that everybody is told, to deploy it again, mends nothing, and the next start goes back."""
+    device.configure(probation_s=0.0)
+    one, two = bundles.scale("1.0.0", 2.0), bundles.scale("1.1.0", 3.0)
+    device.hand_over(one)
+    device.hand_over(two)
+    (device.work / "store" / two.digest / "model.onnx").write_bytes(b"rot")
+    assert device.hand_over(two).outcome == "already-active"
+    device.start()
+    assert device.factor() == 3.0
+    model = device.activator.models()[0]
+    assert model.previous is not None
+    assert model.previous.version == "1.0.0"
+
+
+def test_what_rots_while_it_serves_and_cannot_be_repaired_serves_on(
+    device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = bundles.scale("1.0.0", 2.0)
+    device.hand_over(bundle)
+    (device.work / "store" / bundle.digest / "model.onnx").write_bytes(b"rot")
+
+    def full(*_: object) -> None:
+        raise StoreFullError("no room left")
+
+    monkeypatch.setattr(Store, "stage", full)
+    assert device.hand_over(bundle).outcome == "already-active"
+    assert device.factor() == 2.0
+
+
 def test_a_read_error_that_passes_does_not_cost_the_device_its_version(
     device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
