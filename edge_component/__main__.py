@@ -69,7 +69,7 @@ def main() -> int:
     try:
         return serve(arguments, os.environ)
     except (DeviceError, OSError) as error:
-        told = sentence_of(error) if isinstance(error, DeviceError) else str(error)
+        told = sentence_of(error) if isinstance(error, DeviceError) else f"{error}. See `edgewright-edge doctor`."
         log.error("the runtime cannot start: %s", told)  # noqa: TRY400 - a sentence
         return 1
 

@@ -67,7 +67,7 @@ class Store:
                     shutil.rmtree(left, ignore_errors=True)
             sync_directory(self._bundles.parent)
         except OSError as error:
-            raise store_error(error, f"preparing {self._bundles.parent}") from error
+            raise store_error(error, f"preparing {error.filename or self._bundles.parent}") from error
 
     def path(self, digest: str) -> Path:
         """Where a bundle lies, if it is there."""

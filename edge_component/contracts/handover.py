@@ -44,7 +44,7 @@ def main() -> int:
     if not answer.get("ok") and not is_gone(arguments, answer):
         print(
             f"edgewright: {arguments.component} {arguments.version} was refused "
-            f"({answer.get('code')}): {answer.get('message')} {answer.get('remedy', '')}".rstrip(),
+            f"({answer.get('code')}): {str(answer.get('message')).rstrip('.')}. {answer.get('remedy', '')}".rstrip(),
             file=sys.stderr,
         )
         return 1

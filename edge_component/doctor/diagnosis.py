@@ -72,6 +72,9 @@ class Seen:
     heartbeat: Heartbeat | None = None
     doors: DoorsSeen | None = None
     user_problem: str = ""
+    place_problem: str = ""
+    owner_problem: str = ""
+    bundle_problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,21 @@ def _folder(seen: Seen) -> Iterator[Check]:
     yield Check(
         "work folder's permissions", _open_to_others(seen.folder_mode, seen.folder),
         f"chmod go-w {seen.folder}: others could replace what is served.", HURTS,
+    )  # fmt: skip
+    yield Check(
+        "work folder's contents",
+        seen.place_problem,
+        "Move it out of the way; the runtime makes its own at its next start.",
+    )
+    yield Check(
+        "work folder's owner",
+        seen.owner_problem,
+        f"chown -R that user {seen.folder}, then restart the component.",
+        HURTS,
+    )
+    yield Check(
+        "stored models", seen.bundle_problem,
+        "Check the device's disk, and deploy the model again. A damaged previous version cannot be brought back.", HURTS,
     )  # fmt: skip
     yield Check("journal", seen.journal_problem, "Check the device's disk, then deploy the models again.")
     yield Check(

@@ -22,6 +22,7 @@ from edge_component.contracts.admin import SOCKET_NAME
 from edge_component.contracts.codec import Fields
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.heartbeat import Heartbeat
+from edge_component.doctor.contents import bundle_problem, owner_problem, place_problem
 from edge_component.doctor.diagnosis import Seen
 from edge_component.doctor.doors import examine_doors
 from edge_component.reserved import ReservedFile
@@ -65,6 +66,9 @@ def examine(work: Path, trust: Path | None, clock: Clock) -> Seen:
         heartbeat=heartbeat,
         doors=examine_doors(work, work / LOCK_FILE),
         user_problem=_user_problem(work, os.geteuid()),
+        place_problem=place_problem(work),
+        owner_problem=owner_problem(work),
+        bundle_problem=bundle_problem(work),
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -90,6 +91,8 @@ def test_its_exit_code_is_the_verdict_and_only_success_is_announced(
         ):
             exit_code, said = hand_over(runtime.work, bad, notify_socket=tmp_path / "notify")
             assert (exit_code, code in said) == (1, True), said
+            assert f"({code}): " in said
+            assert re.search(r"[^.]\. [A-Z]", said.partition("): ")[2]), "the message and the remedy are two sentences"
         notified.setblocking(False)
         with pytest.raises(BlockingIOError):
             notified.recv(100)

@@ -490,3 +490,18 @@ def test_what_a_start_made_is_no_longer_the_garbage_collectors() -> None:
     assert frozen > before / 2
     assert still_looked_at < before / 100
     assert collected >= 1, "what comes later is collected as ever"
+
+
+@pytest.mark.parametrize(("name", "is_folder"), [("staging", False), ("runtime.lock", True)])
+def test_a_work_folder_that_cannot_be_used_is_told_with_the_path_and_where_to_look(
+    tmp_path: Path, trust: Path, name: str, is_folder: bool
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / name).mkdir() if is_folder else (work / name).touch()
+    command = [sys.executable, "-m", "edge_component", "--work", work, "--trust", trust, "--version", "1.0.0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    told = ended.stderr.splitlines()[-1]
+    assert str(work / name) in told
+    assert "edgewright-edge doctor" in told
