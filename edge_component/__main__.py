@@ -107,6 +107,7 @@ def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     optional = OptionalParts(
         Surroundings(arguments.work, runtime.serving, nucleus, totals, SystemClock(), runtime.add_reason)
     )
+    runtime.ask_also(optional.problems)
     optional.open()
     optional.follow(document or {})
     if nucleus is not None:

@@ -93,6 +93,11 @@ class OptionalParts:
                 for problem in self._streams.follow(document):
                     self._surroundings.say(problem)
 
+    def problems(self) -> tuple[str, ...]:
+        """What is amiss with them now, in sentences; unlike what is said once, it may pass."""
+        streams = self._streams
+        return streams.problems() if streams is not None else ()
+
     def stop(self, parting: Parting) -> None:
         """End them, before the models go."""
         with self._lock:

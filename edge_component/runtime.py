@@ -10,7 +10,7 @@ what it has, the lock goes.
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,7 @@ class Runtime:
         """
         self._parts = parts
         self._reasons: tuple[str, ...] = parts.problems
+        self._ask_others: Callable[[], tuple[str, ...]] = tuple
         self._configuration: Mapping[str, str] | None = None
         if parts.configuration is not None:
             self.configured(parts.configuration)
@@ -143,6 +144,10 @@ class Runtime:
             self._reasons += (reason,)
             log.warning("%s", reason)
 
+    def ask_also(self, problems: Callable[[], tuple[str, ...]]) -> None:
+        """Whom each heartbeat asks what is amiss besides: what passes by itself is not said for ever."""
+        self._ask_others = problems
+
     def configured(self, document: Mapping[str, Any]) -> None:
         """This is the component's configuration from now on; the heartbeat tells digests of it, unless it is too large."""
         unknown = sorted(set(map(str, document)) - KNOWN_FIELDS)
@@ -162,7 +167,7 @@ class Runtime:
             for model in models
             if model.state == "failed"
         )
-        reasons = (*self._reasons, *failed, *self._core.reasons(), *self._oip.warnings())
+        reasons = (*self._reasons, *failed, *self._core.reasons(), *self._oip.warnings(), *self._ask_others())
         snapshot = Snapshot(models, outbox, reasons, self._configuration)
         return build_heartbeat(self._identity, read_machine(self._parts.work_path), snapshot, body_bytes_max)
 

@@ -71,6 +71,11 @@ class Streams:
             StreamReport(config, stream.counts, stream.waiting_count, stream.held_by) for _, (config, stream) in running
         )
 
+    def problems(self) -> tuple[str, ...]:
+        """Streams that have been held for so long that it does not pass by itself, one sentence each."""
+        running = sorted(self._running.copy().items())
+        return tuple(f"stream {name}: {stream.stuck_by}" for name, (_, stream) in running if stream.stuck_by)
+
     def _conduct(self) -> None:
         while True:
             with self._changed:

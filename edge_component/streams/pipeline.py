@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 HELD_ERRORS = (HeldError, UnknownModelError, OverloadedError)
 """What passes by itself: the model may come with the next deployment."""
+STUCK_COUNT = 8
+"""Failures in a row (25 s or more, with the waits between them) after which a hold has not passed by itself."""
 Done = TypeVar("Done")
 
 
@@ -105,6 +107,7 @@ class Stream:
         self._queue: BoundedQueue[Sample] = BoundedQueue(parts.config.queue_max, parts.config.drop)
         self._stopping = threading.Event()
         self._held: dict[str, str] = {}
+        self._stuck: dict[str, str] = {}
         name = parts.config.name
         self._threads = (
             threading.Thread(target=self._read, name=f"read-{name}", daemon=True),
@@ -120,6 +123,11 @@ class Stream:
     def held_by(self) -> str:
         """Why it waits; empty while it runs."""
         return "; ".join(self._held.copy().values())
+
+    @property
+    def stuck_by(self) -> str:
+        """What has held it for so long that somebody should look; empty otherwise."""
+        return "; ".join(f"its {step} is held: {reason}" for step, reason in self._stuck.copy().items())
 
     @property
     def waiting_count(self) -> int:
@@ -148,6 +156,7 @@ class Stream:
             except DeviceError as error:
                 failures_count = 1 if self._counts.read_count > count_before else failures_count + 1
                 self._hold("source", error, failures_count)
+                self._stuck.pop("source", None)  # one that is well again may have nothing to read yet
             except Exception:  # a defect of ours, or of a package: said, and tried on
                 failures_count += 1
                 log.exception("stream %s: its source ended in an unforeseen error", self._parts.config.name)
@@ -224,9 +233,12 @@ class Stream:
         if self._held.get(step) is None:
             log.warning("stream %s: its %s is held: %s", self._parts.config.name, step, reason)
         self._held[step] = reason
+        if failures_count >= STUCK_COUNT:
+            self._stuck[step] = reason
         self._stopping.wait(self._parts.backoff.wait_s(failures_count, self._parts.random))
 
     def _release(self, step: str) -> None:
+        self._stuck.pop(step, None)
         if self._held.pop(step, None) is not None:
             log.info("stream %s: its %s goes on", self._parts.config.name, step)
 
@@ -244,7 +256,7 @@ def result_document(config: StreamConfig, origin: str, prediction: Prediction, a
     return {
         "schema": schema_name("stream-result", 1),
         "stream": config.name,
-        "origin": origin,
+        "origin": origin.encode(errors="backslashreplace").decode(),  # a file's name is bytes, JSON is UTF-8
         "at": format_moment(at),
         "model": prediction.model.to_document(),
         "run_us": prediction.run_us,

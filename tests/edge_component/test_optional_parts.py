@@ -7,12 +7,15 @@ from pathlib import Path
 
 from edge_component.clock import PARTING_S_MIN, ManualClock, Parting, SystemClock
 from edge_component.config import RuntimeConfig
+from edge_component.contracts.heartbeat import OutboxState
 from edge_component.inference.deadline import DeadlineWatch
 from edge_component.inference.router import Router
 from edge_component.observability.service_totals import ServiceTotals
 from edge_component.optional_parts import OptionalParts, Surroundings
+from edge_component.runtime import Runtime, RuntimeParts
 from edge_component.serving.serving import Serving
 from edge_component.telemetry_sink import NullSink
+from tests.edge_component.bundle_factory import BundleFactory
 
 
 def streams_threads_count() -> int:
@@ -61,3 +64,14 @@ def test_doors_that_hang_share_the_time_of_one_stop(tmp_path: Path) -> None:
     parts._doors = [HangingDoor(clock, waits_s) for _ in range(3)]
     parts.stop(Parting(2.0, clock))
     assert waits_s == [2.0, PARTING_S_MIN, PARTING_S_MIN]
+
+
+def test_what_is_amiss_with_them_is_in_the_heartbeat_for_as_long_as_it_lasts(
+    tmp_path: Path, trust: Path, bundles: BundleFactory
+) -> None:
+    runtime = Runtime(RuntimeParts(tmp_path, trust, "1.0.0"))
+    amiss = ["stream gate: its sink is held: the disk is full"]
+    runtime.ask_also(lambda: tuple(amiss))
+    assert runtime.heartbeat(OutboxState(), 5_000).reasons == tuple(amiss)
+    amiss.clear()
+    assert runtime.heartbeat(OutboxState(), 5_000).health == "healthy"

@@ -216,6 +216,13 @@ def test_a_folder_that_is_not_there_holds_the_stream_until_it_is(bench: Bench) -
     assert stream.held_by == ""
 
 
+def test_a_name_that_is_no_utf8_is_told_as_it_can_be(bench: Bench) -> None:
+    bench.put(os.fsdecode(b"caf\xe9.json"), [1, 2, 3])
+    stream = bench.start(source=FOLDER, sink=FILE)
+    eventually(lambda: stream.counts.delivered_count == 1, "answered")
+    assert bench.results()[0]["origin"] == "caf\\udce9.json"
+
+
 def test_topic_to_topic_and_a_nucleus_that_goes_away(bench: Bench) -> None:
     stream = bench.start(source=LOCAL_IN, sink=LOCAL_OUT, drop="newest", queue_max=2)
     eventually(lambda: bool(bench.nucleus._on_local), "subscribed")
