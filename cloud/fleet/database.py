@@ -1,10 +1,11 @@
-"""SQLite connections for the fleet store: one per thread, WAL, and a commit that survives a power cut.
+"""SQLite connections for the fleet store: lent for one view or transaction, WAL, and a commit that survives a power cut.
 
 The failure this exists for: a queue message deleted after a commit that the disk forgot. ``synchronous=NORMAL`` lost
 acknowledged rows in power cuts (measured), so every connection uses FULL; batches make that cheap.
 
-Concurrency: any number of readers beside one writer, each thread with its own connection; writers wait for each other
-up to ``BUSY_TIMEOUT_MS``. It is not an object mapper: statements live beside their readers.
+Concurrency: any number of readers beside one writer, each with a connection of its own while it works; there are as many
+as ever worked at once, however many threads came and went. Writers wait for each other up to ``BUSY_TIMEOUT_MS``. It is
+not an object mapper: statements live beside their readers.
 """
 
 import fcntl
@@ -53,7 +54,7 @@ class StoreInUseError(ConflictError):
 
 
 class Database:
-    """The fleet database. Thread-safe; :meth:`close` closes every thread's connection."""
+    """The fleet database. Thread-safe; :meth:`close` closes every connection."""
 
     def __init__(self, path: Path) -> None:
         """Open, create and migrate as needed.
@@ -64,13 +65,14 @@ class Database:
             StoreUnavailableError: the file cannot be opened, or another program holds it.
         """
         self._path = path
-        self._own = threading.local()
-        self._all: list[sqlite3.Connection] = []
+        self._idle: list[sqlite3.Connection] = []
+        self._is_closed = False
         self._lock = threading.Lock()
         with _wrapped(f"opening {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                migrate(self._connection())
+                with self._lent() as connection:
+                    migrate(connection)
             except BaseException:
                 self.close()
                 raise
@@ -114,8 +116,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """One consistent view over several statements."""
-        connection = self._connection()
-        with _wrapped("reading the fleet database"):
+        with _wrapped("reading the fleet database"), self._lent() as connection:
             connection.execute("BEGIN")
             try:
                 yield connection
@@ -125,8 +126,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction: committed durably at the end of the block, or rolled back whole if it raises."""
-        connection = self._connection()
-        with _wrapped("writing the fleet database"):
+        with _wrapped("writing the fleet database"), self._lent() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -137,26 +137,39 @@ class Database:
                 raise
 
     def close(self) -> None:
-        """Close every connection; call when no other thread uses the database any more."""
+        """Close every connection; one that is lent is closed when it comes back."""
         with self._lock:
-            for connection in self._all:
-                connection.close()
-            self._all.clear()
-        self._own = threading.local()
+            self._is_closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
-    def _connection(self) -> sqlite3.Connection:
-        existing: sqlite3.Connection | None = getattr(self._own, "connection", None)
-        if existing is not None:
-            return existing
+    @contextmanager
+    def _lent(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            connection = self._idle.pop() if self._idle else None
+        connection = connection or self._opened()
+        try:
+            yield connection
+        finally:
+            with self._lock:
+                is_kept = not self._is_closed and not connection.in_transaction
+                if is_kept:
+                    self._idle.append(connection)
+            if not is_kept:
+                connection.close()
+
+    def _opened(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False
         )
-        connection.row_factory = sqlite3.Row
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-            connection.execute(f"PRAGMA {pragma}")
-        with self._lock:
-            self._all.append(connection)
-        self._own.connection = connection
+        try:
+            connection.row_factory = sqlite3.Row
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -287,3 +288,42 @@ def test_every_filter_of_the_api_reads_an_index_in_page_order(database: Database
             text = " ".join(row["detail"] for row in plan)
             assert "SEARCH" in text
             assert "TEMP B-TREE" not in text
+
+
+def test_threads_that_end_leave_no_connection_behind(tmp_path: Path) -> None:
+    """The API's server ends idle threads and starts others for as long as it runs: each took two descriptors with it."""
+    database = Database(tmp_path / "fleet.db")
+
+    def descriptors() -> int:
+        opened = {path.resolve() for path in tmp_path.glob("fleet.db*")}
+        return sum(path.resolve() in opened for path in Path("/proc/self/fd").iterdir())
+
+    before = descriptors()
+    for _ in range(20):
+        reader = threading.Thread(target=lambda: one(database, "SELECT count(*) FROM device"))
+        reader.start()
+        reader.join()
+    assert descriptors() == before
+    database.close()
+    assert descriptors() == 0
+
+
+def test_views_at_once_are_apart_and_one_that_outlives_the_close_is_closed(database: Database) -> None:
+    with database.read() as first, database.read() as second, database.write() as writer:
+        add_counts(writer, {"x": 1})
+        assert len({id(first), id(second), id(writer)}) == 3
+        assert first.execute("SELECT count(*) FROM counter").fetchone()[0] == 0
+        database.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        first.execute("SELECT 1")
+
+
+def test_a_file_that_a_later_reader_cannot_open_is_said_so(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(sqlite3, "connect", refused)
+    with database.read(), pytest.raises(StoreUnavailableError, match="unable to open"), database.read():
+        raise AssertionError
