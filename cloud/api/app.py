@@ -16,7 +16,10 @@ from cloud.api import page, problems
 from cloud.api.door_guard import OPEN_PATH, DoorGuard
 from cloud.api.routes import LoopStates, router
 from cloud.fleet.database import Database
+from cloud.fleet.history import SqliteHistory
+from cloud.fleet.pruning import told
 from cloud.fleet.queries import Queries
+from cloud.fleet.retention import RetentionLimits
 
 TITLE = "Edgewright fleet status"
 VERSION = "1"
@@ -28,7 +31,11 @@ def utc_now() -> datetime:
 
 
 def create_app(
-    database: Database, clock: Callable[[], datetime] = utc_now, loops: LoopStates = list, token: str = ""
+    database: Database,
+    clock: Callable[[], datetime] = utc_now,
+    loops: LoopStates = list,
+    token: str = "",
+    retention: RetentionLimits = RetentionLimits(),
 ) -> FastAPI:
     """Build the application.
 
@@ -37,11 +44,13 @@ def create_app(
         clock: for "seen 5 s ago" on the page.
         loops: states of the process's own loops, for ``/healthz``: dictionaries with ``name`` and ``trouble``.
         token: what every request but ``/healthz`` must carry; empty: none, and only requests to localhost are answered.
+        retention: what the process's own loop keeps history for.
     """
     app = FastAPI(title=TITLE, version=VERSION, docs_url=None, redoc_url=None)  # both load scripts from elsewhere
     queries = Queries(database)
     problems.install(app)
-    app.include_router(router(queries, loops))
+    history = SqliteHistory(database)
+    app.include_router(router(queries, loops, lambda: told(history, retention, clock())))
     app.include_router(page.router(queries, clock))
     app.add_middleware(DoorGuard, token=token)  # the last is the outermost
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's documented way to extend the schema

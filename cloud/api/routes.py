@@ -61,13 +61,15 @@ class NoParameters(BaseModel):
 
 
 LoopStates = Callable[[], list[dict[str, str]]]
+StoreState = Callable[[], dict[str, Any]]
 
 
-def router(queries: Queries, loops: LoopStates) -> APIRouter:
-    """All routes over one store; ``loops`` tells the state of the process's own loops."""
+def router(queries: Queries, loops: LoopStates, store: StoreState) -> APIRouter:
+    """All routes over one store; ``loops`` tells the state of the process's own loops, ``store`` its size and retention."""
     routes = APIRouter()
     _add_lists(routes, queries)
     _add_singles(routes, queries, loops)
+    _add_store(routes, store)
     return routes
 
 
@@ -112,6 +114,14 @@ def _add_singles(routes: APIRouter, queries: Queries, loops: LoopStates) -> None
         if request.scope.get(IS_STRANGER):
             return JSONResponse({"status": status})
         return JSONResponse({"status": status, **queries.counters(), "loops": states})
+
+
+def _add_store(routes: APIRouter, store: StoreState) -> None:
+    errors = documented(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    @routes.get("/v1/store", responses={200: {"model": schemas.Store}, **errors}, summary="Size and retention")
+    def size_and_retention(_: Annotated[NoParameters, Query()]) -> JSONResponse:
+        return JSONResponse(store())
 
 
 def _page(model: type[schemas.Strict]) -> dict[int | str, dict[str, Any]]:

@@ -252,6 +252,28 @@ class DriftPage(Strict):
     next_cursor: str | None
 
 
+class Retention(Strict):
+    """One kind of history: kept for so many days, from when its oldest is, and how many rows go in the next passes.
+
+    ``kind``: of an event, or a drift decision's level; else empty. ``due_count`` ends at 10,000.
+    """
+
+    table: str
+    kind: str
+    days: int
+    oldest_at: str | None
+    due_count: int
+
+
+class Store(Strict):
+    """The fleet's database: its file, what of it is free to be used again, and the disk that it lies on."""
+
+    file_bytes: int
+    free_bytes: int
+    disk_free_bytes: int
+    retention: list[Retention]
+
+
 class Loop(Strict):
     """One of the service's own loops; ``trouble`` is its latest failure, empty while all is well."""
 

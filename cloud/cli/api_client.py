@@ -76,7 +76,9 @@ def _document(answer: httpx.Response) -> dict[str, Any]:
         ValueError: it is none of the API's answers.
     """
     document = answer.json()
-    if not isinstance(document, dict) or (answer.is_success and not {"items", "thing_name"} & document.keys()):
+    if not isinstance(document, dict) or (
+        answer.is_success and not {"items", "thing_name", "file_bytes"} & document.keys()
+    ):
         raise ValueError("this is not the fleet status API")
     return document
 

@@ -10,6 +10,7 @@ import typer
 
 from cloud.cli.compile import compile_model
 from cloud.cli.deploy import deploy
+from cloud.cli.fleet import fleet
 from cloud.cli.get import describe, get
 from cloud.cli.keys import keys
 from cloud.cli.output import print_error
@@ -53,6 +54,7 @@ app.command()(undeploy)
 app.add_typer(keys)
 app.command()(setup)
 app.command()(serve)
+app.add_typer(fleet)
 app.add_typer(get)
 app.add_typer(describe)
 

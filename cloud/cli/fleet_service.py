@@ -22,32 +22,39 @@ from cloud.drift.ports import WatchPorts
 from cloud.drift.watch import DriftWatch, WatchLimits
 from cloud.fleet.consumer import Consumer
 from cloud.fleet.database import Database
+from cloud.fleet.history import SqliteHistory
 from cloud.fleet.ledger import Ledger
+from cloud.fleet.pruning import Pruning
 from cloud.fleet.reconcile import Reconciler
+from cloud.fleet.retention import RetentionLimits
 from cloud.fleet.service import Loop, Service
 from cloud.fleet.store import SqliteFactSink
 from cloud.settings import Settings
 
 
-def serve_fleet(settings: Settings, attempts: AttemptLimits, door: Door) -> None:
+def serve_fleet(settings: Settings, attempts: AttemptLimits, door: Door, retention: RetentionLimits) -> None:
     """Until Ctrl-C or SIGTERM; raises what opening the database or the address does."""
     database = Database.from_url(settings.database_url)
     try:
         session = AwsSession(settings.region)
         with database.alone():
-            _serve(database, loops_of(settings, database, session, attempts), door, session)
+            loops = loops_of(settings, database, session, attempts)
+            loops["retention"] = Pruning(SqliteHistory(database), utc_now, retention)
+            _serve(database, loops, door, session, retention)
     finally:
         database.close()
 
 
-def _serve(database: Database, loops: dict[str, Loop], door: Door, session: AwsSession) -> None:
+def _serve(
+    database: Database, loops: dict[str, Loop], door: Door, session: AwsSession, retention: RetentionLimits
+) -> None:
     stop = _stopped_by_signals()
     service = Service(loops)
 
     def states() -> list[dict[str, str]]:
         return [*service.states(), {"name": "clock", "trouble": session.clock_trouble()}, *door.states(utc_now())]
 
-    app = create_app(database, utc_now, states, door.token)
+    app = create_app(database, utc_now, states, door.token, retention)
     with ApiServer(app, door.address.host, door.address.port, door.certificate) as server:
         service.start()
         try:
@@ -60,7 +67,7 @@ def _serve(database: Database, loops: dict[str, Loop], door: Door, session: AwsS
 
 
 def loops_of(settings: Settings, database: Database, session: AwsSession, attempts: AttemptLimits) -> dict[str, Loop]:
-    """Everything that works beside the API, over AWS or the local cloud."""
+    """Everything that works over AWS, or the local cloud, beside the API."""
     store = ObjectStore(session)
     publications = S3Publications(store, settings.bucket)
     ports = WatchPorts(

@@ -1,6 +1,7 @@
 """``edgewright serve``: API, page, ingest, reconciler and drift watch in one process; fleet_service.py runs them."""
 
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cloud.drift.attempts import AttemptLimits
+from cloud.fleet.retention import RetentionLimits
 from cloud.settings import Settings
 
 DEFAULT_PORT = 8008
@@ -44,7 +46,7 @@ def serve(
     """Serve the fleet status API and its page, take telemetry in, watch for drift. Ctrl-C ends it cleanly.
 
     Everything it knows lies in EDGEWRIGHT_DATABASE_URL (sqlite:///edgewright.db); one process for each database: a second
-    is refused.
+    is refused. Old history goes after EDGEWRIGHT_RETENTION_WINDOW_DAYS (30) and others: see edgewright fleet store.
 
     Without a token it is open to everybody on this machine, and listens on loopback alone. With one, clients send it as
     Authorization: Bearer <token>; a browser asks for a name and a password: any name, and the token. GET /healthz says
@@ -69,4 +71,4 @@ def serve(
     attempts = replace(DEFAULT_ATTEMPTS, attempts_max=retrain_attempts, pause_s=retrain_pause_s)
     key_files = certificate_file, key_file
     door = Door.settled(settings, TcpAddress(host, port), token_file, key_files, behind_tls_proxy=behind_tls_proxy)
-    serve_fleet(settings, attempts, door)
+    serve_fleet(settings, attempts, door, RetentionLimits.from_environment(os.environ))

@@ -7,7 +7,7 @@ transaction, so a crash repeats a judgement or has made it, never half. Thread-s
 import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from cloud.drift.assembly import Batch, Stretch, WholeWindow
@@ -115,18 +115,6 @@ class Journal:
                 return None
             return open_attempt(connection, attempt, _detail(stretch, batch, decision, decision_id), now)
 
-    def forget_windows(self, arrived_before: datetime) -> int:
-        """Delete windows older than the retention; decisions stay. Returns how many.
-
-        By the time of their arrival, which is AWS IoT's: a device's own clock may make them older than that on their first
-        day, or younger for years.
-        """
-        with self._database.write() as connection:
-            old = "SELECT thing_name, window_id FROM window WHERE arrived_at_ms < ?1"
-            limit = (to_ms(arrived_before),)
-            connection.execute(f"DELETE FROM window_part WHERE (thing_name, window_id) IN ({old})", limit)  # noqa: S608 - our own text
-            return connection.execute("DELETE FROM window WHERE arrived_at_ms < ?1", limit).rowcount
-
 
 def _whole(row: sqlite3.Row) -> WholeWindow:
     return WholeWindow(
@@ -183,8 +171,3 @@ def _detail(stretch: Stretch, batch: Batch, decision: DriftDecision, decision_id
         "features": [column["name"] for column in document["columns"] if column["absolute_level"] != "quiet"],
         "performance": document["performance"],
     }
-
-
-def retention_start(now: datetime, retention_s: float) -> datetime:
-    """Windows that arrived before this are forgotten."""
-    return now - timedelta(seconds=retention_s)

@@ -17,7 +17,7 @@ from cloud.drift.assembly import Batch, Stretch, WholeWindow, batches, observed
 from cloud.drift.attempts import AttemptLimits, next_attempt, outcome
 from cloud.drift.decision import decide
 from cloud.drift.incidents import Incidents
-from cloud.drift.journal import Journal, retention_start
+from cloud.drift.journal import Journal
 from cloud.drift.judgement import DEFAULT_LIMITS, DriftDecision, DriftLimits, Observed
 from cloud.drift.ports import BaselineDamagedError, BaselineUnknownError, WatchPorts
 from cloud.drift.report import STATISTICS_FILE, VIOLATIONS_FILE, statistics, violations
@@ -39,8 +39,6 @@ class WatchLimits:
     Attributes:
         interval_s: from the end of one pass to the start of the next.
         settle_s: how long a complete window waits for its peers of the same time.
-        retention_s: how long windows are kept after they have arrived.
-        forget_every_s: how often old windows are looked for.
         baseline_again_s: after which a baseline that was not there, or damaged, is looked for again.
         follow_every_s: how often Step Functions is asked what became of a pending attempt.
         attempts: how often a model version is retrained.
@@ -48,8 +46,6 @@ class WatchLimits:
 
     interval_s: float = 2.0
     settle_s: float = 2.0
-    retention_s: float = 30 * 86_400.0
-    forget_every_s: float = 3_600.0
     baseline_again_s: float = 60.0
     follow_every_s: float = 10.0
     attempts: AttemptLimits = field(default_factory=AttemptLimits)
@@ -88,7 +84,6 @@ class DriftWatch:
         self._limits = limits
         self._drift_limits = drift_limits
         self._missing: dict[str, _Missing] = {}
-        self._forgot_at: datetime | None = None
         self._followed_at: datetime | None = None
 
     def pass_once(self) -> tuple[DriftDecision, ...]:
@@ -120,7 +115,6 @@ class DriftWatch:
         for incident in self._incidents.unannounced():
             self._ports.incidents.announce(incident)
             self._incidents.mark_announced(incident, now)
-        self._forget(now)
         self._follow(now)
         if unjudged is not None:
             raise unjudged.with_traceback(None)  # a remembered one would grow by some lines each time
@@ -197,12 +191,6 @@ class DriftWatch:
 
     def _write(self, name: str, document: Mapping[str, Any]) -> None:
         self._ports.reports.write(name, json.dumps(document, indent=1, allow_nan=False).encode())
-
-    def _forget(self, now: datetime) -> None:
-        if self._forgot_at and now - self._forgot_at < timedelta(seconds=self._limits.forget_every_s):
-            return
-        self._journal.forget_windows(retention_start(now, self._limits.retention_s))
-        self._forgot_at = now
 
 
 def _unjudged(stretch: Stretch, error: Exception) -> UnjudgedError:

@@ -77,18 +77,28 @@ class Database:
                 self.close()
                 raise
 
+    @property
+    def folder(self) -> Path:
+        """Where the file lies."""
+        return self._path.absolute().parent
+
     @classmethod
-    def from_url(cls, url: str) -> "Database":
+    def from_url(cls, url: str, *, must_exist: bool = False) -> "Database":
         """Open ``sqlite:///<path>``.
 
         Raises:
-            InvalidInputError: another kind of URL.
+            InvalidInputError: another kind of URL, or no file where there must be one.
         """
         path = url.removeprefix(SCHEME)
         if path in ("", url) or NO_FILE.fullmatch(path):
             raise InvalidInputError(
                 f"EDGEWRIGHT_DATABASE_URL is {url!r}",
                 "Write sqlite:///<path of a file>; other stores are not built yet.",
+            )
+        if must_exist and not Path(path).is_file():
+            raise InvalidInputError(
+                f"there is no fleet database at {Path(path).absolute()}",
+                "Point EDGEWRIGHT_DATABASE_URL at the file of edgewright serve.",
             )
         return cls(Path(path))
 
@@ -165,6 +175,8 @@ class Database:
         )
         try:
             connection.row_factory = sqlite3.Row
+            if not connection.execute("PRAGMA page_count").fetchone()[0]:  # later it would need a VACUUM
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 connection.execute(f"PRAGMA {pragma}")
         except BaseException:

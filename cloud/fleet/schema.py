@@ -12,7 +12,7 @@ import sqlite3
 
 from cloud.errors import ConflictError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 TABLES = """
 CREATE TABLE heartbeat (          -- hot: one row a device, rewritten by each heartbeat
@@ -144,7 +144,22 @@ ALTER TABLE wanted ADD COLUMN refused_version TEXT NOT NULL DEFAULT '';
 """
 """The newer version in whose place this one is wanted."""
 
-MIGRATIONS: tuple[str, ...] = (TABLES, ATTEMPTS, CONFIGURED, REFUSED)
+BY_AGE = """
+CREATE INDEX window_by_age ON window (arrived_at_ms);
+
+CREATE INDEX decision_by_age ON decision (level, at_ms);
+
+CREATE INDEX decision_by_stretch ON decision (thing_name, model_name, version, decision_id);
+
+CREATE INDEX decision_by_model_level ON decision (model_name, level, decision_id);
+
+CREATE INDEX event_by_age ON event (kind, at_ms);
+
+CREATE INDEX device_deployment_by_age ON device_deployment (changed_at_ms);
+"""
+"""Deleting what is old costs what is deleted, whatever there is (``history``)."""
+
+MIGRATIONS: tuple[str, ...] = (TABLES, ATTEMPTS, CONFIGURED, REFUSED, BY_AGE)
 """Step i takes a file from version i to i + 1; released steps never change."""
 
 

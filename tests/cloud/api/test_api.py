@@ -26,6 +26,7 @@ SHAPES = [
     ("/v1/deployments", schemas.DeploymentPage),
     ("/v1/events", schemas.EventPage),
     ("/v1/drift", schemas.DriftPage),
+    ("/v1/store", schemas.Store),
     ("/healthz", schemas.Healthz),
 ]
 

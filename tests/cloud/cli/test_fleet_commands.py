@@ -21,6 +21,7 @@ from cloud.api.app import create_app
 from cloud.api.server import AddressTakenError, ApiServer
 from cloud.cli.reported import ReportedVersions, is_served
 from cloud.fleet.database import Database
+from cloud.fleet.queries import Queries
 from cloud.publishing.deploy import Target
 from cloud.settings import Settings
 from tests.cloud.api.sample_fleet import COMPONENT, fill
@@ -71,6 +72,56 @@ def test_one_device_is_described(server: ApiServer) -> None:
     table = run(server.url, "describe", "device", "LGA").stdout.splitlines()
     assert sum("event id: " in line for line in table) == len(device["events"]) > 1, "one line for each"
     assert not any('{"' in line for line in table), "JSON is for scripts"
+
+
+def test_the_store_says_how_large_it_is_and_what_is_due(server: ApiServer) -> None:
+    found = json.loads(run(server.url, "fleet", "store", "-o", "json").stdout)
+    assert found["file_bytes"] > 0
+    kinds = {(one["table"], one["kind"]): one for one in found["retention"]}
+    assert kinds["window", ""]["days"] == 30
+    assert kinds["event", "activation"]["days"] == 730
+    assert kinds["event", "activation"]["oldest_at"].startswith("2026-01-01T")
+    table = run(server.url, "fleet", "store").stdout.splitlines()
+    assert table[0].split()[:2] == ["file", "bytes"]
+    assert any(line.split()[:3] == ["event", "activation", "730"] for line in table)
+
+
+def aged_database(folder: Path) -> tuple[Database, dict[str, str]]:
+    database = Database(folder / "fleet.db")
+    fill(database)
+    with database.write() as connection:
+        connection.execute("UPDATE event SET at_ms = 0 WHERE kind = 'activation'")
+    return database, {"EDGEWRIGHT_DATABASE_URL": f"sqlite:///{folder / 'fleet.db'}"}
+
+
+def test_a_dry_run_says_what_would_go_and_deletes_nothing(tmp_path: Path) -> None:
+    database, environment = aged_database(tmp_path)
+    for days in ("730", "36500"):
+        told = run("", "fleet", "prune", "--dry-run", "--audit-days", days, "-o", "json", environment=environment)
+        due = {one["kind"]: one["due_count"] for one in json.loads(told.stdout) if one["table"] == "event"}
+        assert due["activation"] == (2 if days == "730" else 0)
+    assert len(Queries(database).events(kind="activation").items) == 2
+    database.close()
+
+
+def test_prune_deletes_what_is_due_beside_an_open_database(tmp_path: Path) -> None:
+    database, environment = aged_database(tmp_path)
+    fields = ("window", "quiet-decision", "drift-decision", "event", "audit")
+    days = [word for field in fields for word in (f"--{field}-days", "10000")]
+    pruned = run("", "fleet", "prune", *days, "-o", "json", environment=environment)
+    assert json.loads(pruned.stdout) == [{"table": "event", "deleted_count": 2}]
+    assert not Queries(database).events(kind="activation").items
+    assert Queries(database).events().items
+    database.close()
+
+
+def test_periods_and_files_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    missing = run("", "fleet", "prune", environment={"EDGEWRIGHT_DATABASE_URL": f"sqlite:///{tmp_path / 'no.db'}"})
+    assert (missing.returncode, (tmp_path / "no.db").exists()) == (3, False)
+    assert "no fleet database at" in missing.stderr
+    short = run("", "serve", environment={"EDGEWRIGHT_RETENTION_EVENT_DAYS": "3"})
+    assert short.returncode == 3
+    assert "EDGEWRIGHT_RETENTION_EVENT_DAYS" in short.stderr
 
 
 @pytest.mark.parametrize(
@@ -172,7 +223,7 @@ def serving(folder: Path, *options: str, environment: Mapping[str, str] = Mappin
 def test_serve_prints_its_address_answers_and_ends_cleanly(tmp_path: Path) -> None:
     with serving(tmp_path) as url:
         health = httpx.get(f"{url}/healthz", timeout=10, trust_env=False).json()
-        assert {loop["name"] for loop in health["loops"]} == {"ingest", "reconcile", "drift", "clock"}
+        assert {loop["name"] for loop in health["loops"]} == {"ingest", "reconcile", "drift", "retention", "clock"}
         assert httpx.get(url, timeout=10, trust_env=False).status_code == 200
 
 

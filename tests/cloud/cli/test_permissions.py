@@ -83,7 +83,7 @@ def check(recorder: Recorder) -> Iterator[Callable[[str], None]]:
         assert called <= table[command], f"README lacks for {command}: {sorted(called - table[command])}"
 
     yield checked
-    assert len(table) == 11
+    assert len(table) == 12
 
 
 def test_the_table_of_permissions_is_what_the_commands_call(

@@ -3,10 +3,10 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,9 @@ from cloud.drift.watch import DriftWatch, UnjudgedError, WatchLimits
 from cloud.errors import UnavailableError
 from cloud.fleet.database import Database
 from cloud.fleet.facts import Origin, WindowFact
+from cloud.fleet.history import SqliteHistory
+from cloud.fleet.pruning import Pruning, PruningPace
+from cloud.fleet.retention import RetentionLimits
 from cloud.fleet.store import SqliteFactSink
 from edge_component.contracts.baseline import Baseline
 from edge_component.contracts.heartbeat import ModelRef
@@ -78,6 +81,10 @@ class World:
         origin = Origin(thing, "e1", self.sequence, ends_at, ends_at)
         self.sink.commit([WindowFact(origin, whole)])
         self.now = ends_at + timedelta(seconds=2)
+
+    def forget(self) -> None:
+        history = SqliteHistory(self.database)
+        Pruning(history, lambda: self.now, RetentionLimits(), PruningPace(batch_pause_s=0)).pass_once(Event())
 
     def one(self, query: str) -> object:
         with self.database.read() as connection:
@@ -263,16 +270,19 @@ def test_a_window_without_a_baseline_is_never_judged(world: World) -> None:
     assert world.watch.pass_once() == ()
 
 
-def test_old_windows_are_forgotten_and_decisions_kept(world: World) -> None:
-    world.send(1)
-    world.watch.pass_once()
-    later = replace(WatchLimits(), retention_s=60)
-    watch = DriftWatch(world.database, world.ports, lambda: world.now, later)
-    world.now += timedelta(hours=1)
-    watch.pass_once()
+def test_old_windows_are_forgotten_and_the_row_that_they_made_goes_on(world: World) -> None:
+    for turn in (1, 2):
+        world.send(turn, shifts=DRIFT)
+    assert [decision.level for decision in world.watch.pass_once()] == ["quiet", "quiet"], (
+        "an alarm takes three in a row"
+    )
+    world.now += timedelta(days=400)
+    world.forget()
     assert world.one("SELECT count(*) FROM window") == 0
     assert world.one("SELECT count(*) FROM window_part") == 0
     assert world.one("SELECT count(*) FROM decision") == 1
+    world.send(3, shifts=DRIFT)
+    assert [decision.level for decision in world.watch.pass_once()] == ["alarm"]
 
 
 @pytest.mark.parametrize("years", [-56, 10], ids=["1970", "ten years ahead"])
@@ -286,10 +296,10 @@ def test_a_device_whose_clock_is_wrong_is_judged_among_its_peers_and_forgotten_i
     assert [(decision.record_count, decision.peer_record_count) for decision in decisions[-1:]] == [(380, 800)]
     assert world.one("SELECT count(*) FROM window WHERE decision_id IS NULL") == 1, "it waits for more"
     world.now += timedelta(days=29)
-    world.watch.pass_once()
+    world.forget()
     assert world.one("SELECT count(*) FROM window") == 6
     world.now += timedelta(days=2)
-    world.watch.pass_once()
+    world.forget()
     assert world.one("SELECT count(*) FROM window") == 0
 
 
@@ -370,10 +380,10 @@ def test_windows_are_kept_by_our_clock_whatever_a_device_s_says(tmp_path: Path) 
             return [row[0] for row in connection.execute("SELECT thing_name FROM window ORDER BY thing_name")]
 
     world.now = T0 + timedelta(days=29)
-    world.watch.pass_once()
+    world.forget()
     assert kept() == ["future", "past"]
     world.now = T0 + timedelta(days=31)
-    world.watch.pass_once()
+    world.forget()
     assert kept() == []
     with database.read() as connection:
         assert connection.execute("SELECT count(*) FROM window_part").fetchone()[0] == 0

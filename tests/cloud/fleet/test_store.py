@@ -318,9 +318,7 @@ def test_views_at_once_are_apart_and_one_that_outlives_the_close_is_closed(datab
         first.execute("SELECT 1")
 
 
-def test_a_file_that_a_later_reader_cannot_open_is_said_so(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_a_later_reader_cannot_open_is_said_so(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> None:
         raise sqlite3.OperationalError("unable to open database file")
 
