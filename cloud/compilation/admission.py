@@ -7,7 +7,7 @@ Runtime of the supported range has, one self-contained file, tensors in and tens
 It runs nothing and reads no file. Whether the graph computes what it should is for the gates (gates.py).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -47,11 +47,11 @@ class AdmissionLimits:
 
     Attributes:
         model_bytes_max: protobuf itself ends at 2 GB; a bundle must fit a small device's disk twice.
-        tensors_max: inputs, and outputs, of the graph.
+        tensors_max: inputs, and outputs, of the graph; what the protocol's doors take in one request.
     """
 
     model_bytes_max: int = 1_000_000_000
-    tensors_max: int = 64
+    tensors_max: int = 256
 
 
 ADMISSION_LIMITS = AdmissionLimits()
@@ -81,17 +81,27 @@ def admit(data: bytes, limits: AdmissionLimits = ADMISSION_LIMITS) -> Admitted:
     typed = _checked(model)
     weights = {tensor.name for tensor in typed.graph.initializer}
     given = [value for value in typed.graph.input if value.name not in weights]
-    return Admitted(
-        model=model,
-        opsets=MappingProxyType(opsets),
-        inputs=_tensors("input", given, limits),
-        outputs=_tensors("output", typed.graph.output, limits),
-    )
+    inputs = _tensors("input", given, typed.graph, limits)
+    outputs = _tensors("output", typed.graph.output, typed.graph, limits)
+    _refuse_text_beside_bfloat16((*inputs, *outputs))
+    return Admitted(model=model, opsets=MappingProxyType(opsets), inputs=inputs, outputs=outputs)
+
+
+def require_size(size_bytes: int, limits: AdmissionLimits = ADMISSION_LIMITS) -> None:
+    """To be asked before a file is read, too.
+
+    Raises:
+        ModelTooLargeError: more than is admitted.
+    """
+    if size_bytes > limits.model_bytes_max:
+        raise ModelTooLargeError(
+            f"the model has {size_bytes} bytes; {limits.model_bytes_max} are admitted",
+            "Quantise or prune it: a device keeps it twice on its disk, and in memory.",
+        )
 
 
 def _parse(data: bytes, limits: AdmissionLimits) -> ModelProto:
-    if len(data) > limits.model_bytes_max:
-        raise ModelTooLargeError(f"the model has {len(data)} bytes; {limits.model_bytes_max} are admitted")
+    require_size(len(data), limits)
     remedy = "Export it to ONNX, and give the .onnx file itself."
     try:
         model = onnx.load_model_from_string(data)
@@ -115,7 +125,7 @@ def _admitted_opsets(model: ModelProto) -> dict[str, int]:
     imported = {_domain(entry.domain): entry.version for entry in imports}
     own = {function.domain for function in model.functions}
     used: dict[str, int] = {}
-    for node in _nodes_of(model):
+    for node in nodes_of(model):
         domain = _domain(node.domain)
         if domain in own:
             continue
@@ -145,7 +155,8 @@ def _refuse_external_data(model: ModelProto) -> None:
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             raise ExternalDataError(
                 f"weight {tensor.name!r} lies outside of the file",
-                "Save the model as one file: onnx.save(model, path, save_as_external_data=False).",
+                "Save it as one file, the other beside it: onnx.save(onnx.load(path), one_file); "
+                "torch.onnx.export(…, external_data=False) writes one.",
             )
 
 
@@ -179,20 +190,22 @@ def _checked(model: ModelProto) -> ModelProto:
 
 
 def _tensors(
-    side: str, values: list[ValueInfoProto] | Mapping[int, ValueInfoProto], limits: AdmissionLimits
+    side: str, values: Sequence[ValueInfoProto], graph: GraphProto, limits: AdmissionLimits
 ) -> tuple[TensorSpec, ...]:
     if not 1 <= len(values) <= limits.tensors_max:
-        raise SignatureError(f"the graph has {len(values)} {side}s; 1 to {limits.tensors_max} are admitted")
-    return tuple(_tensor(side, value) for value in values)
+        raise SignatureError(
+            f"the graph has {len(values)} {side}s; 1 to {limits.tensors_max} are admitted",
+            f"Let a Split or Concat within the graph make one {side} of many."
+            if values
+            else f"Export it with what it shall be asked as an {side}; a constant needs no model.",
+        )
+    return tuple(_tensor(side, value, graph) for value in values)
 
 
-def _tensor(side: str, value: ValueInfoProto) -> TensorSpec:
+def _tensor(side: str, value: ValueInfoProto, graph: GraphProto) -> TensorSpec:
     if not value.type.HasField("tensor_type"):
         kind = value.type.WhichOneof("value") or "of no type"
-        raise SignatureError(
-            f"{side} {value.name!r} is {kind}, not a tensor",
-            "Export with tensors alone (skl2onnx: options={'zipmap': False}; an optional input: leave it out).",
-        )
+        raise SignatureError(f"{side} {value.name!r} is {kind}, not a tensor", _tensors_alone(value, graph))
     tensor = value.type.tensor_type
     if tensor.elem_type not in DTYPE_BY_CODE:
         named = tensor.elem_type in TensorProto.DataType.values()
@@ -205,11 +218,35 @@ def _tensor(side: str, value: ValueInfoProto) -> TensorSpec:
     return TensorSpec(value.name, DTYPE_BY_CODE[tensor.elem_type], shape)
 
 
+def _refuse_text_beside_bfloat16(specs: tuple[TensorSpec, ...]) -> None:
+    """ONNX Runtime's Python layer takes either, each in a way that the other cannot go; so a device refuses them."""
+    named = {spec.dtype: spec.name for spec in specs}
+    if "string" in named and "bfloat16" in named:
+        raise SignatureError(
+            f"{named['string']!r} is text and {named['bfloat16']!r} is bfloat16: a device serves no model with both",
+            f"Cast {named['bfloat16']!r} to float32 inside of the model.",
+        )
+
+
+def _tensors_alone(value: ValueInfoProto, graph: GraphProto) -> str:
+    """What makes a tensor of it. A ZipMap, which CatBoost cannot leave out, may be cut off where types are known."""
+    zipped = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "ZipMap"}
+    if value.name not in zipped:
+        return "Export with tensors alone (an optional input: leave it out)."
+    remedy = "Export it without ZipMap (skl2onnx: options={'zipmap': False}; onnxmltools: zipmap=False)"
+    if zipped[value.name] not in {known.name for known in graph.value_info}:
+        return f"{remedy}."
+    inputs = [given.name for given in graph.input]
+    outputs = [zipped.get(made.name, made.name) for made in graph.output]
+    return f"{remedy}, or cut it off: onnx.utils.extract_model(path, new_path, {inputs}, {outputs})."
+
+
 def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 
 
-def _nodes_of(model: ModelProto) -> Iterator[NodeProto]:
+def nodes_of(model: ModelProto) -> Iterator[NodeProto]:
+    """All of a model's nodes, those within branches, loops and functions too."""
     yield from _walk(model.graph.node)
     for function in model.functions:
         yield from _walk(function.node)
@@ -231,7 +268,7 @@ def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
 
 def _tensors_of(model: ModelProto) -> Iterator[TensorProto]:
     yield from model.graph.initializer
-    for node in _nodes_of(model):
+    for node in nodes_of(model):
         for graph in _subgraphs(node):
             yield from graph.initializer
         for attribute in node.attribute:

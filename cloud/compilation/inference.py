@@ -45,10 +45,7 @@ class Session:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             words = _first_line(error).replace(str(path), path.name)
-            raise InvalidGraphError(
-                f"ONNX Runtime does not load the model: {words}",
-                f"Try it with onnxruntime {onnxruntime.__version__} on a CPU.",
-            ) from error
+            raise InvalidGraphError(f"ONNX Runtime does not load the model: {words}", _remedy(words)) from error
         self.load_ms = (time.monotonic() - started) * 1_000
         self.output_names: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
         self._bits_in = frozenset(given.name for given in self._session.get_inputs() if given.type == BFLOAT16)
@@ -103,6 +100,18 @@ def _as_array(value: Any) -> Array:  # noqa: ANN401 - as above
     shape = tuple(value.shape())
     bits = ctypes.string_at(value.data_ptr(), 2 * prod(shape)) if prod(shape) else b""
     return np.frombuffer(bits, np.uint16).reshape(shape)
+
+
+def _remedy(words: str) -> str:
+    """Against what ONNX Runtime says when it does not load a model."""
+    if "locale" in words:
+        return (
+            "Install that locale here and on each device, or give the graph's StringNormalizer the locale 'C', which "
+            "needs none and changes no letter beyond ASCII (skl2onnx: options={TfidfVectorizer: {'locale': 'C'}})."
+        )
+    if "NOT_IMPLEMENTED" in words:
+        return "ONNX Runtime has no code for that operator with these types on a CPU: export the model in float32."
+    return f"Try it with onnxruntime {onnxruntime.__version__} on a CPU."
 
 
 def _stacked(name: str, outputs: list[Array]) -> Array:

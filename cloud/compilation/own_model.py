@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cloud.compilation.admission import Admitted, admit
+from cloud.compilation.admission import Admitted, admit, require_size
 from cloud.compilation.baseline import SAMPLES_MIN, baseline_of, watched_inputs, watched_outputs
 from cloud.compilation.errors import GateError, NotOnnxError
 from cloud.compilation.inference import Session
@@ -125,6 +125,8 @@ def prepare(own: OwnModel, folder: Path) -> Path:
 
 def _read(path: Path) -> bytes:
     try:
+        with _naming(path):
+            require_size(path.stat().st_size)
         return path.read_bytes()
     except OSError as error:
         raise NotOnnxError(f"{path} cannot be read: {error.strerror}", "Check who may read it.") from error

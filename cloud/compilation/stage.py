@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloud.compilation.admission import Admitted, admit
+from cloud.compilation.admission import Admitted, admit, nodes_of
 from cloud.compilation.errors import ArtifactError, GateError
 from cloud.compilation.inference import Session
 from cloud.compilation.outputs import as_answered, corrections
@@ -85,7 +85,7 @@ def _compiled(order: Order, trained: TrainedModel, work: Path, notes: list[str])
     original.write_bytes(trained.model_bytes)
     admitted = as_answered(declared, Session(original), trained.golden)
     _require_consistent(trained, admitted)
-    notes.extend((*corrections(declared, admitted), *_notes_on_tensors(admitted)))
+    notes.extend((*corrections(declared, admitted), *_notes_on_tensors(admitted), *_notes_on_locales(admitted)))
     reference = _fp32(original, trained, admitted, work, notes)
     variants = tuple(_variant(platform, trained, reference, work, order) for platform in order.platforms)
     write_samples(order.output / GOLDEN_FILE, trained.golden)
@@ -114,6 +114,18 @@ def _notes_on_tensors(admitted: Admitted) -> Iterator[str]:
             f"the fast path carries no {' and no '.join(NO_SHARED_MEMORY)} ({', '.join(strange)}): clients must ask this "
             "model through the Open Inference Protocol, whose door is off unless configured"
         )
+
+
+def _notes_on_locales(admitted: Admitted) -> Iterator[str]:
+    """ONNX Runtime asks the system for a locale to change the case of text, or to compare it without case."""
+    for node in nodes_of(admitted.model):
+        if node.op_type != "StringNormalizer":
+            continue
+        given = {attribute.name: attribute.s.decode() or attribute.i for attribute in node.attribute}
+        keeps_case = given.get("case_change_action", "NONE") == "NONE" and given.get("is_case_sensitive", 0)
+        locale = given.get("locale", "en_US")
+        if locale != "C" and not keeps_case:
+            yield f"each device must have the locale {locale}, which small ones lack: StringNormalizer asks for it"
 
 
 def _require_consistent(trained: TrainedModel, admitted: Admitted) -> None:

@@ -51,8 +51,9 @@ def test_a_truncated_model_is_no_model() -> None:
 
 
 def test_too_many_bytes_are_not_even_parsed() -> None:
-    with pytest.raises(ModelTooLargeError, match="10 are admitted"):
+    with pytest.raises(ModelTooLargeError, match="10 are admitted") as caught:
         admit(b"x" * 11, AdmissionLimits(model_bytes_max=10))
+    assert caught.value.remedy
 
 
 @pytest.mark.parametrize(("domain", "version"), [("", 6), ("", 99), ("ai.onnx.ml", 9)])
@@ -117,6 +118,8 @@ def test_weights_outside_of_the_file_are_refused(tmp_path: Path) -> None:
     onnx.save(graph, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0)
     with pytest.raises(ExternalDataError, match="outside of the file"):
         admit((tmp_path / "m.onnx").read_bytes())
+    onnx.save(onnx.load(tmp_path / "m.onnx"), tmp_path / "one.onnx")  # as the remedy says
+    assert admit((tmp_path / "one.onnx").read_bytes()).inputs
 
 
 def test_a_graph_that_breaks_the_rules_is_refused_in_one_line() -> None:
@@ -175,5 +178,65 @@ def test_old_graphs_that_list_weights_as_inputs_keep_them_out_of_the_signature()
 
 
 def test_too_many_tensors_are_refused() -> None:
-    with pytest.raises(SignatureError, match="1 to 0 are admitted"):
+    with pytest.raises(SignatureError, match="1 to 0 are admitted") as caught:
         admit(doubler().SerializeToString(), AdmissionLimits(tensors_max=0))
+    assert caught.value.remedy
+
+
+def test_a_table_of_many_columns_has_an_input_for_each() -> None:
+    names = [f"column {index}" for index in range(256)]
+    graph = model(
+        [helper.make_node("Sum", names, ["y"])], [tensor(name, ["n", 1]) for name in names], [tensor("y", ["n", 1])], []
+    )
+    assert [spec.name for spec in admit(graph.SerializeToString()).inputs] == names
+
+
+def test_a_graph_without_inputs_is_refused_with_what_to_do() -> None:
+    constant = helper.make_node("Constant", [], ["y"], value=weight("v", np.ones(2)))
+    error = refused(model([constant], [], [tensor("y", [2])], []))
+    assert isinstance(error, SignatureError)
+    assert "the graph has 0 inputs" in str(error)
+    assert "asked as an input" in error.remedy
+
+
+def test_text_beside_bfloat16_is_refused_before_a_device_does() -> None:
+    nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in ("a", "b")]
+    kinds = (("a", TensorProto.STRING), ("b", TensorProto.BFLOAT16))
+    graph = model(
+        nodes, [tensor(name, [1], kind) for name, kind in kinds], [tensor(f"{name}_out", [1], kind) for name, kind in kinds], []
+    )  # fmt: skip
+    error = refused(graph)
+    assert isinstance(error, SignatureError)
+    assert "'a_out' is text and 'b_out' is bfloat16" in str(error)
+
+
+def zipped(*, typed: bool) -> onnx.ModelProto:
+    """As CatBoost (which writes types down) and skl2onnx (which does not) export a classifier."""
+    tree = helper.make_node(
+        "LinearClassifier", ["x"], ["label", "scores"], domain="ai.onnx.ml", coefficients=[1.0, -1.0],
+        classlabels_ints=[0, 1], post_transform="SOFTMAX",
+    )  # fmt: skip
+    names = helper.make_node("ZipMap", ["even"], ["p"], domain="ai.onnx.ml", classlabels_int64s=[0, 1])
+    value = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(FLOAT, []))
+    made = helper.make_value_info("p", helper.make_sequence_type_proto(value))
+    imports = [helper.make_opsetid("ai.onnx.ml", 1), helper.make_opsetid("", 17)]
+    label = tensor("label", ["n"], TensorProto.INT64)
+    even = helper.make_node("Normalizer", ["scores"], ["even"], domain="ai.onnx.ml", norm="L1")
+    graph = model([tree, even, names], [tensor("x", ["n", 1])], [label, made], [], opsets=imports)
+    if typed:
+        graph.graph.value_info.append(tensor("even", ["n", 2]))
+    return graph
+
+
+def test_a_zipmap_is_refused_with_what_takes_it_out(tmp_path: Path) -> None:
+    error = refused(zipped(typed=True))
+    assert "'p' is sequence_type" in str(error)
+    assert "options={'zipmap': False}" in error.remedy
+    assert "onnx.utils.extract_model(path, new_path, ['x'], ['label', 'even'])" in error.remedy
+    onnx.save(zipped(typed=True), tmp_path / "zipped.onnx")
+    onnx.utils.extract_model(str(tmp_path / "zipped.onnx"), str(tmp_path / "cut.onnx"), ["x"], ["label", "even"])
+    assert [spec.name for spec in admit((tmp_path / "cut.onnx").read_bytes()).outputs] == ["label", "even"]
+
+
+def test_a_zipmap_that_cannot_be_cut_off_is_refused_without_that_advice() -> None:
+    assert "extract_model" not in refused(zipped(typed=False)).remedy

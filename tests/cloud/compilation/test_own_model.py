@@ -11,6 +11,7 @@ from cloud.compilation.errors import (
     CompilationRefusedError,
     GateError,
     InvalidGraphError,
+    ModelTooLargeError,
     NotOnnxError,
     SamplesError,
     UnsupportedDomainError,
@@ -221,3 +222,46 @@ def test_types_that_contradict_each_other_are_refused_by_onnx_runtime(tmp_path: 
     graph = model([node], [tensor("x", [3])], [tensor("y", [3], TensorProto.DOUBLE)], [])
     with pytest.raises(InvalidGraphError, match=r"^m\.onnx: ONNX Runtime does not load the model: .*tensor\(double\)"):
         compile_own_model(own(tmp_path, graph, x=np.ones(3, np.float32)), tmp_path / "out")
+
+
+def test_a_file_beyond_all_memory_is_refused_unread(tmp_path: Path) -> None:
+    given = own(tmp_path, x=np.ones(3, np.float32))
+    with given.onnx_path.open("r+b") as stream:
+        stream.truncate(2**42)
+    with pytest.raises(ModelTooLargeError, match=r"^m\.onnx: the model has 4398046511104 bytes"):
+        compile_own_model(given, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("operator", "told", "remedy"),
+    [
+        ({"op_type": "StringNormalizer", "case_change_action": "LOWER", "locale": "xx_XX"}, "xx_XX", "locale 'C'"),
+        ({"op_type": "Mul"}, "NOT_IMPLEMENTED", "in float32"),
+    ],
+)
+def test_what_onnx_runtime_does_not_load_comes_with_what_helps(
+    tmp_path: Path, operator: dict, told: str, remedy: str
+) -> None:
+    kind = TensorProto.STRING if "locale" in operator else TensorProto.BFLOAT16
+    node = helper.make_node(**operator, inputs=["x"] if "locale" in operator else ["x", "x"], outputs=["y"])
+    graph = model([node], [tensor("x", [1], kind)], [tensor("y", [1], kind)], [])
+    given = np.array(["a"]) if "locale" in operator else np.zeros(1, np.uint16)
+    with pytest.raises(InvalidGraphError, match=told) as caught:
+        compile_own_model(own(tmp_path, graph, x=given), tmp_path / "out")
+    assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"case_change_action": "LOWER", "locale": "C.UTF-8"}, ["C.UTF-8"]),
+        ({"locale": "C.UTF-8"}, ["C.UTF-8"]),  # is_case_sensitive is 0 by default
+        ({"case_change_action": "LOWER", "locale": "C"}, []),
+        ({"is_case_sensitive": 1}, []),
+    ],
+)
+def test_a_locale_that_a_device_may_lack_is_told_of(tmp_path: Path, settings: dict, told: list[str]) -> None:
+    graph = one_node(TensorProto.STRING, TensorProto.STRING, "StringNormalizer", ["n"], **settings)
+    report = compile_own_model(own(tmp_path, graph, x=np.array(["Pumpe"])), tmp_path / "out")
+    found = [line.partition("the locale ")[2].partition(",")[0] for line in report.lines() if "the locale " in line]
+    assert found == told
