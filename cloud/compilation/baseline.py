@@ -7,6 +7,7 @@ drift out of nothing: then there is no baseline, and no drift detection, rather 
 """
 
 from collections.abc import Mapping
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,26 +21,30 @@ SAMPLES_MIN = 10 * BIN_COUNT
 
 FEATURES_MAX = 64
 OUTPUTS_MAX = 8
+WATCHED_MAX = 256
+"""Of all tables together: the manifest, which names each, ends at 64 kB."""
 
 
 def watched_inputs(specs: tuple[TensorSpec, ...]) -> tuple[Feature, ...]:
-    """The columns of inputs that are tables: float tensors of one row and at most ``FEATURES_MAX`` columns."""
-    return tuple(
+    """The columns of inputs that are tables: numbers in rows of at most ``FEATURES_MAX``; the first ``WATCHED_MAX`` of them."""
+    columns = (
         Feature(f"{spec.name}_{index}", spec.name, index)
         for spec in specs
         if _is_table(spec, FEATURES_MAX)
         for index in range(spec.shape[1])
     )
+    return tuple(islice(columns, WATCHED_MAX))
 
 
 def watched_outputs(specs: tuple[TensorSpec, ...]) -> tuple[WatchedOutput, ...]:
     """The columns of outputs that are tables, as plain values: nobody said which is a probability."""
-    return tuple(
+    columns = (
         WatchedOutput(f"{spec.name}_{index}", spec.name, index, "value")
         for spec in specs
         if _is_table(spec, OUTPUTS_MAX)
         for index in range(spec.shape[1])
     )
+    return tuple(islice(columns, WATCHED_MAX))
 
 
 def baseline_of(
@@ -89,4 +94,4 @@ def edges_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _is_table(spec: TensorSpec, columns_max: int) -> bool:
     is_row = len(spec.shape) == 2 and spec.shape[0] in (-1, 1)
-    return is_row and spec.dtype in ("float32", "float64") and 1 <= spec.shape[1] <= columns_max
+    return is_row and spec.dtype not in ("string", "bfloat16") and 1 <= spec.shape[1] <= columns_max

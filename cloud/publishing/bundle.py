@@ -98,7 +98,11 @@ def read_contents(folder: Path) -> tuple[Compilation, tuple[Contents, ...]]:
 
 
 def make_bundle(compilation: Compilation, contents: Contents, version: str, stamp: Stamp) -> Bundle:
-    """The manifest over the contents. Pure."""
+    """The manifest over the contents. Pure.
+
+    Raises:
+        CompilationIncompleteError: no device could read it.
+    """
     manifest = Manifest(
         component_name=compilation.component_name,
         model_name=compilation.model_name,
@@ -118,7 +122,7 @@ def make_bundle(compilation: Compilation, contents: Contents, version: str, stam
         nan_policy=compilation.nan_policy,
         lineage=compilation.lineage,
     ).to_bytes()
-    Manifest.from_bytes(manifest)  # what the device will read must be readable
+    _check_readable(manifest)
     digests = {name: file.sha256 for name, file in contents.described.items()}
     return Bundle(
         platform=contents.variant.platform,
@@ -127,6 +131,17 @@ def make_bundle(compilation: Compilation, contents: Contents, version: str, stam
         files=contents.files,
         digests={**digests, MANIFEST_FILE: bundle_digest(manifest)},
     )
+
+
+def _check_readable(manifest: bytes) -> None:
+    """What the device will read must be readable."""
+    try:
+        Manifest.from_bytes(manifest)
+    except ContractError as error:
+        raise CompilationIncompleteError(
+            f"{MANIFEST_FILE}: {error}",
+            "Where it is too large: give the model fewer inputs and outputs or shorter names, or watch fewer columns.",
+        ) from error
 
 
 def archive_name(component_name: str, version: str, platform: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from cloud.publishing.bundle import Stamp, archive_name, make_bundle, read_contents, write_bundle
 from cloud.publishing.errors import CompilationIncompleteError
-from edge_component.contracts.manifest import Manifest, bundle_digest
+from edge_component.contracts.manifest import Manifest, TensorSpec, bundle_digest
 from tests.cloud.publishing.conftest import NOW, MakeFolder
 
 STAMP = Stamp(3, NOW, NOW + timedelta(days=30))
@@ -34,6 +35,14 @@ def test_the_manifest_names_every_file_and_carries_the_stamp(make_folder: MakeFo
     assert (manifest.platform, manifest.version) == ("linux/x86_64", "1.0.0")
     assert bundle.digest == bundle_digest(bundle.manifest)
     assert set(bundle.digests) == {*manifest.files, "manifest.json"}
+
+
+def test_a_manifest_that_no_device_could_read_is_refused_by_its_name(make_folder: MakeFolder) -> None:
+    compilation, contents = read_contents(make_folder())
+    many = tuple(TensorSpec(f"{index:0300}", "float32", (-1, 1)) for index in range(256))
+    with pytest.raises(CompilationIncompleteError, match=r"manifest\.json: \d+ bytes; at most 64000") as caught:
+        make_bundle(replace(compilation, inputs=many), contents[0], "1.0.0", STAMP)
+    assert "shorter names" in caught.value.remedy
 
 
 def test_an_archive_is_named_by_model_version_and_platform() -> None:
