@@ -33,7 +33,8 @@ def add_route(command: argparse.ArgumentParser) -> None:
         "--split",
         nargs="+",
         metavar="VERSION=WEIGHT",
-        help="share requests out by weight; VERSION may be `active` or `previous`; such as active=90 previous=10",
+        help="share requests out by weight among versions that take and give the same tensors; VERSION may be `active` or "
+        "`previous`; such as active=90 previous=10",
     )
     command.add_argument("--shadow", metavar="VERSION=RATIO", help="show this share of the requests to another version")
     command.add_argument("--batch", metavar="ROWS=DELAY_US", help="compute requests that arrive together together")

@@ -14,10 +14,10 @@ Nothing here does I/O, holds state, or knows whether a version is loaded.
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_component.contracts.heartbeat import ModelRef
-from edge_component.contracts.routes import ACTIVE, PREVIOUS, Arm, RouteTable, split_name
+from edge_component.contracts.routes import ACTIVE, PREVIOUS, Arm, ModelRules, RouteTable, split_name
 
 _HASH_SPAN = 2.0**64
 
@@ -29,6 +29,10 @@ class Held:
     active: ModelRef
     others: tuple[ModelRef, ...] = ()
     """Kept besides, the one that a revert would bring back first."""
+    unlike: Mapping[ModelRef, str] = field(default_factory=dict)
+    """Those of the others that take or give other tensors than the active one, and how; see likeness.py."""
+    unshown: Mapping[ModelRef, str] = field(default_factory=dict)
+    """Those that cannot be shown what the active one is asked, and why."""
 
     def find(self, selector: str) -> ModelRef | None:
         """The version that ``active``, ``previous`` or an exact version means here, if it is here."""
@@ -53,13 +57,24 @@ def real_name(asked: str, aliases: Mapping[str, str]) -> tuple[str, str]:
 
 
 def shares(split: Sequence[Arm], held: Held) -> tuple[Share, ...]:
-    """Who may answer. What belongs to a version that is not here goes to the active one: somebody always answers."""
+    """Who may answer. What belongs to a version that is not here goes to the active one: somebody always answers.
+
+    So does what belongs to a version with other tensors: whoever asks for the name alone means no version.
+    """
     weights: dict[ModelRef, int] = {}
     for arm in split:
-        ref = held.find(arm.version) or held.active
+        ref = held.find(arm.version)
+        if ref is None or ref in held.unlike:
+            ref = held.active
         weights[ref] = weights.get(ref, 0) + arm.weight
     found = tuple(Share(ref, weight) for ref, weight in weights.items() if weight > 0)
     return found or (Share(held.active, 1),)
+
+
+def shadow_of(rules: ModelRules, held: Held) -> ModelRef | None:
+    """Who is shown what is asked, if anybody is and can be."""
+    ref = held.find(rules.shadow.version) if rules.shadow is not None else None
+    return None if ref in held.unshown else ref
 
 
 def choose_by_key(among: Sequence[Share], key: str) -> int:
@@ -84,14 +99,23 @@ def missing(table: RouteTable, held: Mapping[str, Held]) -> tuple[str, ...]:
     for name, rules in table.models.items():
         if name not in held:
             continue
-        sentences.extend(
-            f"{name}: {arm.version} is not on this device; its share goes to the active version"
-            for arm in rules.split
-            if arm.weight and held[name].find(arm.version) is None
-        )
-        if rules.shadow is not None and held[name].find(rules.shadow.version) is None:
-            sentences.append(f"{name}: {rules.shadow.version} is not on this device; nothing is shadowed")
+        for arm in rules.split:
+            why = _absence(arm.version, held[name], held[name].unlike)
+            if arm.weight and why:
+                sentences.append(f"{name}: {arm.version} {why}; its share goes to the active version")
+        if rules.shadow is not None:
+            why = _absence(rules.shadow.version, held[name], held[name].unshown)
+            if why:
+                sentences.append(f"{name}: {rules.shadow.version} {why}; nothing is shadowed")
     return tuple(sentences)
+
+
+def _absence(selector: str, held: Held, unfit: Mapping[ModelRef, str]) -> str:
+    """Why a rule's version has no part, or an empty string."""
+    ref = held.find(selector)
+    if ref is None:
+        return "is not on this device"
+    return f"has other tensors than the active version ({unfit[ref]})" if ref in unfit else ""
 
 
 def _unit(key: str, version: str) -> float:

@@ -12,7 +12,8 @@ from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.routes import PIN, ModelRules, RouteTable
 from edge_component.errors import DeviceError, UnknownModelError
 from edge_component.inference.admission import Gate
-from edge_component.inference.choice import Held, Share, choose_by_draw, choose_by_key, real_name, shares
+from edge_component.inference.choice import Held, Share, choose_by_draw, choose_by_key, real_name, shadow_of, shares
+from edge_component.inference.likeness import unlike
 from edge_component.inference.versions import ActiveModel, Version, Wake
 
 
@@ -60,11 +61,15 @@ class Route:
             index = choose_by_key(plan.shares, key) if key else choose_by_draw(plan.shares, self.draw())
         version = plan.versions[index]
         try:
-            return version.loaded or self.wake(version)
+            loaded = version.loaded or self.wake(version)
         except DeviceError:
             if self.plan is plan:
                 raise
-        return self.resolve(key)  # a change came between: who answers now
+        else:
+            now = self.plan
+            if now is plan or (now is not None and version in now.versions):
+                return loaded
+        return self.resolve(key)  # a change came between, or loading has shown other tensors: who answers now
 
 
 @dataclass(slots=True, eq=False)
@@ -75,11 +80,23 @@ class Model:
     active: Version | None = None
     versions: dict[ModelRef, Version] = field(default_factory=dict)
 
-    def held(self) -> Held | None:
-        """The versions that may answer; ``None`` where nothing serves."""
+    def held(self, rules: ModelRules) -> Held | None:
+        """The versions that may answer; ``None`` where nothing serves. What was never loaded may be like or unlike."""
         if self.active is None:
             return None
-        return Held(self.active.ref, tuple(ref for ref in self.versions if ref != self.active.ref))
+        others = tuple(ref for ref in self.versions if ref != self.active.ref)
+        if not rules.split and rules.shadow is None:
+            return Held(self.active.ref, others)
+        return Held(self.active.ref, others, self._unlike(rules), self._unlike(rules, may_give_more=True))
+
+    def _unlike(self, rules: ModelRules, *, may_give_more: bool = False) -> dict[ModelRef, str]:
+        active = self.active.manifest if self.active is not None else None
+        return {
+            ref: how
+            for ref, version in self.versions.items()
+            if active is not None and version.manifest is not None
+            and (how := unlike(active, version.manifest, rules, may_give_more=may_give_more))
+        }  # fmt: skip
 
 
 def plan_for(asked: str, table: RouteTable, models: Mapping[str, Model]) -> Plan | None:
@@ -88,7 +105,7 @@ def plan_for(asked: str, table: RouteTable, models: Mapping[str, Model]) -> Plan
     if asked.endswith(PIN):
         return None  # no version: whoever asks so means one, and must not be answered by any other
     model = models.get(name)
-    held = model.held() if model is not None else None
+    held = model.held(table.rules(name)) if model is not None else None
     if model is None or held is None:
         return None
     if not pinned:
@@ -102,10 +119,7 @@ def plan_for(asked: str, table: RouteTable, models: Mapping[str, Model]) -> Plan
 
 def is_ruled(version: Version, rules: ModelRules, model: Model) -> bool:
     """Some rule names this version, or it is the active one: it stays in memory while there is room."""
-    held = model.held()
+    held = model.held(rules)
     if held is None:
         return False
-    refs = [held.active, *(share.ref for share in shares(rules.split, held))]
-    if rules.shadow is not None:
-        refs.append(held.find(rules.shadow.version) or held.active)
-    return version.ref in refs
+    return version.ref in (held.active, *(share.ref for share in shares(rules.split, held)), shadow_of(rules, held))

@@ -22,7 +22,7 @@ from edge_component.contracts.manifest import Manifest
 from edge_component.contracts.routes import ModelRules, RouteTable, ShadowReport
 from edge_component.errors import UnknownModelError, UnknownVersionError
 from edge_component.inference.admission import AdmissionLimits, Gate
-from edge_component.inference.choice import Held, real_name
+from edge_component.inference.choice import Held, real_name, shadow_of
 from edge_component.inference.residents import Residents
 from edge_component.inference.route import Follower, Model, Plan, Route, is_ruled, plan_for
 from edge_component.inference.session import Session
@@ -128,14 +128,10 @@ class Router:
     def switch(self, ref: ModelRef, manifest: Manifest, session: Session, size_bytes: int = 0) -> ActiveModel:
         """Let this session answer for its model's name from the next request on; returns it with its generation."""
         with self._lock:
-            model = self._model(ref.name)
+            model, rules = self._model(ref.name), self._table.rules(ref.name)
             version = self._new_version(ref)
             before, model.active = model.active, version
-            if (
-                before is not None
-                and before.ref in model.versions
-                and not is_ruled(before, self._table.rules(ref.name), model)
-            ):
+            if before is not None and before.ref in model.versions and not is_ruled(before, rules, model):
                 before.loaded = None  # it may be asked for again by its version, and is loaded again then
             kept = {held: version if held == ref else known for held, known in model.versions.items()}
             if ref not in kept:  # nobody said what is held: then only what answers is
@@ -207,10 +203,11 @@ class Router:
         """Every model that serves, sorted."""
         return sorted(name for name, model in self._models.copy().items() if model.active is not None)
 
-    def held(self) -> dict[str, Held]:
-        """The versions that may answer, by model name."""
+    def held(self, table: RouteTable | None = None) -> dict[str, Held]:
+        """The versions that may answer, by model name; by other rules than those that are followed, if given."""
         with self._lock:
-            return {name: held for name, model in self._models.items() if (held := model.held()) is not None}
+            rules = (table or self._table).rules
+            return {name: held for name, model in self._models.items() if (held := model.held(rules(name))) is not None}
 
     def versions(self, name: str) -> tuple[Version, ...]:
         """The records of a model's versions, for reports; read only."""
@@ -302,6 +299,7 @@ class Router:
         model, rules = self._model(version.ref.name), self._table.rules(version.ref.name)
         detour = self._equipment.detour(loaded.manifest, loaded.session, rules)
         bare = ActiveModel(version.ref, loaded.manifest, loaded.session, version.generation, model.gate, detour=detour)
+        version.manifest = loaded.manifest
         version.loaded = active = replace(bare, mirror=self._mirror(bare, model))
         self._residents.charge(version, loaded)
         return active
@@ -319,11 +317,12 @@ class Router:
                 version.loaded = replace(old, gate=model.gate, detour=detour, mirror=mirror)
 
     def _mirror(self, answering: ActiveModel, model: Model) -> Mirror | None:
-        rule, held = self._table.rules(answering.ref.name).shadow, model.held()
-        ref = held.find(rule.version) if held is not None and rule is not None else None
-        if rule is None or ref is None or ref == answering.ref:
+        rules = self._table.rules(answering.ref.name)
+        held = model.held(rules)
+        ref = shadow_of(rules, held) if held is not None else None
+        if rules.shadow is None or held is None or ref is None or answering.ref in {ref, *held.unlike}:
             return None
-        return self._equipment.mirror(answering, rule, model.versions[ref], self._wake)
+        return self._equipment.mirror(answering, rules.shadow, model.versions[ref], self._wake)
 
     def _refresh(self, name: str) -> None:
         """Lead every route of a model, or an alias, to where it leads now."""
@@ -387,6 +386,7 @@ class Router:
                 if version.gone:
                     raise _removed(version)
                 active = self._install(version, loaded)
+                self._equip_anew(self._models[version.ref.name])  # whose tensors it has is known only now
                 self._refresh(version.ref.name)
             return active
 

@@ -3,9 +3,11 @@
 The failures this exists for: a table that answers nobody because it names a version that is not here; one that is
 forgotten by the next start; and two operators who overwrite each other (the second is told, by the table's revision).
 
-A table that is *set* must be one that can be followed now: its versions are loaded before it is accepted. A table that is
-*restored* is followed as far as it can be, and what cannot is a reason in the heartbeat, since the versions held change
-under it with every deployment. choice.py decides; the router acts. Setting is one at a time; reading needs no lock.
+A table that is *set* must be one that can be followed now: its versions are loaded before it is accepted, and take and give
+the same tensors. A table that is *restored* is followed as far as it can be, and what cannot is a reason in the heartbeat,
+since the versions held change under it with every deployment: no rule keeps a version from being activated. What belongs to a
+version that has gone, or has other tensors than the one that is active now, goes to that one until it fits again. choice.py
+decides; the router acts. Setting is one at a time; reading needs no lock.
 """
 
 import logging
@@ -21,7 +23,7 @@ from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.routes import NO_RULES, ArmReport, ModelRules, RouteTable, RoutingReport, split_name
 from edge_component.durable import replace_file
 from edge_component.errors import DeviceError, RouteConflictError, RouteError
-from edge_component.inference.choice import Held, missing, shares
+from edge_component.inference.choice import Held, missing, shadow_of, shares
 from edge_component.inference.equipment import problem
 from edge_component.inference.router import Router
 from edge_component.sealed import seal, unseal
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 ROUTES_FILE = "routes.json"
 ROUTES_BYTES_MAX = 60_000
 """The table crosses the admin socket in one line of 65,536 bytes."""
+OTHER_TENSORS = "Have such a version asked for by its own name: an alias, or `NAME@VERSION`."
 
 
 class Routing:
@@ -119,7 +122,7 @@ class Routing:
         return tuple(reports)
 
     def _check(self, table: RouteTable) -> None:
-        held = self._router.held()
+        held = {name: Held(found.active, found.others) for name, found in self._router.held().items()}
         named = {split_name(target)[0] for target in table.aliases.values()} | set(table.models)
         unknown = sorted(named - set(held))
         if unknown:
@@ -142,6 +145,9 @@ class Routing:
             amiss = problem(manifest, table.rules(ref.name))
             if amiss:
                 raise RouteError(f"{ref.name} {ref.version}: {amiss}")
+        problems = missing(table, self._router.held(table))
+        if problems:
+            raise RouteError("; ".join(problems), OTHER_TENSORS)
 
     def _persist(self, table: RouteTable) -> None:
         content = seal(table.to_document())
@@ -180,6 +186,6 @@ def _ruled(table: RouteTable, held: dict[str, Held]) -> Iterator[ModelRef]:
     for name, rules in table.models.items():
         if name in held:
             yield from (share.ref for share in shares(rules.split, held[name]))
-            ref = held[name].find(rules.shadow.version) if rules.shadow is not None else None
+            ref = shadow_of(rules, held[name])
             if ref is not None:
                 yield ref

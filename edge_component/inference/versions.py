@@ -129,6 +129,8 @@ class Version:
     ref: ModelRef
     generation: int
     loaded: ActiveModel | None = None
+    manifest: Manifest | None = None
+    """Its own, once it has been loaded."""
     gone: bool = False
     """The device holds it no more: it must not be loaded again."""
     used_s: float = 0.0
