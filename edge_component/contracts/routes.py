@@ -4,7 +4,7 @@ The failure this exists for: a trial of a new version that needs a release of th
 are therefore data on the device, changed while it serves (admin command ``route``), and reported in the heartbeat.
 
 It says what is *wanted*. What a device can do of it depends on the versions it holds; edge_component/inference/choice.py
-decides that, and never answers with a version that is not there.
+decides that, and never answers with a version that is not there, or with one of a split whose tensors are others.
 """
 
 from collections.abc import Mapping
