@@ -31,7 +31,7 @@ from edge_component.config import RuntimeConfig, changed_fields
 from edge_component.contracts.codec import from_bytes
 from edge_component.contracts.errors import ContractError
 from edge_component.errors import ConfigurationError, DeviceError, sentence_of
-from edge_component.inference.execution import bind_to_cpus
+from edge_component.inference.execution import bind_to_cpus, limit_memory
 from edge_component.last_configuration import LastConfiguration
 from edge_component.nucleus_address import SOCKET_VARIABLE, NucleusAddress
 from edge_component.nucleus_port import Nucleus
@@ -93,8 +93,7 @@ def serve(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     config, problems = RuntimeConfig.from_document(document or {})
     use_log_format(config.log_format)
     totals = ServiceTotals()
-    affinity = bind_to_cpus(config.cpu_affinity)
-    problems += (affinity,) if affinity else ()
+    problems += tuple(filter(None, (bind_to_cpus(config.cpu_affinity), limit_memory(config.memory_bytes_max))))
     reporting = make_reporting(arguments.work, thing_name(environment), nucleus, config, totals)
     parts = RuntimeParts(
         arguments.work, arguments.trust, arguments.version, config, reporting, problems=problems, configuration=document

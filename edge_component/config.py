@@ -44,6 +44,8 @@ class RuntimeConfig:
         sequences_max: sequences of one model whose state is carried at once.
         sequence_idle_s: after which one that nobody continues is forgotten.
         model_memory_bytes_max: of all loaded models together; idle ones are unloaded to keep it. 0 means no limit.
+        memory_bytes_max: of the runtime's whole process: a run that would take more fails, and so does a trial. 0 means no
+            limit; see bundles/README.md for what to set, and what Greengrass can set beside it.
         idle_unload_s: after which a version that only requests for exactly that version used is unloaded.
         connections_max: client connections at once.
         hello_s_max: how long a new connection may be silent before it is hung up on; and may take for its TLS handshake.
@@ -101,6 +103,7 @@ class RuntimeConfig:
     sequences_max: int = 256
     sequence_idle_s: float = 300.0
     model_memory_bytes_max: int = 0
+    memory_bytes_max: int = 0
     idle_unload_s: float = 600.0
     connections_max: int = 64
     hello_s_max: float = 5.0
@@ -164,7 +167,7 @@ MAXIMA: Mapping[str, float] = {
     "metrics_port": 65_535, "oip_rest_port": 65_535, "oip_grpc_port": 65_535,
     "oip_body_bytes_max": 2_000_000_000,  # a gRPC message cannot be larger
     "intra_op_threads": 256, "inter_op_threads": 256, "in_flight_max": 4_096, "connections_max": 16_384,
-    "outbox_bytes_max": 1e15, "channel_bytes_max": 1e15, "model_memory_bytes_max": 1e15,
+    "outbox_bytes_max": 1e15, "channel_bytes_max": 1e15, "model_memory_bytes_max": 1e15, "memory_bytes_max": 1e15,
     "edge_manager_capture_bytes_max": 1e15,
 }  # fmt: skip
 """Inclusive; ``NUMBER_MAX`` for every number not listed."""

@@ -232,7 +232,9 @@ class TrialMemoryError(ModelError):
     """Loading or answering the golden samples needed more memory than allowed."""
 
     code = "trial-out-of-memory"
-    usual_remedy = "Use a smaller model, or raise caps.memory_bytes_max when publishing."
+    usual_remedy = (
+        "Use a smaller model, or raise caps.memory_bytes_max when publishing (or the device's memory_bytes_max)."
+    )
 
 
 class MemoryBudgetError(ModelError):

@@ -1,21 +1,27 @@
-"""On what a model computes: execution providers in order of preference, threads, and processors.
+"""On what a model computes: execution providers in order of preference, threads, processors, and memory.
 
 The failures this exists for: an accelerator that was asked for, is not there, and is silently replaced (so what was chosen
 instead is kept with its reason, and the heartbeat says it); threads that spin (two of them at 50 Hz burn 103 % of a
-processor, 3.3 % without; measured); and a golden test on another provider than the one that will serve.
+processor, 3.3 % without; measured); a golden test on another provider than the one that will serve; and a model that
+takes all memory for certain inputs, and with it the runtime and everybody's models.
 
-Pure, but for :func:`bind_to_cpus`. It does not import ONNX Runtime: the trial's parent reads it too.
+Pure, but for :func:`bind_to_cpus` and :func:`limit_memory`. It does not import ONNX Runtime: the trial's parent reads it too.
 """
 
 import json
 import os
+import resource
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from edge_component.config import RuntimeConfig
 
 CPU = "CPUExecutionProvider"
 SUFFIX = "ExecutionProvider"
+STATUS_FILE = Path("/proc/self/status")
+ROOM_BYTES_MIN = 64_000_000
+"""For models, requests and connections, beyond what the runtime has taken before it loads any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +125,32 @@ def bind_to_cpus(text: str) -> str:
     except (ValueError, OSError, OverflowError) as error:
         return f"configuration field cpu_affinity: {error}; serving on all processors"
     return ""
+
+
+def limit_memory(bytes_max: int) -> str:
+    """Let this process, and each trial, ask for no more data than this; 0 leaves it alone.
+
+    A run that would is failed by ONNX Runtime, and what it had taken is free again; the kernel ends nobody for it, and a
+    request pays nothing. The kernel counts what is reserved: the stack of each connection's thread is 8 MB, used or not.
+
+    Returns a sentence if that cannot be had, or would leave no room: there is no bound then.
+    """
+    if not bytes_max:
+        return ""
+    try:
+        least_bytes = _data_bytes() + ROOM_BYTES_MIN
+        if bytes_max < least_bytes:
+            return (
+                f"configuration field memory_bytes_max: {bytes_max} is not enough, {least_bytes} is; there is no bound"
+            )
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (bytes_max, hard))
+    except (ValueError, OSError) as error:
+        return f"configuration field memory_bytes_max: {error}; there is no bound"
+    return ""
+
+
+def _data_bytes() -> int:
+    """As the kernel counts it against the limit."""
+    with STATUS_FILE.open() as lines:
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmData:"))
