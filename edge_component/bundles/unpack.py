@@ -155,7 +155,10 @@ def open_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
         ArchiveError: it is not.
         OSError, zipfile.BadZipFile, UnicodeDecodeError: as from :class:`zipfile.ZipFile`.
     """
-    descriptor = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:
+        raise ArchiveError(f"no file can be named {str(archive)[:80]!r}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ArchiveError(f"{archive.name} is not a plain file")

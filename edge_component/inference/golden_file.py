@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -91,7 +92,9 @@ def load_golden(folder: Path, manifest: Manifest) -> GoldenFile:
 def _told() -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, SyntaxError, TokenError,
+    ) as error:  # fmt: skip
         raise GoldenUnusableError(f"{GOLDEN_FILE} cannot be used: {error}") from error
 
 

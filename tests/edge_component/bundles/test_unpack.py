@@ -17,7 +17,7 @@ from edge_component.activation.intake import digest_in
 from edge_component.bundles.store import Store
 from edge_component.bundles.unpack import UnpackLimits, preview, unpack
 from edge_component.bundles.verification import FoundFile
-from edge_component.errors import ActivationDeadlineError, ArchiveError, TamperedError
+from edge_component.errors import ActivationDeadlineError, ArchiveError, StoreError, TamperedError
 
 Fill = Callable[[zipfile.ZipFile], object]
 
@@ -160,6 +160,13 @@ def test_a_missing_archive_is_named(tmp_path: Path) -> None:
         unpack(tmp_path / "gone.zip", tmp_path, {})
     with pytest.raises(ArchiveError, match=r"no .*gone\.zip"):
         preview(tmp_path / "gone.zip")
+
+
+@pytest.mark.parametrize("name", ["a\0b.zip", "n" * 300, "a/" * 3000])
+def test_a_path_that_no_file_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    assert digest_in(tmp_path / name) is None
+    with pytest.raises((ArchiveError, StoreError)):
+        preview(tmp_path / name)
 
 
 def test_time_that_runs_out_stops_it(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The golden comparison: tolerance elementwise, NaN never by accident, other types exactly."""
 
+import io
 import tracemalloc
 import zipfile
 from dataclasses import replace
@@ -157,6 +158,22 @@ def written_by_hand(path: Path, shape: tuple[int, ...], content: bytes, descr: s
 def test_a_header_that_promises_other_than_there_is_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
     written_by_hand(tmp_path / "golden.npz", shape, b"\0" * 12)
     with pytest.raises(GoldenUnusableError, match="not as long as its header says"):
+        load_golden(tmp_path, MANIFEST)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [(b"False", b"False("), (b"'descr'", b"\n 'descr'"), (b"\x93NUMPY\x01", b"\x93NUMPY\x03"), (b"<f4", b"<f0")],
+)
+def test_a_header_that_is_none_is_refused(change: tuple[bytes, bytes], tmp_path: Path) -> None:
+    content = io.BytesIO()
+    np.lib.format.write_array(content, np.zeros((1, 1, 3), np.float32))
+    bent = content.getvalue().replace(*change)
+    assert bent != content.getvalue()
+    with zipfile.ZipFile(tmp_path / "golden.npz", "w") as archive:
+        archive.writestr("input:x.npy", bent)
+        archive.writestr("output:y.npy", bent)
+    with pytest.raises(GoldenUnusableError):
         load_golden(tmp_path, MANIFEST)
 
 
