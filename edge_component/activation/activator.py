@@ -271,7 +271,7 @@ class Activator:
 
     def _take_in(self, archive: Path, asked: Asked, attempt: Attempt) -> Taken:
         state = self._slots.state
-        floor = state.floors.get(asked.component_name)
+        floor = state.floor(asked.component_name)
         circumstances = Circumstances(
             self._parts.platform, self._clock.now(), state.trusted_at, floor, self._slots.welcome()
         )

@@ -71,6 +71,17 @@ class State:
         """A model's slot; empty if it has none."""
         return self.slots.get(model_name, Slot())
 
+    def floor(self, component_name: str) -> Release | None:
+        """What an offer is held against: the component's floor, or what is on probation, which the offer would commit."""
+        on_probation = (slot.candidate for slot in self.slots.values() if slot.phase is Phase.PENDING)
+        floors = [self.floors[component_name]] if component_name in self.floors else []
+        floors += [
+            Release(held.release, held.ref.digest)
+            for held in on_probation
+            if held is not None and held.component_name == component_name
+        ]
+        return max(floors, key=lambda floor: floor.number, default=None)
+
     def with_slot(self, model_name: str, slot: Slot) -> "State":
         """Replace a slot; an empty one is left out. What is active without a candidate raises its component's floor."""
         slots = {**self.slots, model_name: slot}

@@ -95,14 +95,16 @@ def welcome_back(slot: Slot, committed_ago_s: float) -> frozenset[str]:
     A nucleus that rolls a deployment back (Java) hands the version before over again, after the one that failed beside it
     was committed. So that one may come back: the very bundle that this device itself has committed last before, for
     ``WAY_BACK_S`` after the commit. It is what an operator's revert would bring, and nothing that was older then. What is
-    committed now may always be handed over again: it is no way back, or only one from a probation.
+    committed now may always be handed over again: it is no way back, or only one from a probation, which no way of two
+    leads from.
 
     Args:
         slot: of the model.
         committed_ago_s: how long ago what is active was committed by this process; ``NEVER_S`` if it was not: a restart,
             which whoever wants an older model may bring about, opens nothing.
     """
-    held = (slot.active, slot.previous if committed_ago_s <= WAY_BACK_S else None)
+    may_go_back = slot.phase is not Phase.PENDING and committed_ago_s <= WAY_BACK_S
+    held = (slot.active, slot.previous if may_go_back else None)
     return frozenset(installed.ref.digest for installed in held if installed is not None)
 
 

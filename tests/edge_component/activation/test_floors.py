@@ -25,6 +25,36 @@ def at_once(device: Device) -> Device:
     return device
 
 
+def test_what_is_offered_during_a_probation_is_held_against_what_is_on_it(
+    device: Device, bundles: BundleFactory
+) -> None:
+    """The offer commits it: what is older than it, and never served here, must not slip in before it has."""
+    device.hand_over(bundles.scale("1.0.0", 2.0))
+    device.clock.advance(100)
+    device.activator.tick()
+    device.hand_over(bundles.scale("1.2.0", 4.0))
+    with pytest.raises(OlderReleaseError):
+        device.hand_over(bundles.scale("1.1.0", 3.0))
+    assert [model.state for model in device.activator.models()] == ["probation"], "and a refused offer ends none"
+    device.fail_requests(failed=20, answered=0)
+    device.activator.tick()
+    assert device.factor() == 2.0
+    assert device.hand_over(bundles.scale("1.1.0", 3.0)).outcome == "activated"
+
+
+def test_from_a_probation_there_is_no_way_back_by_two(at_once: Device, bundles: BundleFactory) -> None:
+    oldest, old, new = (bundles.scale(f"1.{minor}.0", minor + 1.0) for minor in range(3))
+    at_once.hand_over(oldest)
+    at_once.configure(probation_s=30.0)
+    for bundle in (old, new):
+        at_once.clock.advance(100)
+        at_once.activator.tick()
+        at_once.hand_over(bundle)
+    with pytest.raises(OlderReleaseError):
+        at_once.hand_over(oldest)
+    assert at_once.hand_over(old).outcome == "activated"
+
+
 def test_a_release_beyond_all_others_is_undone_by_going_back_and_lowering_the_floor(
     at_once: Device, bundles: BundleFactory
 ) -> None:

@@ -176,7 +176,7 @@ ONE, TWO, THREE = ALL
         (Slot(active=TWO, previous=ONE), NEVER_S, (TWO,)),
         (Slot(active=ONE, previous=TWO), LATE_S, (ONE,)),
         (Slot(Phase.TRIAL, TWO, ONE, THREE), 0.0, (TWO, ONE)),
-        (Slot(Phase.PENDING, TWO, ONE, THREE), LATE_S, (TWO,)),
+        (Slot(Phase.PENDING, TWO, ONE, THREE), 0.0, (TWO,)),
         (Slot(Phase.PENDING, candidate=THREE), 0.0, ()),
     ],
 )
