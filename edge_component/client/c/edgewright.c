@@ -3,10 +3,12 @@
 #include "edgewright.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -21,6 +23,8 @@
 #define ANSWER_HEAD_BYTES 16
 #define FAILED_HEAD_BYTES 8
 #define MODEL_NAMED 1
+#define SLOTS_MAX 256 /* a request has one byte for its slot */
+#define ALIGNMENT_BYTES 64
 
 enum kind {
     HELLO = 1, WELCOME = 2, OPEN = 3, OPENED = 4, CLOSE = 5, CLOSED = 6, REFUSED = 7, REQUEST = 16, ANSWER = 17, FAILED = 18
@@ -79,7 +83,8 @@ static int say(struct edgewright_client *client, const void *message, size_t siz
 static int hear(struct edgewright_client *client, uint8_t *message, size_t *size, int *descriptor) {
     union { struct cmsghdr head; char room[CMSG_SPACE(sizeof(int))]; } control;
     struct iovec part = {message, MESSAGE_BYTES_MAX};
-    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+                            .msg_controllen = CMSG_LEN(sizeof(int))}; /* its padding would have room for a second one */
     ssize_t received;
     int64_t since_ms = 0;
     do received = recvmsg(client->socket, &header, MSG_CMSG_CLOEXEC);
@@ -131,7 +136,7 @@ int edgewright_connect(struct edgewright_client *client, const char *socket_path
     struct timeval limit = {timeout_ms / 1000, timeout_ms ? timeout_ms % 1000 * 1000 : 1};
     uint8_t message[MESSAGE_BYTES_MAX];
     struct json welcome;
-    int descriptor, size;
+    int descriptor = -1, size;
 
     edgewright_close(client); /* who connects again has lost the connection, or gives it up */
     memset(client, 0, sizeof *client);
@@ -150,6 +155,7 @@ int edgewright_connect(struct edgewright_client *client, const char *socket_path
                     "%c{\"client\":\"c\",\"schema\":\"edgewright.fastpath-hello/1\",\"thread_id\":%ld,\"versions\":[1]}",
                     HELLO, (long)syscall(SYS_gettid));
     int result = exchange(client, message, (size_t)size, WELCOME, &welcome, &descriptor);
+    if (descriptor >= 0) close(descriptor); /* nobody asked for it */
     if (result) edgewright_close(client);
     return result;
 }
@@ -173,7 +179,9 @@ static int read_tensor(struct json region, struct edgewright_tensor *tensor) {
     tensor->offset = (size_t)offset;
     tensor->capacity_bytes = (size_t)capacity;
     for (element = json_first(shape); element.at; element = json_next(element, shape)) {
-        if (tensor->rank == EDGEWRIGHT_RANK_MAX || !json_integer(element, &tensor->shape[tensor->rank])) return 0;
+        if (tensor->rank == EDGEWRIGHT_RANK_MAX || !json_integer(element, &tensor->shape[tensor->rank]) ||
+            tensor->shape[tensor->rank] > UINT32_MAX)
+            return 0;
         tensor->dimensions[tensor->rank] = tensor->shape[tensor->rank] < 0 ? 1 : (uint32_t)tensor->shape[tensor->rank];
         tensor->rank++;
     }
@@ -201,12 +209,19 @@ static uint8_t *slot_of(const struct edgewright_channel *channel, uint32_t seque
     return channel->memory + (sequence % channel->slot_count) * channel->slot_bytes;
 }
 
-/* What a region claims must lie inside of its slot. */
+/* What a region claims must lie inside of its slot, and where any element may be read. */
 static int fits(const struct edgewright_tensor *tensors, int count, size_t slot_bytes) {
     for (int index = 0; index < count; index++)
-        if (tensors[index].offset > slot_bytes || tensors[index].capacity_bytes > slot_bytes - tensors[index].offset)
+        if (tensors[index].offset % ALIGNMENT_BYTES || tensors[index].offset > slot_bytes || tensors[index].capacity_bytes > slot_bytes - tensors[index].offset)
             return 0;
     return 1;
+}
+
+/* Whether so much memory is there and stays there: who touches what was taken away is ended by a signal (SIGBUS). */
+static int is_lasting(int descriptor, size_t bytes) {
+    struct stat file;
+    int seals = fcntl(descriptor, F_GET_SEALS);
+    return seals >= 0 && seals & F_SEAL_SHRINK && !fstat(descriptor, &file) && (uint64_t)file.st_size >= bytes;
 }
 
 /* Have the runtime forget a channel. Whatever goes wrong shows with the next call, so what was said before stays. */
@@ -250,14 +265,15 @@ int edgewright_open(struct edgewright_client *client, struct edgewright_channel 
                              "},\"model\":\"%s\",\"output_bytes\":%" PRIu64 ",\"schema\":\"edgewright.fastpath-open/1\"}",
                              model, output_bytes);
     if ((result = exchange(client, message, used, OPENED, &opened, &descriptor))) return result;
-    if (!json_integer(json_member(opened, "channel"), &number)) {
+    if (!json_integer(json_member(opened, "channel"), &number) || number < 0 || number > UINT16_MAX) {
         if (descriptor >= 0) close(descriptor);
         return confused(client, "a channel without a number");
     }
     if (descriptor < 0)
         return unusable(client, -1, number, "descriptors", "no memory came with the channel: too many files are open here");
-    if (!json_integer(json_member(opened, "slot_count"), &slots) || slots < 1 ||
+    if (!json_integer(json_member(opened, "slot_count"), &slots) || slots < 1 || slots > SLOTS_MAX ||
         !json_integer(json_member(opened, "slot_bytes"), &slot_bytes) || slot_bytes < 1 ||
+        slot_bytes % ALIGNMENT_BYTES || (uint64_t)slot_bytes > SIZE_MAX / 2 / SLOTS_MAX ||
         !json_integer(json_member(opened, "generation"), &generation) ||
         !read_tensors(json_member(opened, "inputs"), channel->inputs, &channel->input_count) ||
         !read_tensors(json_member(opened, "outputs"), channel->outputs, &channel->output_count) ||
@@ -265,6 +281,8 @@ int edgewright_open(struct edgewright_client *client, struct edgewright_channel 
         !fits(channel->outputs, channel->output_count, (size_t)slot_bytes))
         return unusable(client, descriptor, number, "protocol-violation",
                         "the channel cannot be used (more than 16 tensors, 8 dimensions, or an unknown dtype?)");
+    if (!is_lasting(descriptor, (size_t)slots * (size_t)slot_bytes))
+        return unusable(client, descriptor, number, "protocol-violation", "the memory is too small, or may shrink");
     channel->connection = client->connection;
     channel->number = (uint16_t)number;
     channel->slot_count = (uint32_t)slots;

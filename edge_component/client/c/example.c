@@ -118,7 +118,8 @@ static int by_size(const void *one, const void *other) {
 int main(int count, char **arguments) {
     struct edgewright_client client = {.socket = -1};
     struct edgewright_channel channel = {0};
-    struct given given[EDGEWRIGHT_TENSORS_MAX] = {0};
+    static struct given given[EDGEWRIGHT_TENSORS_MAX]; /* with what they point to until the program ends */
+    static double *durations;
     int given_count = 0, result = EDGEWRIGHT_UNAVAILABLE;
     long repeat = 1, warm = 0, swaps = 0, connects = 0;
     uint32_t unwritten = 0; /* slots that do not hold the inputs yet */
@@ -133,7 +134,7 @@ int main(int count, char **arguments) {
             return fprintf(stderr, "not an input, or its file cannot be read: %s\n", arguments[index]), 2;
     }
     if (repeat < 1 || warm < 0) return fprintf(stderr, "--repeat takes a number from 1, --warm one from 0\n"), 2;
-    double *durations = malloc(sizeof(double) * (size_t)(repeat > 0 ? repeat : 1));
+    durations = malloc(sizeof(double) * (size_t)(repeat > 0 ? repeat : 1));
     if (!durations) return 2;
     for (long number = -warm; number < repeat; number++) {
         double began_us = now_us(), ends_at_us = began_us + TIMEOUT_MS * 1e3;

@@ -101,9 +101,48 @@ static void untouched(const char *path) {
     MUST(dup(0) >= 0);
 }
 
+static volatile unsigned folded;
+
+/* Read every byte. */
+static void fold(const void *data, size_t size) {
+    for (size_t at = 0; at < size; at++) folded += ((const unsigned char *)data)[at];
+}
+
+static size_t bytes_of(const struct edgewright_tensor *tensor) {
+    size_t bytes = edgewright_item_bytes(tensor->dtype);
+    for (int axis = 0; axis < tensor->rank; axis++) bytes *= tensor->dimensions[axis];
+    MUST(bytes <= tensor->capacity_bytes);
+    return bytes;
+}
+
+/* A runtime that lies: every answer is one of the results, nothing is touched that is not there, and no descriptor stays. */
+static void lied_to(const char *path) {
+    int results[EDGEWRIGHT_PROTOCOL + 1] = {0}, before = dup(0), after;
+    MUST(before >= 0 && !close(before));
+    for (int number = 0; number < 400; number++) {
+        int result = edgewright_connect(&client, path, 50);
+        if (!result) result = edgewright_open(&client, &channel, "scale", NULL, 0, 0);
+        for (int request = 0; !result && request < 3; request++) {
+            for (int input = 0; input < channel.input_count; input++)
+                memset(channel.inputs[input].data, request, channel.inputs[input].capacity_bytes);
+            result = edgewright_infer(&client, &channel, 0);
+            for (int output = 0; !result && output < channel.output_count; output++)
+                fold(channel.outputs[output].data, bytes_of(&channel.outputs[output]));
+        }
+        MUST(result >= EDGEWRIGHT_OK && result <= EDGEWRIGHT_PROTOCOL);
+        results[result]++;
+        edgewright_close_channel(&client, &channel);
+        edgewright_close(&client);
+    }
+    after = dup(0);
+    MUST(after == before && !close(after));
+    MUST(results[EDGEWRIGHT_OK] && results[EDGEWRIGHT_PROTOCOL]);
+}
+
 int main(int count, char **arguments) {
     static const struct { const char *name; void (*run)(const char *path); } cases[] = {
         {"forked", forked}, {"reopened", reopened}, {"interrupted", interrupted}, {"untouched", untouched},
+        {"lied_to", lied_to},
     };
     for (size_t index = 0; count == 3 && index < sizeof cases / sizeof *cases; index++)
         if (!strcmp(arguments[1], cases[index].name)) {

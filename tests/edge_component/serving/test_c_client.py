@@ -17,6 +17,7 @@ from edge_component.contracts.manifest import TensorSpec
 from tests.edge_component.bundle_factory import scale_model, serialized
 from tests.edge_component.inference.test_trial import endless_model
 from tests.edge_component.serving.conftest import Door, MakeDoor
+from tests.edge_component.serving.lying_runtime import lying_runtime
 from tests.edge_component.serving.test_fastpath import ROW, wait_until
 
 SOURCES = Path(edge_component.client.__file__).parent / "c"
@@ -28,8 +29,9 @@ FLAGS = (
     "-Wextra",
     "-Werror",
     "-pedantic",
+    "-Wconversion",
     "-pthread",
-    "-fsanitize=undefined",
+    "-fsanitize=address,undefined",
     "-fno-sanitize-recover",
 )
 Ask = Callable[..., subprocess.CompletedProcess[str]]
@@ -247,3 +249,25 @@ def test_signals_do_not_make_a_wait_endless(cases: Path, tmp_path: Path) -> None
         ended = subprocess.run([cases, "interrupted", tmp_path / "mute.sock"], capture_output=True, text=True,
                                check=False, timeout=60)  # fmt: skip
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("lies", [0.1, 0.5])
+def test_a_runtime_that_lies_gets_no_further_than_a_result(cases: Path, tmp_path: Path, lies: float) -> None:
+    with lying_runtime(tmp_path / "infer.sock", seed=5, lies=lies):
+        ended = subprocess.run([cases, "lied_to", tmp_path / "infer.sock"], capture_output=True, text=True,
+                               check=False, timeout=300)  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("compiler", ["cc", "clang"])
+@pytest.mark.parametrize("language", ["c89", "c99", "c11", "c++98", "c++17"])
+def test_the_header_is_clean_in_every_language_that_includes_it(compiler: str, language: str) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"there is no {compiler}: apt install gcc g++ clang")
+    warned = ["-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic", "-fsyntax-only", f"-std={language}"]
+    kind = "c++" if "++" in language else "c"
+    built = subprocess.run([compiler, *warned, f"-I{SOURCES}", "-x", kind, "-"], input='#include "edgewright.h"\nint nothing;\n',
+                           capture_output=True, text=True, check=False)  # fmt: skip
+    if kind == "c++" and "cannot execute" in built.stderr:
+        pytest.skip("there is no C++ compiler: apt install g++")
+    assert (built.returncode, built.stderr) == (0, "")
