@@ -1,19 +1,20 @@
 """The store's side of drift: windows that wait to be judged, and decisions; what follows from them is ``incidents``.
 
 Rows in and values out, no decisions. A decision, the windows it used up and the attempt it may open are one
-transaction, so a crash repeats a judgement or has made it, never half. Thread-safe.
+transaction, so a crash repeats a judgement or has made it, never half.
 """
 
 import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from cloud.drift.assembly import Batch, Stretch, WholeWindow
 from cloud.drift.documents import streaks_from, to_document
 from cloud.drift.incidents import Incident, open_attempt
 from cloud.drift.judgement import DriftDecision, Streak
+from cloud.drift.recent import Name, Parts, RecentWindows
 from cloud.fleet.database import Database, from_ms
 from cloud.fleet.order import to_ms
 from cloud.fleet.store import add_event
@@ -27,31 +28,53 @@ PEER_WINDOWS_MAX = 200
 """Most recent windows of other devices that one judgement is compared with; more would change no answer."""
 
 
+PEERS_LATER_MIN = timedelta(minutes=5)
+"""So long after a batch, or as long as itself, a peer's window may end; later ones had not come when others were judged."""
+
+IS_WAITING = "decision_id IS NULL AND arrived_count = part_count AND baseline_id <> ''"
+"""The condition of the index ``window_to_judge``, to the letter."""
+
+
 class Journal:
-    """Reads and writes for ``watch``."""
+    """Reads and writes for ``watch``. One thread."""
 
     def __init__(self, database: Database) -> None:
         """Borrow the database; the caller closes it."""
         self._database = database
+        self._recent = RecentWindows(self._read)
 
-    def waiting(
-        self, arrived_before: datetime, but_of: Collection[str] = ()
-    ) -> Mapping[Stretch, tuple[WholeWindow, ...]]:
-        """Complete windows with a baseline that nobody has judged, by whom they are about; :meth:`parts` reads them.
+    def ready(
+        self, arrived_before: datetime, record_count_min: int, stretch_count_max: int, but_of: Collection[str] = ()
+    ) -> tuple[Stretch, ...]:
+        """Of whom there is enough to judge: complete windows with a baseline that nobody has judged; the longest waiting first.
 
-        Those over the baselines ``but_of`` are passed over.
+        Those over the baselines ``but_of`` are passed over. Costs a look at the index of what waits, whatever was judged.
         """
         query = (
-            "SELECT * FROM window WHERE decision_id IS NULL AND arrived_count = part_count AND baseline_id <> ''"
-            " AND arrived_at_ms <= ? AND baseline_id NOT IN (SELECT value FROM json_each(?))"
-            " ORDER BY thing_name, model_name, version, ends_at_ms"
+            f"SELECT thing_name, model_name, version, baseline_id FROM window WHERE {IS_WAITING} AND arrived_at_ms <= ?"  # noqa: S608 - names of ours
+            " AND baseline_id NOT IN (SELECT value FROM json_each(?)) GROUP BY thing_name, model_name, version, baseline_id"
+            " HAVING sum(record_count) >= ? ORDER BY min(ends_at_ms), thing_name LIMIT ?"
         )
-        found: dict[Stretch, list[WholeWindow]] = {}
+        values = (to_ms(arrived_before), json.dumps(list(but_of)), record_count_min, stretch_count_max)
         with self._database.read() as connection:
-            for row in connection.execute(query, (to_ms(arrived_before), json.dumps(list(but_of)))):
-                stretch = Stretch(row["thing_name"], row["model_name"], row["version"], row["baseline_id"])
-                found.setdefault(stretch, []).append(_whole(row))
-        return {stretch: tuple(windows) for stretch, windows in found.items()}
+            return tuple(Stretch(*row) for row in connection.execute(query, values))
+
+    def waiting(self, stretch: Stretch, arrived_before: datetime, record_count_max: int) -> tuple[WholeWindow, ...]:
+        """The oldest of these windows, up to so many records; :meth:`parts` reads them."""
+        query = (
+            f"SELECT * FROM window WHERE {IS_WAITING} AND thing_name = ? AND model_name = ? AND version = ?"  # noqa: S608 - names of ours
+            " AND baseline_id = ? AND arrived_at_ms <= ? ORDER BY ends_at_ms"
+        )
+        whose = (stretch.thing_name, stretch.model_name, stretch.version, stretch.baseline_id, to_ms(arrived_before))
+        found: list[WholeWindow] = []
+        record_count = 0
+        with self._database.read() as connection:
+            for row in connection.execute(query, whose):
+                found.append(_whole(row))
+                record_count += found[-1].record_count
+                if record_count >= record_count_max:
+                    break
+        return tuple(found)
 
     def waits_for(self, baseline_id: str) -> bool:
         """Whether there is any such window over this baseline."""
@@ -62,27 +85,36 @@ class Journal:
             return connection.execute(query, (baseline_id,)).fetchone() is not None
 
     def peers(self, stretch: Stretch, batch: Batch) -> tuple[WholeWindow, ...]:
-        """What other devices saw over the same bins in the same time, judged or not, the latest first."""
+        """What other devices saw over the same bins in the same time, judged or not, the latest first.
+
+        Not what ended long after: a judgement that comes late would go through all that has been since.
+        """
         query = (
-            "SELECT * FROM window WHERE baseline_id = ? AND ends_at_ms > ? AND starts_at_ms < ? AND thing_name <> ?"
-            " AND model_name = ? AND arrived_count = part_count ORDER BY ends_at_ms DESC LIMIT ?"
+            "SELECT * FROM window WHERE baseline_id = ? AND ends_at_ms > ? AND ends_at_ms <= ? AND starts_at_ms < ?"
+            " AND thing_name <> ? AND model_name = ? AND arrived_count = part_count ORDER BY ends_at_ms DESC LIMIT ?"
         )
+        starts_at, ends_at = batch.starts_at, batch.ends_at
         values = (
-            stretch.baseline_id, to_ms(batch.starts_at), to_ms(batch.ends_at), stretch.thing_name, stretch.model_name,
-            PEER_WINDOWS_MAX,
+            stretch.baseline_id, to_ms(starts_at), to_ms(ends_at + max(ends_at - starts_at, PEERS_LATER_MIN)),
+            to_ms(ends_at), stretch.thing_name, stretch.model_name, PEER_WINDOWS_MAX,
         )  # fmt: skip
         with self._database.read() as connection:
             return tuple(_whole(row) for row in connection.execute(query, values))
 
     def parts(self, windows: Sequence[WholeWindow]) -> tuple[TelemetryWindow, ...]:
         """What some windows hold, part by part."""
+        return self._recent.parts([(window.thing_name, window.window_id) for window in windows])
+
+    def _read(self, names: Sequence[Name]) -> dict[Name, Parts]:
         query = "SELECT body FROM window_part WHERE thing_name = ? AND window_id = ? ORDER BY part"
         with self._database.read() as connection:
-            return tuple(
-                TelemetryWindow.read(from_bytes(row["body"], PART_BYTES_MAX))
-                for window in windows
-                for row in connection.execute(query, (window.thing_name, window.window_id))
-            )
+            return {
+                name: tuple(
+                    TelemetryWindow.read(from_bytes(row["body"], PART_BYTES_MAX))
+                    for row in connection.execute(query, name)
+                )
+                for name in names
+            }
 
     def streaks(self, stretch: Stretch) -> Mapping[str, tuple[Streak, Streak]]:
         """How long each feature has drifted, by the last judgement of this device and model version."""

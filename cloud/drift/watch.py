@@ -8,7 +8,7 @@ incident id, which is also the name of what it starts. One watch per fleet datab
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -39,14 +39,20 @@ class WatchLimits:
     Attributes:
         interval_s: from the end of one pass to the start of the next.
         settle_s: how long a complete window waits for its peers of the same time.
+        stretch_count_max, batch_count_max: devices judged in one pass, and judgements of each: what is announced, and what
+            becomes of it, waits no longer than that, however much was not judged for a while.
         baseline_again_s: after which a baseline that was not there, or damaged, is looked for again.
+        unjudged_again_s: after which what a defect kept from being judged is tried again.
         follow_every_s: how often Step Functions is asked what became of a pending attempt.
         attempts: how often a model version is retrained.
     """
 
     interval_s: float = 2.0
     settle_s: float = 2.0
+    stretch_count_max: int = 500
+    batch_count_max: int = 10
     baseline_again_s: float = 60.0
+    unjudged_again_s: float = 60.0
     follow_every_s: float = 10.0
     attempts: AttemptLimits = field(default_factory=AttemptLimits)
 
@@ -62,6 +68,14 @@ class _Missing:
     """A baseline that nothing can be judged by: why, and when it is looked for again."""
 
     error: BaselineUnknownError | BaselineDamagedError
+    again_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Unjudged:
+    """Whom a defect keeps from being judged: it is not in the way of the others."""
+
+    error: UnjudgedError
     again_at: datetime
 
 
@@ -84,10 +98,11 @@ class DriftWatch:
         self._limits = limits
         self._drift_limits = drift_limits
         self._missing: dict[str, _Missing] = {}
+        self._unjudged: dict[Stretch, _Unjudged] = {}
         self._followed_at: datetime | None = None
 
     def pass_once(self) -> tuple[DriftDecision, ...]:
-        """Judge every batch of windows that is complete and settled; announce what must be; returns the decisions.
+        """Judge windows that are complete and settled, as far as one pass goes; announce what must be; returns the decisions.
 
         Windows whose baseline is unknown or damaged stay where they are, unread, until it is there; the rest is judged, and
         then the error is raised: one model's missing object must not blind the watch to all the others.
@@ -100,18 +115,22 @@ class DriftWatch:
         decisions: list[DriftDecision] = []
         self._missing = {each: known for each, known in self._missing.items() if self._journal.waits_for(each)}
         missing = {each: known.error for each, known in self._missing.items() if now < known.again_at}
-        unjudged: EdgewrightError | None = next(iter(missing.values()), None)
-        waiting = self._journal.waiting(now - timedelta(seconds=self._limits.settle_s), but_of=missing)
-        for stretch, windows in waiting.items():
+        self._unjudged = {each: known for each, known in self._unjudged.items() if now < known.again_at}
+        put_off = (*missing.values(), *(known.error for known in self._unjudged.values()))
+        unjudged: EdgewrightError | None = next(iter(put_off), None)
+        for stretch, batch in self._due(now, missing):
+            if stretch in self._unjudged:
+                continue
             try:
-                cut = batches(windows, self._drift_limits.record_count_min)
-                decisions.extend(self._judge(stretch, batch, now) for batch in cut)
+                decisions.append(self._judge(stretch, batch, now))
             except (BaselineUnknownError, BaselineDamagedError) as error:
                 unjudged = unjudged or error
             except EdgewrightError:
                 raise
             except Exception as error:  # noqa: BLE001 - it would keep every model after this one from being judged
-                unjudged = unjudged or _unjudged(stretch, error)
+                known = _unjudged(stretch, error, now + timedelta(seconds=self._limits.unjudged_again_s))
+                unjudged = unjudged or known.error
+                self._unjudged[stretch] = known
         for incident in self._incidents.unannounced():
             self._ports.incidents.announce(incident)
             self._incidents.mark_announced(incident, now)
@@ -134,6 +153,19 @@ class DriftWatch:
                     report(error)
                 last = str(error)
             stop.wait(self._limits.interval_s)
+
+    def _due(self, now: datetime, missing: Collection[str]) -> list[tuple[Stretch, Batch]]:
+        """What is judged in this pass, in the order of time: neighbours in it have the same peers."""
+        until, record_count_min = now - timedelta(seconds=self._limits.settle_s), self._drift_limits.record_count_min
+        record_count_max = record_count_min * self._limits.batch_count_max
+        stretch_count_max = self._limits.stretch_count_max + len(self._unjudged)
+        due = [
+            (stretch, batch)
+            for stretch in self._journal.ready(until, record_count_min, stretch_count_max, missing)
+            if stretch not in self._unjudged
+            for batch in batches(self._journal.waiting(stretch, until, record_count_max), record_count_min)
+        ]
+        return sorted(due, key=lambda one: one[1].ends_at)
 
     def _judge(self, stretch: Stretch, batch: Batch, now: datetime) -> DriftDecision:
         baseline = self._baseline(stretch.baseline_id, now)
@@ -193,8 +225,8 @@ class DriftWatch:
         self._ports.reports.write(name, json.dumps(document, indent=1, allow_nan=False).encode())
 
 
-def _unjudged(stretch: Stretch, error: Exception) -> UnjudgedError:
+def _unjudged(stretch: Stretch, error: Exception, again_at: datetime) -> _Unjudged:
     whose = f"{stretch.model_name} {stretch.version} on {stretch.thing_name}"
     told = UnjudgedError(f"{whose} cannot be judged: {error!r}", "Report this; everything else is judged.")
     told.__cause__ = error
-    return told
+    return _Unjudged(told, again_at)

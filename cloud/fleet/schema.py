@@ -145,6 +145,12 @@ ALTER TABLE wanted ADD COLUMN refused_version TEXT NOT NULL DEFAULT '';
 """The newer version in whose place this one is wanted."""
 
 BY_AGE = """
+DROP INDEX window_to_judge;
+
+CREATE INDEX window_to_judge
+    ON window (thing_name, model_name, version, baseline_id, ends_at_ms, record_count, arrived_at_ms)
+    WHERE decision_id IS NULL AND arrived_count = part_count AND baseline_id <> '';
+
 CREATE INDEX window_by_age ON window (arrived_at_ms);
 
 CREATE INDEX decision_by_age ON decision (level, at_ms);
@@ -157,7 +163,7 @@ CREATE INDEX event_by_age ON event (kind, at_ms);
 
 CREATE INDEX device_deployment_by_age ON device_deployment (changed_at_ms);
 """
-"""Deleting what is old costs what is deleted, whatever there is (``history``)."""
+"""Deleting what is old costs what is deleted, whatever there is (``history``); so does judging (``cloud.drift.journal``)."""
 
 MIGRATIONS: tuple[str, ...] = (TABLES, ATTEMPTS, CONFIGURED, REFUSED, BY_AGE)
 """Step i takes a file from version i to i + 1; released steps never change."""
