@@ -24,7 +24,7 @@ from cloud.fleet.consumer import Consumer
 from cloud.fleet.database import Database
 from cloud.fleet.history import SqliteHistory
 from cloud.fleet.ledger import Ledger
-from cloud.fleet.pruning import Pruning
+from cloud.fleet.pruning import Pruning, disk_trouble
 from cloud.fleet.reconcile import Reconciler
 from cloud.fleet.retention import RetentionLimits
 from cloud.fleet.service import Loop, Service
@@ -52,7 +52,9 @@ def _serve(
     service = Service(loops)
 
     def states() -> list[dict[str, str]]:
-        return [*service.states(), {"name": "clock", "trouble": session.clock_trouble()}, *door.states(utc_now())]
+        beside = {"clock": session.clock_trouble(), "disk": disk_trouble(database.folder)}
+        troubles = [{"name": name, "trouble": trouble} for name, trouble in beside.items()]
+        return [*service.states(), *troubles, *door.states(utc_now())]
 
     app = create_app(database, utc_now, states, door.token, retention)
     with ApiServer(app, door.address.host, door.address.port, door.certificate) as server:

@@ -5,11 +5,13 @@ at a time: a store that was never pruned takes hours, and nobody notices. A cras
 """
 
 import logging
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from cloud.errors import EdgewrightError
@@ -18,6 +20,9 @@ from cloud.fleet.retention import Cut, RetentionLimits, cuts
 from edge_component.contracts.codec import format_moment
 
 log = logging.getLogger(__name__)
+
+DISK_FREE_BYTES_MIN = 1_000_000_000
+"""Below it ``/healthz`` says so: a fleet of a thousand devices writes that in some hours."""
 
 DUE_COUNT_MAX = 10_000
 """The API counts no further: that many are due, or more."""
@@ -94,6 +99,17 @@ class Pruning:
                 break
             stop.wait(self._pace.batch_pause_s)
         return count
+
+
+def disk_trouble(folder: Path) -> str:
+    """What an operator should know of the disk while there is time; empty if nothing."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return f"the folder of the fleet database cannot be looked at: {error}"
+    if free >= DISK_FREE_BYTES_MIN:
+        return ""
+    return f"{free / 1e9:.1f} GB are left on the disk of the fleet database; edgewright fleet store says what fills it"
 
 
 def told(history: History, limits: RetentionLimits, now: datetime, count_max: int = DUE_COUNT_MAX) -> dict[str, Any]:

@@ -223,7 +223,14 @@ def serving(folder: Path, *options: str, environment: Mapping[str, str] = Mappin
 def test_serve_prints_its_address_answers_and_ends_cleanly(tmp_path: Path) -> None:
     with serving(tmp_path) as url:
         health = httpx.get(f"{url}/healthz", timeout=10, trust_env=False).json()
-        assert {loop["name"] for loop in health["loops"]} == {"ingest", "reconcile", "drift", "retention", "clock"}
+        assert {loop["name"] for loop in health["loops"]} == {
+            "ingest",
+            "reconcile",
+            "drift",
+            "retention",
+            "clock",
+            "disk",
+        }
         assert httpx.get(url, timeout=10, trust_env=False).status_code == 200
 
 

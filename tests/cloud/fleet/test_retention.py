@@ -1,7 +1,9 @@
 """What may go and when, as a table; and the pace at which it goes."""
 
+import shutil
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
@@ -10,7 +12,7 @@ from cloud.drift.judgement import LEVELS
 from cloud.errors import EdgewrightError, InvalidInputError
 from cloud.fleet.database import StoreUnavailableError
 from cloud.fleet.history import HistoryRow, MemoryHistory
-from cloud.fleet.pruning import Pruning, PruningPace
+from cloud.fleet.pruning import DISK_FREE_BYTES_MIN, Pruning, PruningPace, disk_trouble
 from cloud.fleet.retention import (
     AUDIT_KINDS,
     CALM_LEVELS,
@@ -111,3 +113,14 @@ def test_a_store_that_fails_is_told_once_and_asked_again() -> None:
     Pruning(history, lambda: T0, RetentionLimits(), AT_ONCE).run(stop, report)
     assert [error and str(error) for error in heard] == ["full", None]
     assert not history.rows
+
+
+def test_a_disk_that_fills_up_is_told_of_while_there_is_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    for free, trouble in ((DISK_FREE_BYTES_MIN, ""), (400_000_000, "0.4 GB are left")):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
+        told = disk_trouble(tmp_path)
+        assert told.startswith(trouble)
+        assert bool(told) == bool(trouble)
+    monkeypatch.undo()
+    assert "cannot be looked at" in disk_trouble(tmp_path / "gone")
