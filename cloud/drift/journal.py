@@ -53,7 +53,7 @@ class Journal:
         query = (
             f"SELECT thing_name, model_name, version, baseline_id FROM window WHERE {IS_WAITING} AND arrived_at_ms <= ?"  # noqa: S608 - names of ours
             " AND baseline_id NOT IN (SELECT value FROM json_each(?)) GROUP BY thing_name, model_name, version, baseline_id"
-            " HAVING sum(record_count) >= ? ORDER BY min(ends_at_ms), thing_name LIMIT ?"
+            " HAVING total(record_count) >= ? ORDER BY min(ends_at_ms), thing_name LIMIT ?"
         )
         values = (to_ms(arrived_before), json.dumps(list(but_of)), record_count_min, stretch_count_max)
         with self._database.read() as connection:

@@ -128,6 +128,16 @@ def test_those_whom_a_defect_keeps_from_being_judged_are_not_in_the_way(
     assert len(watch.pass_once()) == 1, "it is tried again, and nothing is lost"
 
 
+def test_a_device_that_claims_more_records_than_integers_add_up_to_stops_nobody_else(world: World) -> None:
+    many = [window_fact(number, f"w{number}", thing="AAA", record_count=2**53 - 1) for number in range(1_030)]
+    world.sink.commit(many)
+    world.send(2, "EWR")
+    journal = Journal(world.database)
+    ready = journal.ready(world.now + timedelta(days=1), 200, 500)
+    assert [stretch.thing_name for stretch in ready] == ["AAA", "EWR"]
+    assert len(journal.waiting(ready[0], world.now + timedelta(days=1), 2_000)) == 1
+
+
 STEPS = 1_000
 
 
