@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cloud.errors import ConflictError, EdgewrightError, InvalidInputError, UnavailableError
+from cloud.fleet.order import MS_MAX
 from cloud.fleet.schema import migrate
 
 BUSY_TIMEOUT_MS = 10_000
@@ -187,7 +188,7 @@ class Database:
 
 def from_ms(at_ms: int) -> datetime:
     """The inverse of :func:`cloud.fleet.order.to_ms`."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC)
+    return datetime.fromtimestamp(min(at_ms, MS_MAX) / 1000, UTC)
 
 
 @contextmanager

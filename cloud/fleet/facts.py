@@ -67,7 +67,8 @@ class WindowFact:
         ends_at = window.ends_at if may_be_right else arrived_at
         if may_be_right and FIRST_DAY <= window.starts_at <= ends_at:
             return window.starts_at, ends_at
-        return ends_at - min(timedelta(milliseconds=window.duration_ms), LONGEST_WINDOW), ends_at
+        duration_ms = min(window.duration_ms, LONGEST_WINDOW // timedelta(milliseconds=1))
+        return ends_at - timedelta(milliseconds=duration_ms), ends_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from cloud.fleet.facts import HeartbeatFact
 from cloud.fleet.order import to_ms
+from edge_component.contracts.codec import INTEGER_MAX
 from edge_component.contracts.heartbeat import Heartbeat, ServedModel
 
 Row = tuple[Any, ...]
@@ -32,10 +33,15 @@ def hot_row(fact: HeartbeatFact) -> Row:
     return (
         origin.thing_name, origin.epoch, origin.sequence, to_ms(origin.recorded_at), to_ms(origin.received_at),
         fingerprint(heartbeat),
-        sum(model.answered_count for model in heartbeat.models), sum(model.failed_count for model in heartbeat.models),
+        _total(model.answered_count for model in heartbeat.models), _total(model.failed_count for model in heartbeat.models),
         heartbeat.outbox.queued_count, heartbeat.outbox.dropped_count,
         heartbeat.disk_free_bytes, heartbeat.rss_bytes,
     )  # fmt: skip
+
+
+def _total(counts: Iterable[int]) -> int:
+    """As much of it as a column holds: what devices claim must not keep the others' messages out of the store."""
+    return min(sum(counts), INTEGER_MAX)
 
 
 def device_row(fact: HeartbeatFact) -> Row:

@@ -33,6 +33,9 @@ from edge_component.contracts.topics import KINDS, THING_NAME_PATTERN
 BODY_BYTES_MAX = 262_144
 """An SQS message is at most 256 KiB (AWS SQS quotas)."""
 
+RECEIVED_MS_MAX = 7_258_118_400_000
+"""The year 2200: AWS IoT's clock says no such thing, and what is reckoned from it stays within the calendar."""
+
 DEPLOYMENT_DETAIL_TYPE = "Greengrass V2 Effective Deployment Status Change"
 DEPLOYMENT_SOURCE = "aws.greengrass"
 
@@ -54,7 +57,7 @@ def _read_message(document: Mapping[str, Any]) -> Fact | Rejection:
     try:
         fields = Fields(document)
         thing_name, kind = fields.text("thing_name"), fields.choice("kind", KINDS)
-        received_at = _from_ms(fields.integer("received_at_ms", maximum=253_402_300_799_000))
+        received_at = _from_ms(fields.integer("received_at_ms", maximum=RECEIVED_MS_MAX))
         payload = _decoded(fields.text("payload_b64"))
     except ContractError as error:
         return Rejection("bad-rule-output", f"The IoT rule's output is malformed: {error}.")

@@ -20,9 +20,13 @@ class Place:
     received_at_ms: int
 
 
+MS_MAX = 253_402_300_799_999
+"""The last millisecond of the year 9999; rounded up, a device's last moment would be one that no calendar has."""
+
+
 def to_ms(at: datetime) -> int:
-    """Milliseconds since 1970, UTC, rounded to the nearest."""
-    return round(at.timestamp() * 1000)
+    """Milliseconds since 1970, UTC, rounded to the nearest that there is."""
+    return min(round(at.timestamp() * 1000), MS_MAX)
 
 
 def place_of(origin: Origin) -> Place:
