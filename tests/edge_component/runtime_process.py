@@ -5,14 +5,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from edge_component.client.admin import AdminClient
 from edge_component.client.errors import ClientError
+from tests.edge_component.bundle_factory import Bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 30.0
+ROW = np.array([[1.0, 2.0, 3.0]], np.float32)
 
 
 class RuntimeProcess:
@@ -78,3 +82,10 @@ class RuntimeProcess:
     def terminate(self) -> int:
         self.process.terminate()
         return self.process.wait(WAIT_S)
+
+
+StartRuntime = Callable[..., RuntimeProcess]
+
+
+def activate(runtime: RuntimeProcess, bundle: Bundle) -> str:
+    return runtime.admin.activate(bundle.archive, bundle.component, bundle.version).outcome
