@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from edge_component.client import Client, ClientError, DeadlineExceededError, UnavailableError
 from edge_component.contracts.manifest import TensorSpec
 from tests.edge_component.bundle_factory import BundleFactory, npz, serialized
+from tests.edge_component.graphs import doubling
 from tests.edge_component.observability.test_metrics_door import UnixHttp, get
 from tests.edge_component.runtime_process import ROW, StartRuntime, activate
 from tests.edge_component.serving.test_fastpath import wait_until
@@ -22,26 +23,13 @@ from tests.faults.evil_graphs import slow_on_large_values
 
 def rounds_model() -> dict[str, bytes]:
     """``y`` is ``x`` doubled as often as ``k`` says: files of a bundle."""
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Add", ["v", "v"], ["v2"])],
-        "body",
-        [
-            helper.make_tensor_value_info("i", TensorProto.INT64, []),
-            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("v", TensorProto.FLOAT, [1]),
-        ],
-        [
-            helper.make_tensor_value_info("c2", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("v2", TensorProto.FLOAT, [1]),
-        ],
-    )
     keep = helper.make_tensor("keep", TensorProto.BOOL, [], [True])
     inputs = [
         helper.make_tensor_value_info("k", TensorProto.INT64, []),
         helper.make_tensor_value_info("x", TensorProto.FLOAT, [1]),
     ]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])]
-    loop = helper.make_node("Loop", ["k", "keep", "x"], ["y"], body=body)
+    loop = helper.make_node("Loop", ["k", "keep", "x"], ["y"], body=doubling())
     ones = np.ones((1, 1), np.float32)
     return {
         "model.onnx": serialized(helper.make_graph([loop], "rounds", inputs, outputs, [keep])),

@@ -13,7 +13,7 @@ from pathlib import Path
 from edge_component.client import ClientError
 from edge_component.contracts.manifest import Caps, Manifest
 from tests.edge_component.bundle_factory import Bundle, BundleFactory, scale_golden, scale_model
-from tests.edge_component.inference.test_trial import endless_model, hungry_model
+from tests.edge_component.graphs import endless_model, hungry_model
 from tests.faults.evil_graphs import crashing, slow_on_large_values
 from tests.faults.served import Served, served
 from tests.faults.strikes import Tally

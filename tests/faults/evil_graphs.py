@@ -4,7 +4,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from tests.edge_component.bundle_factory import scale_model, serialized
-from tests.edge_component.inference.test_trial import two_row_graph
+from tests.edge_component.graphs import doubling, rows_of_three
 
 LOCAL = "local"
 BOTH_OPSETS = (helper.make_opsetid("", 17), helper.make_opsetid(LOCAL, 1))
@@ -50,28 +50,15 @@ def slow_on_large_values(rounds_per_unit: int) -> bytes:
     zero = helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0])
     unit = helper.make_tensor("unit", TensorProto.FLOAT, [], [float(rounds_per_unit)])
     two = helper.make_tensor("two", TensorProto.FLOAT, [1], [2.0])
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Add", ["v", "v"], ["v2"])],
-        "body",
-        [
-            helper.make_tensor_value_info("i", TensorProto.INT64, []),
-            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("v", TensorProto.FLOAT, [1]),
-        ],
-        [
-            helper.make_tensor_value_info("c2", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("v2", TensorProto.FLOAT, [1]),
-        ],
-    )
     nodes = [
         helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
         helper.make_node("Mul", ["largest", "unit"], ["scaled"]),
         helper.make_node("Cast", ["scaled"], ["rounds"], to=TensorProto.INT64),
-        helper.make_node("Loop", ["rounds", "keep", "zero"], ["sum"], body=body),
+        helper.make_node("Loop", ["rounds", "keep", "zero"], ["sum"], body=doubling()),
         helper.make_node("Mul", ["x", "two"], ["doubled"]),
         helper.make_node("Add", ["doubled", "sum"], ["y"]),
     ]
-    return two_row_graph(nodes, [keep, zero, unit, two])
+    return rows_of_three(nodes, [keep, zero, unit, two])
 
 
 def external(location: str, offset: int | None = None, length: int | None = None) -> bytes:
@@ -111,7 +98,7 @@ def unknown_operator(domain: str, name: str) -> bytes:
 
 
 def nodes(*made: onnx.NodeProto, constants: list[onnx.TensorProto] | None = None) -> bytes:
-    return two_row_graph(list(made), constants or [])
+    return rows_of_three(list(made), constants or [])
 
 
 def circle() -> bytes:

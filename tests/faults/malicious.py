@@ -33,7 +33,7 @@ from tests.edge_component.bundle_factory import (
     statement_of,
 )
 from tests.edge_component.bundles.test_unpack import ARCHIVES
-from tests.edge_component.inference.test_trial import endless_model, hungry_model
+from tests.edge_component.graphs import endless_model, hungry_model
 from tests.faults import evil_graphs as evil
 from tests.faults.served import Served, served
 from tests.faults.strikes import Tally

@@ -24,8 +24,8 @@ from edge_component.inference.session import Session
 from edge_component.telemetry_sink import Outcome
 from tests.edge_component.activation.conftest import ROW, Device
 from tests.edge_component.bundle_factory import BundleFactory, npz, scale_model
+from tests.edge_component.graphs import endless_model
 from tests.edge_component.inference.test_session import MANIFEST
-from tests.edge_component.inference.test_trial import endless_model
 
 
 @given(st.integers(0, 500), st.floats(0, 1))

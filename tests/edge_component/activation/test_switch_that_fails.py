@@ -18,7 +18,7 @@ from edge_component.inference.router import Router
 from edge_component.inference.session import Session
 from tests.edge_component.activation.conftest import Device
 from tests.edge_component.bundle_factory import Bundle, BundleFactory, scale_model
-from tests.edge_component.inference.test_trial import endless_model
+from tests.edge_component.graphs import endless_model
 
 PADDING_FLOATS = 50_000
 BUDGET_BYTES = 700_000

@@ -14,8 +14,8 @@ from edge_component.inference.deadline import DeadlineWatch
 from edge_component.inference.session import Session
 from edge_component.inference.versions import ActiveModel
 from tests.edge_component.bundle_factory import scale_model, serialized
+from tests.edge_component.graphs import endless_model
 from tests.edge_component.inference.test_session import MANIFEST
-from tests.edge_component.inference.test_trial import endless_model
 
 SUMMING = replace(
     MANIFEST,

@@ -12,57 +12,14 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
 
 from edge_component.contracts.codec import INTEGER_MAX
 from edge_component.contracts.manifest import Caps, Manifest, TensorSpec
 from edge_component.inference.trial import TrialFailedError, run_trial
-from tests.edge_component.bundle_factory import BundleFactory, npz, scale_golden, scale_model, serialized
+from tests.edge_component.bundle_factory import BundleFactory, npz, scale_golden, scale_model
+from tests.edge_component.graphs import endless_model, hungry_model
 
 SPEC = (TensorSpec("x", "float32", (-1, 3)),)
-
-
-def endless_model() -> bytes:
-    """A loop of 2^62 rounds."""
-    rounds = helper.make_tensor("rounds", TensorProto.INT64, [], [2**62])
-    keep = helper.make_tensor("keep", TensorProto.BOOL, [], [True])
-    zero = helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0])
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Add", ["v", "v"], ["v2"])],
-        "body",
-        [
-            helper.make_tensor_value_info("i", TensorProto.INT64, []),
-            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("v", TensorProto.FLOAT, [1]),
-        ],
-        [
-            helper.make_tensor_value_info("c2", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("v2", TensorProto.FLOAT, [1]),
-        ],
-    )
-    nodes = [
-        helper.make_node("Loop", ["rounds", "keep", "zero"], ["sum"], body=body),
-        helper.make_node("Add", ["x", "sum"], ["y"]),
-    ]
-    return two_row_graph(nodes, [rounds, keep, zero])
-
-
-def hungry_model() -> bytes:
-    """Four gigabytes in the middle of the graph."""
-    shape = helper.make_tensor("shape", TensorProto.INT64, [1], [1_000_000_000])
-    one = helper.make_tensor("value", TensorProto.FLOAT, [1], [1.0])
-    nodes = [
-        helper.make_node("ConstantOfShape", ["shape"], ["big"], value=one),
-        helper.make_node("ReduceSum", ["big"], ["sum"], keepdims=0),
-        helper.make_node("Mul", ["x", "sum"], ["y"]),
-    ]
-    return two_row_graph(nodes, [shape])
-
-
-def two_row_graph(nodes: list[object], constants: list[object]) -> bytes:
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])
-    return serialized(helper.make_graph(nodes, "g", [x], [y], constants))
 
 
 def unpacked(bundles: BundleFactory, folder: Path, files: Mapping[str, bytes], caps: Caps) -> tuple[Path, Manifest]:

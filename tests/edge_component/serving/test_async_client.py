@@ -11,7 +11,7 @@ import pytest
 from edge_component.client import DeadlineExceededError, InputError, UnavailableError, UnknownModelError
 from edge_component.client.aio import AsyncClient
 from tests.edge_component.bundle_factory import scale_model
-from tests.edge_component.inference.test_trial import endless_model
+from tests.edge_component.graphs import endless_model
 from tests.edge_component.serving.conftest import Door, MakeDoor
 from tests.edge_component.serving.test_fastpath import ROW, wait_until
 

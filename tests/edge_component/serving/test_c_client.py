@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 import edge_component.client
 from edge_component.contracts.manifest import TensorSpec
 from tests.edge_component.bundle_factory import scale_model, serialized
-from tests.edge_component.inference.test_trial import endless_model
+from tests.edge_component.graphs import endless_model
 from tests.edge_component.serving.conftest import Door, MakeDoor
 from tests.edge_component.serving.lying_runtime import lying_runtime
 from tests.edge_component.serving.test_fastpath import ROW, wait_until

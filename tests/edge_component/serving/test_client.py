@@ -17,7 +17,7 @@ from edge_component.client.errors import error_of
 from edge_component.contracts.fastpath import Failure
 from edge_component.contracts.manifest import TensorSpec
 from tests.edge_component.bundle_factory import serialized
-from tests.edge_component.inference.test_trial import endless_model
+from tests.edge_component.graphs import endless_model
 from tests.edge_component.serving.conftest import Door, MakeDoor
 from tests.edge_component.serving.test_fastpath import ROW, wait_until
 

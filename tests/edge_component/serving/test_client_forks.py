@@ -12,7 +12,7 @@ import pytest
 from edge_component.client import Client, DeadlineExceededError, UnavailableError
 from edge_component.client.admin import AdminClient
 from edge_component.client.aio import AsyncClient
-from tests.edge_component.inference.test_trial import endless_model
+from tests.edge_component.graphs import endless_model
 from tests.edge_component.serving.conftest import Door
 from tests.edge_component.serving.test_fastpath import ROW, wait_until
 

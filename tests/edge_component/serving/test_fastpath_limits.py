@@ -7,7 +7,7 @@ from edge_component.client import BusyError, DeadlineExceededError, RefusedError
 from edge_component.contracts.fastpath import MESSAGE_BYTES_MAX, Kind, Open, pack_control, unpack_control
 from edge_component.inference.router import Totals
 from tests.edge_component.bundle_factory import scale_model
-from tests.edge_component.inference.test_trial import endless_model
+from tests.edge_component.graphs import endless_model
 from tests.edge_component.serving.conftest import Door, MakeDoor
 from tests.edge_component.serving.test_fastpath import ROW, wait_until
 

@@ -12,7 +12,7 @@ import tritonclient.http
 import tritonclient.http.aio
 from tritonclient.utils import InferenceServerException
 
-from tests.edge_component.inference.test_trial import endless_model
+from tests.edge_component.graphs import endless_model
 from tests.edge_component.serving.oip.conftest import Doors
 from tests.edge_component.serving.oip.test_clients import ROW
 

@@ -19,7 +19,7 @@ from edge_component.inference.deadline import DeadlineWatch, Leash
 from edge_component.inference.errors import RunDeadlineError
 from edge_component.inference.router import Totals
 from edge_component.inference.versions import NO_TURN, ActiveModel
-from tests.edge_component.inference.test_trial import endless_model
+from tests.edge_component.graphs import endless_model
 from tests.edge_component.serving.oip.conftest import Doors, UnixHttp
 from tests.edge_component.serving.oip.test_clients import ROW
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge_component.inference.router import Totals
-from tests.edge_component.inference.test_trial import endless_model
+from tests.edge_component.graphs import endless_model
 from tests.edge_component.serving.oip.conftest import Doors, UnixHttp
 
 INPUT = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.edge_component.inference.test_trial import endless_model
+from tests.edge_component.graphs import endless_model
 from tests.edge_component.serving.certificates import TOKEN
 from tests.edge_component.serving.oip.conftest import BODY_BYTES_MAX
 from tests.edge_component.serving.oip.guarded.conftest import (
