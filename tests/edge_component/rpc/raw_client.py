@@ -64,9 +64,14 @@ def block(path: str = "/t.T/Echo", **more: str) -> bytes:
     return literal
 
 
+def begin(stream: int, path: str = "/t.T/Echo", **more: str) -> bytes:
+    """A call's headers; what it says is still to come."""
+    return frame(HEADERS, END_HEADERS, stream, block(path, **more))
+
+
 def call(stream: int, content: bytes, path: str = "/t.T/Echo", **more: str) -> bytes:
     """A whole call with one message."""
-    return frame(HEADERS, END_HEADERS, stream, block(path, **more)) + frame(DATA, END_STREAM, stream, message(content))
+    return begin(stream, path, **more) + frame(DATA, END_STREAM, stream, message(content))
 
 
 class RawClient:

@@ -20,6 +20,7 @@ from tests.edge_component.rpc.raw_client import (
     SETTINGS,
     WINDOW_UPDATE,
     RawClient,
+    begin,
     block,
     call,
     frame,
@@ -29,10 +30,6 @@ from tests.edge_component.rpc.raw_client import (
 )
 
 WINDOW = 65_535
-
-
-def begin(stream: int, path: str = "/t.T/Echo", **more: str) -> bytes:
-    return frame(HEADERS, END_HEADERS, stream, block(path, **more))
 
 
 def data_bytes(client: RawClient, *streams: int) -> int:
@@ -87,7 +84,7 @@ def test_a_request_that_is_no_call_of_grpc_is_refused(client: RawClient) -> None
     client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, block(content_type="text/html")))
     assert client.answer(1).status is None
     assert b"415" in client.seen[-1].payload
-    client.send(frame(HEADERS, END_HEADERS, 3, block(content_type="text/html")))
+    client.send(begin(3, content_type="text/html"))
     client.until(HEADERS, 3, END_STREAM)
     client.until(RST_STREAM, 3)  # for what it would still send
     assert client.is_alive()
@@ -104,7 +101,7 @@ def test_a_compressed_message_is_unpacked(client: RawClient, encoding: str, pack
 @pytest.mark.parametrize("size", [1, 2, 5, 8, 9, 10, 14, 50, 1_000])
 def test_a_call_is_the_same_in_pieces_of_any_size(client: RawClient, size: int) -> None:
     content = pattern(20_000)
-    sent = frame(HEADERS, END_HEADERS, 1, block("/t.T/TimeLeft")) + frame(DATA, 0, 1, message(content)[:10_000])
+    sent = begin(1, "/t.T/TimeLeft") + frame(DATA, 0, 1, message(content)[:10_000])
     sent += frame(DATA, END_STREAM, 1, message(content)[10_000:])
     for at in range(0, len(sent), size):
         client.send(sent[at : at + size])

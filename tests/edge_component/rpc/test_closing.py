@@ -15,14 +15,12 @@ from tests.edge_component.rpc.conftest import ALL_ROOM, Open, Served, ask, until
 from tests.edge_component.rpc.raw_client import (
     ACK,
     DATA,
-    END_HEADERS,
     END_STREAM,
     GOAWAY,
-    HEADERS,
     PATIENCE_S,
     PING,
     WINDOW_UPDATE,
-    block,
+    begin,
     call,
     frame,
     message,
@@ -36,12 +34,12 @@ Stop = Callable[[], threading.Thread]
 def stop(served: Served) -> Stop:
     """Begin to stop the server, in another thread."""
 
-    def begin() -> threading.Thread:
+    def in_its_thread() -> threading.Thread:
         stopping = threading.Thread(target=served.server.stop, args=(3 * PATIENCE_S,))
         stopping.start()
         return stopping
 
-    return begin
+    return in_its_thread
 
 
 def test_the_door_closes_on_a_client_that_has_nothing_to_ask(served: Served, stop: Stop) -> None:
@@ -79,7 +77,7 @@ def test_calls_under_way_are_answered_while_the_door_closes(served: Served, stop
 
 def test_a_request_that_is_half_there_is_finished_while_the_door_closes(served: Served, stop: Stop) -> None:
     client = served.client()
-    client.send(frame(HEADERS, END_HEADERS, 1, block()))
+    client.send(begin(1))
     assert client.is_alive()
     stopping = stop()
     client.until(GOAWAY)
@@ -92,7 +90,7 @@ def test_a_request_that_is_half_there_is_finished_while_the_door_closes(served: 
 
 def test_an_open_stream_is_hung_up_on_when_the_time_is_up(served: Served) -> None:
     client = served.client()
-    client.send(frame(HEADERS, END_HEADERS, 1, block("/t.T/Chat")) + frame(DATA, 0, 1, message(b"x")))
+    client.send(begin(1, "/t.T/Chat") + frame(DATA, 0, 1, message(b"x")))
     client.until(DATA, 1)
     served.server.stop(0.2)
     assert client.is_hung_up_on()
@@ -104,7 +102,7 @@ def test_a_client_that_does_not_read_does_not_keep_the_door_open(served: Served)
     clients = [served.client(*ALL_ROOM) for _ in range(3)]
     for client in clients:
         client.send(frame(WINDOW_UPDATE, 0, 0, number(2**31 - 1 - 65_535)))
-        client.send(frame(HEADERS, END_HEADERS, 1, block("/t.T/Flood")) + frame(DATA, 0, 1, message(b"x")))
+        client.send(begin(1, "/t.T/Flood") + frame(DATA, 0, 1, message(b"x")))
         assert served.behind.inside.acquire(timeout=PATIENCE_S)
     until(lambda: not served.is_sending())
     began_s = time.monotonic()

@@ -14,7 +14,6 @@ from tests.edge_component.rpc.conftest import ALL_ROOM, Open, Served, pattern, u
 from tests.edge_component.rpc.raw_client import (
     CANCEL,
     DATA,
-    END_HEADERS,
     END_STREAM,
     FLOW_CONTROL_ERROR,
     HEADERS,
@@ -23,7 +22,7 @@ from tests.edge_component.rpc.raw_client import (
     RST_STREAM,
     WINDOW_UPDATE,
     RawClient,
-    block,
+    begin,
     frame,
     message,
     number,
@@ -33,10 +32,6 @@ LARGE = 3_900_000
 LIMITS = Limits(4_000_000)
 AT_ONCE = LIMITS.held_bytes_max // LARGE
 PIECE = 16_384
-
-
-def begin(stream: int, path: str = "/t.T/Echo") -> bytes:
-    return frame(HEADERS, END_HEADERS, stream, block(path))
 
 
 def unasked(content: bytes) -> bytes:
@@ -240,7 +235,7 @@ def test_a_bomb_of_compressed_messages_is_refused_beside_the_others(client: RawC
     bomb = message(gzip.compress(bytes(3_999_999)), 1)
     streams = range(1, 41, 2)
     for stream in streams:
-        client.send(frame(HEADERS, END_HEADERS, stream, block(grpc_encoding="gzip")), *data(stream, bomb))
+        client.send(begin(stream, grpc_encoding="gzip"), *data(stream, bomb))
     assert client.is_alive()
     refused = {seen.stream for seen in client.seen if seen.kind == HEADERS}
     assert refused == set(streams[LIMITS.held_bytes_max // 4_000_000 :])

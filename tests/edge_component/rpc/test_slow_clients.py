@@ -15,7 +15,6 @@ from tests.edge_component.rpc.raw_client import (
     ACK,
     CANCEL,
     DATA,
-    END_HEADERS,
     END_STREAM,
     ENHANCE_YOUR_CALM,
     HEADERS,
@@ -26,6 +25,7 @@ from tests.edge_component.rpc.raw_client import (
     RST_STREAM,
     WINDOW_UPDATE,
     RawClient,
+    begin,
     block,
     call,
     frame,
@@ -61,7 +61,7 @@ def test_half_a_frame_and_then_silence_ends_the_connection(open_server: Open) ->
 
 def test_half_a_request_and_then_silence_ends_the_call(open_server: Open) -> None:
     client = open_server(request_s_max=0.4).client()
-    client.send(frame(HEADERS, END_HEADERS, 1, block()) + frame(DATA, 0, 1, message(b"half")[:6]))
+    client.send(begin(1) + frame(DATA, 0, 1, message(b"half")[:6]))
     assert client.status(1) == GrpcCode.DEADLINE_EXCEEDED
     assert client.is_alive()
 
@@ -88,7 +88,7 @@ def dripping(client: RawClient, drop: bytes) -> Iterator[None]:
 
 def test_a_request_that_comes_byte_by_byte_for_too_long_ends_all_the_same(open_server: Open) -> None:
     client = open_server(request_s_max=0.4).client()
-    client.send(frame(HEADERS, END_HEADERS, 1, block()))
+    client.send(begin(1))
     client.send(frame(DATA, 0, 1, message(bytes(100_000))[:5]))
     with dripping(client, frame(DATA, 0, 1, b"x")):
         assert client.status(1) == GrpcCode.DEADLINE_EXCEEDED
@@ -96,7 +96,7 @@ def test_a_request_that_comes_byte_by_byte_for_too_long_ends_all_the_same(open_s
 
 def test_a_frame_that_comes_byte_by_byte_for_too_long_ends_the_connection(open_server: Open) -> None:
     client = open_server(request_s_max=0.4).client()
-    client.send(frame(HEADERS, END_HEADERS, 1, block()))
+    client.send(begin(1))
     pieces = frame(DATA, 0, 1, message(bytes(10_000)))
     with pytest.raises(ConnectionError):
         drip(client, pieces)
@@ -119,7 +119,7 @@ def test_an_answer_that_is_given_room_byte_by_byte_ends_all_the_same(
     served = open_server(answer_s_max=0.5)
     client = served.client((INITIAL_WINDOW_SIZE, 1_000_000 if whose == 0 else 10))
     if beside == "a stream":
-        client.send(frame(HEADERS, END_HEADERS, 3, block("/t.T/Chat")))
+        client.send(begin(3, "/t.T/Chat"))
     stream = 5
     client.send(call(stream, b"900000", "/t.T/Large"))
     with dripping(client, frame(WINDOW_UPDATE, 0, whose * stream, number(1))):
@@ -134,15 +134,13 @@ def test_a_client_that_writes_before_it_reads_is_read_all_the_same(served: Serve
     method, content = asked
     client = served.client(*ALL_ROOM)
     client.send(frame(WINDOW_UPDATE, 0, 0, number(2**31 - 1 - 65_535)))
-    client.send(frame(HEADERS, END_HEADERS, 1, block(f"/t.T/{method}")))
+    client.send(begin(1, f"/t.T/{method}"))
     client.send(frame(DATA, END_STREAM if method == "Large" else 0, 1, message(content)))
     until(lambda: not served.is_sending())
     pings = [frame(PING, 0, 0, b"%08d" % turn) for turn in range(60)]
     for turn, ping in enumerate(pings):  # together more than a connection's window, and than the kernel keeps
         stream = 2 * turn + 3
-        client.send(
-            frame(HEADERS, END_HEADERS, stream, block()), frame(DATA, 0, stream, message(bytes(180_000))[:-1]), ping
-        )
+        client.send(begin(stream), frame(DATA, 0, stream, message(bytes(180_000))[:-1]), ping)
     client.send(frame(RST_STREAM, 0, 1, number(CANCEL)))
     for turn in range(60):
         assert client.until(PING, flags=ACK).payload == b"%08d" % turn
@@ -177,7 +175,7 @@ def test_an_answer_that_is_read_bit_by_bit_ends_all_the_same(open_server: Open, 
 def test_a_connection_that_asks_nothing_for_long_is_ended_where_that_is_configured(open_server: Open) -> None:
     served = open_server(request_s_max=0.1, idle_s=0.3)
     client = served.client()
-    client.send(frame(HEADERS, END_HEADERS, 1, block("/t.T/Chat")) + frame(DATA, 0, 1, message(b"x")))
+    client.send(begin(1, "/t.T/Chat") + frame(DATA, 0, 1, message(b"x")))
     client.until(DATA, 1)
     threading.Event().wait(0.6)
     assert client.is_alive(), "a call is open"
@@ -202,8 +200,8 @@ def turn(served: Served) -> None:
     """Some that end well, some that don't."""
     asks = (
         call(1, b"300000", "/t.T/Large"), call(1, b"x", "/t.T/Defect"), frame(DATA, 0, 1, b"x"),
-        frame(HEADERS, END_HEADERS, 1, block("/t.T/Chat")) + frame(DATA, 0, 1, message(bytes(150_000))),
-        frame(HEADERS, END_HEADERS, 1, block()) + frame(DATA, 0, 1, message(bytes(900_000))[:1_000]),
+        begin(1, "/t.T/Chat") + frame(DATA, 0, 1, message(bytes(150_000))),
+        begin(1) + frame(DATA, 0, 1, message(bytes(900_000))[:1_000]),
     )  # fmt: skip
     closed = served.behind.closed_count
     for sent in asks:

@@ -11,14 +11,12 @@ import pytest
 from tests.edge_component.rpc.conftest import ALL_ROOM, Open, ask, pattern, tls_client, trusting, until
 from tests.edge_component.rpc.raw_client import (
     DATA,
-    END_HEADERS,
     END_STREAM,
-    HEADERS,
     PATIENCE_S,
     PREFACE,
     SETTINGS,
     WINDOW_UPDATE,
-    block,
+    begin,
     call,
     frame,
     message,
@@ -65,10 +63,10 @@ def test_a_tls_client_that_does_not_read_is_heard_all_the_same(open_server: Open
     served = open_server(tls=True)
     client = tls_client(served, *ALL_ROOM)
     client.send(frame(WINDOW_UPDATE, 0, 0, number(2**31 - 1 - 65_535)))
-    client.send(frame(HEADERS, END_HEADERS, 1, block("/t.T/Flood")) + frame(DATA, 0, 1, message(b"x")))
-    client.send(frame(HEADERS, END_HEADERS, 3, block("/t.T/Chat")) + frame(DATA, 0, 3, message(b"x")))
+    client.send(begin(1, "/t.T/Flood") + frame(DATA, 0, 1, message(b"x")))
+    client.send(begin(3, "/t.T/Chat") + frame(DATA, 0, 3, message(b"x")))
     until(lambda: not served.is_sending())
-    client.send(frame(HEADERS, END_HEADERS, 5, block("/t.T/Gate")), frame(DATA, END_STREAM, 5, message(b"x")))
+    client.send(begin(5, "/t.T/Gate"), frame(DATA, END_STREAM, 5, message(b"x")))
     assert served.behind.inside.acquire(timeout=PATIENCE_S)
     assert served.behind.inside.acquire(timeout=PATIENCE_S), "the call behind the answer that nobody takes"
     client.close()
@@ -79,7 +77,7 @@ def test_a_tls_server_stops_though_its_client_does_not_read(open_server: Open) -
     served = open_server(tls=True)
     client = tls_client(served, *ALL_ROOM)
     client.send(frame(WINDOW_UPDATE, 0, 0, number(2**31 - 1 - 65_535)))
-    client.send(frame(HEADERS, END_HEADERS, 1, block("/t.T/Flood")) + frame(DATA, 0, 1, message(b"x")))
+    client.send(begin(1, "/t.T/Flood") + frame(DATA, 0, 1, message(b"x")))
     assert served.behind.inside.acquire(timeout=PATIENCE_S)
     until(lambda: not served.is_sending())
     began_s = time.monotonic()

@@ -20,6 +20,7 @@ from tests.edge_component.rpc.raw_client import (
     PATIENCE_S,
     RST_STREAM,
     RawClient,
+    begin,
     block,
     call,
     frame,
@@ -134,10 +135,7 @@ def test_what_was_ended_is_not_answered_twice(served: Served) -> None:
 
 
 def test_2000_calls_that_are_begun_and_cancelled_cost_nothing(client: RawClient) -> None:
-    cancelled = [
-        frame(HEADERS, END_HEADERS, stream, block()) + frame(RST_STREAM, 0, stream, number(CANCEL))
-        for stream in range(1, 4_001, 2)
-    ]
+    cancelled = [begin(stream) + frame(RST_STREAM, 0, stream, number(CANCEL)) for stream in range(1, 4_001, 2)]
     client.send(*cancelled)
     client.send(call(4_001, b"still there"))
     assert client.answer(4_001).messages == [b"still there"]
@@ -155,8 +153,8 @@ def test_2000_calls_that_are_whole_and_cancelled_are_got_over(client: RawClient)
 
 def test_one_call_more_than_may_be_open_is_refused(client: RawClient) -> None:
     for stream in STREAMS:
-        client.send(frame(HEADERS, END_HEADERS, stream, block()))
-    client.send(frame(HEADERS, END_HEADERS, ONE_MORE, block()))
+        client.send(begin(stream))
+    client.send(begin(ONE_MORE))
     assert client.status(ONE_MORE) == GrpcCode.RESOURCE_EXHAUSTED
     client.send(frame(DATA, END_STREAM, 1, message(b"of the first")))
     assert client.answer(1).messages == [b"of the first"]
@@ -205,7 +203,7 @@ def test_a_stream_takes_more_than_its_windows_hold(open_server: Open) -> None:
 def test_a_stream_that_the_client_cancels_is_left_by_its_service(served: Served) -> None:
     for method in ("Chat", "Flood"):
         client = served.client()
-        client.send(frame(HEADERS, END_HEADERS, 1, block(f"/t.T/{method}")) + frame(DATA, 0, 1, message(b"x")))
+        client.send(begin(1, f"/t.T/{method}") + frame(DATA, 0, 1, message(b"x")))
         client.until(DATA, 1)
         client.send(frame(RST_STREAM, 0, 1, number(CANCEL)))
         assert served.behind.left.acquire(timeout=PATIENCE_S), method
@@ -214,7 +212,7 @@ def test_a_stream_that_the_client_cancels_is_left_by_its_service(served: Served)
 
 def test_a_streams_deadline_ends_it(served: Served) -> None:
     client = served.client()
-    client.send(frame(HEADERS, END_HEADERS, 1, block("/t.T/Chat", grpc_timeout="50m")))
+    client.send(begin(1, "/t.T/Chat", grpc_timeout="50m"))
     assert client.status(1) == GrpcCode.DEADLINE_EXCEEDED
     assert served.behind.left.acquire(timeout=PATIENCE_S)
 
@@ -222,7 +220,7 @@ def test_a_streams_deadline_ends_it(served: Served) -> None:
 @pytest.mark.parametrize("unit", "HMSmun")
 def test_a_stream_whose_deadline_is_as_far_away_as_can_be_said(client: RawClient, unit: str) -> None:
     """Or as near: 99999999n is a tenth of a second, and 99999999H is more than a lock can wait."""
-    client.send(frame(HEADERS, END_HEADERS, 1, block("/t.T/Chat", grpc_timeout=f"99999999{unit}")))
+    client.send(begin(1, "/t.T/Chat", grpc_timeout=f"99999999{unit}"))
     client.send(frame(DATA, 0, 1, message(b"x")))
     client.until(DATA, 1)
     client.send(frame(DATA, END_STREAM, 1))
@@ -234,7 +232,7 @@ def test_a_stream_whose_deadline_is_as_far_away_as_can_be_said(client: RawClient
 def test_a_client_that_vanishes_ends_what_it_asked_for(served: Served, path: str) -> None:
     for _ in range(5):
         client = served.client()
-        client.send(frame(HEADERS, END_HEADERS, 1, block(path)) + frame(DATA, 0, 1, message(b"900000")))
+        client.send(begin(1, path) + frame(DATA, 0, 1, message(b"900000")))
         if path in ("/t.T/Gate", "/t.T/Large"):
             client.send(frame(DATA, END_STREAM, 1))
         client.close()
