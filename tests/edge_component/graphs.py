@@ -44,6 +44,18 @@ def endless_model() -> bytes:
     return rows_of_three(nodes, [rounds, keep, zero])
 
 
+def rounds_model() -> bytes:
+    """``y`` is ``x`` (float32 of ``[1]``) doubled as often as ``k`` (int64) says: as long a run as one likes."""
+    keep = helper.make_tensor("keep", TensorProto.BOOL, [], [True])
+    inputs = [
+        helper.make_tensor_value_info("k", TensorProto.INT64, []),
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1]),
+    ]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])]
+    loop = helper.make_node("Loop", ["k", "keep", "x"], ["y"], body=doubling())
+    return serialized(helper.make_graph([loop], "rounds", inputs, outputs, [keep]))
+
+
 def hungry_model() -> bytes:
     """Four gigabytes in the middle of the graph."""
     shape = helper.make_tensor("shape", TensorProto.INT64, [1], [1_000_000_000])

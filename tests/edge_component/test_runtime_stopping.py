@@ -9,39 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
 
 from edge_component.client import Client, ClientError, DeadlineExceededError, UnavailableError
 from edge_component.contracts.manifest import TensorSpec
-from tests.edge_component.bundle_factory import BundleFactory, npz, serialized
-from tests.edge_component.graphs import doubling
+from tests.edge_component.bundle_factory import BundleFactory, npz
+from tests.edge_component.graphs import rounds_model
 from tests.edge_component.observability.test_metrics_door import UnixHttp, get
 from tests.edge_component.runtime_process import ROW, StartRuntime, activate
 from tests.edge_component.serving.test_fastpath import wait_until
 from tests.faults.evil_graphs import slow_on_large_values
 
 
-def rounds_model() -> dict[str, bytes]:
-    """``y`` is ``x`` doubled as often as ``k`` says: files of a bundle."""
-    keep = helper.make_tensor("keep", TensorProto.BOOL, [], [True])
-    inputs = [
-        helper.make_tensor_value_info("k", TensorProto.INT64, []),
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1]),
-    ]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])]
-    loop = helper.make_node("Loop", ["k", "keep", "x"], ["y"], body=doubling())
-    ones = np.ones((1, 1), np.float32)
-    return {
-        "model.onnx": serialized(helper.make_graph([loop], "rounds", inputs, outputs, [keep])),
-        "golden.npz": npz(**{"input:k": np.array([2]), "input:x": ones, "output:y": ones * 4}),
-    }
-
-
 def test_a_run_that_outlives_the_stop_is_no_crash(start_runtime: StartRuntime, bundles: BundleFactory) -> None:
     runtime = start_runtime(config={"probation_s": 0, "stop_s": 0.1, "metrics_socket": True})
     specs = (TensorSpec("k", "int64", ()), TensorSpec("x", "float32", (1,)))
+    ones = np.ones((1, 1), np.float32)
+    golden = npz(**{"input:k": np.array([2]), "input:x": ones, "output:y": ones * 4})
     bundle = bundles.scale(
-        "1.0.0", 1.0, name="rounds", component="com.edgewright.model.Rounds", files=rounds_model(),
+        "1.0.0", 1.0, name="rounds", component="com.edgewright.model.Rounds", files={"model.onnx": rounds_model(), "golden.npz": golden},
         change=lambda manifest: replace(manifest, inputs=specs, outputs=(TensorSpec("y", "float32", (1,)),)),
     )  # fmt: skip
     assert activate(runtime, bundle) == "activated"

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_component.client import Client, InputError, ModelFailedError, UnavailableError, UnknownModelError
+from edge_component.contracts.fastpath import MESSAGE_BYTES_MAX, Kind
 from edge_component.contracts.manifest import TensorSpec
 from edge_component.inference.router import Totals
 from tests.contracts.test_specification import examples

@@ -25,11 +25,10 @@ from edge_component.contracts.fastpath import (
 from edge_component.contracts.manifest import TensorSpec
 from edge_component.contracts.routes import BatchRule, ModelRules, RouteTable
 from edge_component.inference.router import Router, Totals
-from tests.edge_component.inference.test_trial import endless_model
+from tests.edge_component.graphs import endless_model, rounds_model
 from tests.edge_component.serving.conftest import Door, MakeDoor
 from tests.edge_component.serving.test_fastpath import ROW, wait_until
 from tests.edge_component.serving.test_fastpath_routes import closing_shadows
-from tests.edge_component.test_runtime import rounds_model
 
 ASKER = """
 import sys
@@ -57,7 +56,7 @@ Client(sys.argv[1]).infer("endless", {"x": np.ones((1, 3), np.float32)}, deadlin
 def rounds(door: Door) -> Door:
     """With ``rounds``, which doubles ``x`` as often as ``k`` says."""
     inputs = (TensorSpec("k", "int64", ()), TensorSpec("x", "float32", (1,)))
-    door.put("1.0.0", rounds_model()["model.onnx"], inputs, (TensorSpec("y", "float32", (1,)),), name="rounds")
+    door.put("1.0.0", rounds_model(), inputs, (TensorSpec("y", "float32", (1,)),), name="rounds")
     return door
 
 
