@@ -3,7 +3,8 @@
 The failure this exists for: a model that costs nearly the same for one row as for sixteen, asked by sixteen callers one
 after the other. The first request of a batch leads it: it waits at most ``delay_us_max`` for others, then for a free lane
 (as many runs at once as there are processors), and computes for all that have joined by then. So even without a delay, the
-requests that arrive during a run are the next batch. No thread of its own is needed.
+requests that arrive during a run are the next batch. No thread of its own is needed, and a run goes on until the last of
+its callers has gone.
 
 A batch that fails is asked again request by request, so that only the one that cannot be computed pays. Whoever's deadline
 passes while it waits for the leader is told so; its rows are computed and dropped.
@@ -48,6 +49,7 @@ class _Member:
     feed: dict[str, Array]
     rows: int
     ends_at_s: float
+    leash: Leash
     outputs: Tensors = field(default_factory=dict)
     error: DeviceError | None = None
 
@@ -89,7 +91,7 @@ class Batcher:
         del turn
         feed = self._session.checked(inputs)
         joined_s = self._monotonic_s()
-        member = _Member(feed, _rows(feed), joined_s + allowed_s)
+        member = _Member(feed, _rows(feed), joined_s + allowed_s, leash)
         if not 0 < member.rows < self.rule.rows_max:
             return run_session(self._session, feed, leash, allowed_s)
         batch = self._join(member)
@@ -133,7 +135,7 @@ class Batcher:
                 with self._changed:
                     self._close(batch)
                 batch.began_s = self._monotonic_s()
-                leash.is_shared = len(batch.members) > 1
+                leash.company = tuple(member.leash for member in batch.members)
                 self._compute(batch, leash)
         except Exception as error:  # whoever waits for this thread must be told, whatever is wrong
             log.exception("a batch of %d requests ended in an unforeseen error", len(batch.members))
@@ -141,7 +143,7 @@ class Batcher:
                 if not member.outputs and member.error is None:
                     member.error = RunFailedError(f"an unforeseen error: {error!r}"[:ERROR_CHARS_MAX])
         finally:
-            leash.is_shared = False
+            leash.company = ()
             with self._changed:
                 self._close(batch)
             batch.done.set()

@@ -47,13 +47,13 @@ class Leash:
             must not raise. ``None`` for always.
         is_there: the same for a connection's whole life, and for runs that nobody is to be woken for: asked within
             ``BEAT_S`` of the run's beginning, and every ``TICK_S`` from then on.
-        is_shared: the present run is for others too: that its own caller has gone ends nothing.
+        company: the leashes of those for whom the present run is too: it ends when nobody of them all waits any more.
         waited_s: for how long the present request has waited for others, by computing.py and the detours.
         runs_count: how often the model has run to its end on this leash, for one request or for several together.
     """
 
     __slots__ = (
-        "__weakref__", "_announced", "_ends_at_s", "_lock", "_monotonic_s", "_stopped", "_watch", "is_shared", "is_there",
+        "__weakref__", "_announced", "_ends_at_s", "_lock", "_monotonic_s", "_stopped", "_watch", "company", "is_there",
         "is_wanted", "options", "runs_count", "waited_s",
     )  # fmt: skip
 
@@ -67,7 +67,7 @@ class Leash:
         self._stopped = False
         self.is_wanted: Callable[[], bool] | None = None
         self.is_there: Callable[[], bool] | None = None
-        self.is_shared = False
+        self.company: tuple[Leash, ...] = ()
         self.options = run_options()
         self.waited_s = 0.0
         self.runs_count = 0
@@ -88,11 +88,12 @@ class Leash:
 
     def look(self, now_s: float) -> float:
         """Called by the watcher: stop the run if it is late or not wanted; returns when to look again, at the latest."""
-        ends_at_s, is_wanted = self._ends_at_s, self.is_wanted or self.is_there
+        ends_at_s, company = self._ends_at_s, self.company
         if self._stopped or ends_at_s is NEVER_S:
             return NEVER_S
-        if now_s <= ends_at_s and (is_wanted is None or self.is_shared or is_wanted()):
-            return ends_at_s if is_wanted is None else min(ends_at_s, now_s + TICK_S)
+        if now_s <= ends_at_s and (self.is_waited_for() or any(other.is_waited_for() for other in company)):
+            may_go = self.is_wanted is not None or self.is_there is not None
+            return min(ends_at_s, now_s + TICK_S) if may_go else ends_at_s
         with self._lock:
             self._announced = True
             if self._ends_at_s is ends_at_s:  # the same run: each has a float object of its own
@@ -101,6 +102,11 @@ class Leash:
             else:
                 self._announced = False
         return NEVER_S
+
+    def is_waited_for(self) -> bool:
+        """Called by the watcher: whether its own caller still waits."""
+        asks = self.is_wanted or self.is_there
+        return asks is None or asks()
 
     def _was_stopped(self) -> bool:
         with self._lock:

@@ -43,12 +43,12 @@ with Client(sys.argv[1]) as client:
 """
 """A process that asks for so many short runs, and then for one without an end."""
 
-LEADER = """
+CALLER = """
 import sys
 import numpy as np
 from edge_component.client import Client
 
-Client(sys.argv[1]).infer("endless", {"x": np.ones((1, 3), np.float32)}, deadline_s=1.5)
+Client(sys.argv[1]).infer("endless", {"x": np.ones((1, 3), np.float32)}, deadline_s=float(sys.argv[2]))
 """
 
 
@@ -124,16 +124,37 @@ def test_a_client_that_is_gone_before_its_run_begins_ends_it_all_the_same(
     wait_until(lambda: [record.code for record in endless.sink.records] == ["cancelled"])
 
 
-def test_a_batch_is_computed_for_the_others_when_its_leader_is_gone(
-    open_door: MakeDoor,
-) -> None:
-    """Two requests without an end, for a second, on the first one's leash."""
+@pytest.fixture
+def in_twos(open_door: MakeDoor) -> Door:
+    """With ``endless``, computed for two requests at once."""
     with closing_shadows() as equipment:
         door = open_door(router=Router(equipment=equipment))
     door.router.set_table(RouteTable(models={"endless": ModelRules(batch=BatchRule(2, 10_000_000))}))
     door.put("1.0.0", endless_model(), name="endless")
-    leader = subprocess.Popen([sys.executable, "-c", LEADER, str(door.path)])
-    wait_until(lambda: in_flight(door, "endless") == 1)
+    return door
+
+
+def asking(door: Door, deadline_s: float) -> "subprocess.Popen[bytes]":
+    """A process that asks ``endless``, once its request is there."""
+    before = in_flight(door, "endless")
+    asker = subprocess.Popen([sys.executable, "-c", CALLER, str(door.path), str(deadline_s)])
+    wait_until(lambda: in_flight(door, "endless") == before + 1)
+    return asker
+
+
+def test_a_batch_ends_when_all_its_callers_are_gone(in_twos: Door) -> None:
+    askers = [asking(in_twos, 600), asking(in_twos, 600)]
+    for asker in askers:
+        asker.kill()
+        asker.wait()
+    wait_until(lambda: [record.code for record in in_twos.sink.records] == ["cancelled", "cancelled"])
+    assert in_flight(in_twos, "endless") == 0
+
+
+def test_a_batch_is_computed_for_the_others_when_its_leader_is_gone(in_twos: Door) -> None:
+    """Two requests without an end, for a second, on the first one's leash."""
+    door = in_twos
+    leader = asking(door, 1.5)
     refusals: list[str] = []
 
     def follow() -> None:
