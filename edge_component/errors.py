@@ -50,9 +50,16 @@ class DeviceError(Exception):
         self.remedy = remedy or self.usual_remedy
 
 
+SENTENCE_CHARS_MAX = 2_000
+"""Of a message: it may name what a client has sent, which may be as large as a request."""
+
+
 def sentence_of(error: DeviceError) -> str:
     """The message, and what to do about it."""
-    return f"{error}{'' if str(error).endswith('.') else '.'} {error.remedy}".rstrip()
+    message = str(error)
+    if len(message) > SENTENCE_CHARS_MAX:
+        message = f"{message[:SENTENCE_CHARS_MAX]}…"
+    return f"{message}{'' if message.endswith('.') else '.'} {error.remedy}".rstrip()
 
 
 class BundleError(DeviceError):

@@ -155,7 +155,8 @@ def ending(status: GrpcCode, sentence: str) -> bytes:
     """After messages, if there were any: how the call ended."""
     block = _literal(b"grpc-status", b"%d" % status)
     if sentence:
-        block += _literal(b"grpc-message", _cut(percent_encoded(sentence)))
+        sayable = sentence[:DETAILS_BYTES_MAX]  # it may name what the client has sent, which may be megabytes
+        block += _literal(b"grpc-message", _cut(percent_encoded(sayable)))
     if status is GrpcCode.UNIMPLEMENTED:
         block += _literal(b"grpc-accept-encoding", b"identity,deflate,gzip")
     return block

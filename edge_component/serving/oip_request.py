@@ -18,6 +18,7 @@ from edge_component.serving.oip_service import REQUEST_ID_CHARS_MAX, Answered, I
 from edge_component.serving.regions import Region, Regions
 
 TENSORS_MAX = 256
+NAME_SHOWN_CHARS = 80
 Parameters = Mapping[str, Any]
 NO_PARAMETERS: Parameters = {}
 KEY_PARAMETER = "edgewright_key"
@@ -116,9 +117,13 @@ def check_once(kind: str, names: Sequence[object]) -> None:
     Raises:
         OipMalformedError: naming the one that is not.
     """
+    seen: set[str] = set()
     for name in names:
-        if names.count(name) > 1:
-            raise OipMalformedError(f"{kind} name {name!r:.80} twice", "Name each tensor once.")
+        if not isinstance(name, str):
+            continue  # refused where it is read
+        if name in seen:
+            raise OipMalformedError(f"{kind} name {name[:NAME_SHOWN_CHARS]!r} twice", "Name each tensor once.")
+        seen.add(name)
 
 
 def question_of(

@@ -1,5 +1,6 @@
 """What a header block says is what hpack says of it, however often the same block came before; and what we write, hpack reads."""
 
+import tracemalloc
 from urllib.parse import unquote_to_bytes
 
 import hpack
@@ -141,6 +142,17 @@ def test_an_ending_reads_as_it_was_meant(status: GrpcCode, sentence: str) -> Non
     said = unquote_to_bytes(coded)
     assert whole.startswith(said)
     assert said == whole or len(coded) > DETAILS_BYTES_MAX - 3
+
+
+def test_a_sentence_of_any_size_costs_what_is_said_of_it() -> None:
+    """It may name what the client has sent: 60 MB, each byte of which would be an object of its own for a while."""
+    sentence = "\1" * 3_000_000
+    tracemalloc.start()
+    try:
+        ending(GrpcCode.NOT_FOUND, sentence)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

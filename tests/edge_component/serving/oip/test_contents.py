@@ -192,3 +192,18 @@ def test_a_tensor_that_is_named_twice_is_refused_by_its_name(doors: Doors, reque
         client.infer("scale", inputs, outputs=outputs[: 2 if what == "outputs" else 1])
     assert refusal.value.status() in ("400", "StatusCode.INVALID_ARGUMENT")
     assert client.infer("scale", sent(kind, ROW), outputs=outputs[:1]).as_numpy("y") is not None
+
+
+@DOORS
+@pytest.mark.parametrize("where", ["an input", "an output"])
+def test_a_long_name_is_not_sent_back(doors: Doors, request: Any, door: str, where: str) -> None:
+    client, kind = client_of(request, doors, door)
+    name = "\1" * 300_000
+    tensors = sent(kind, ROW)
+    if where == "an input":
+        tensors = [kind.InferInput(name, [1, 3], "FP32").set_data_from_numpy(ROW)]
+    outputs = [kind.InferRequestedOutput(name if where == "an output" else "y")]
+    with pytest.raises(InferenceServerException) as refusal:
+        client.infer("scale", tensors, outputs=outputs)
+    assert 20 < len(refusal.value.message()) < 5_000
+    assert refusal.value.status() in ("400", "StatusCode.INVALID_ARGUMENT")
