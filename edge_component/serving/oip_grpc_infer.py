@@ -101,10 +101,11 @@ class InferenceHead:
             OipError: naming what is wrong.
         """
         inputs: dict[str, InputTensor] = {}
-        at = 0
+        at = shared_bytes = 0
         for name, datatype, shape, parameters, typed in self._inputs:
             place = shared.slice(parameters, name) if parameters else None
             if place is not None:
+                shared_bytes = place.beside(shared_bytes)
                 inputs[name] = shared_input(name, datatype, shape, place)
             elif typed is not None:
                 inputs[name] = InputTensor(datatype, typed)

@@ -85,10 +85,11 @@ class InferenceHead:
             OipError: naming what is wrong.
         """
         inputs: dict[str, InputTensor] = {}
-        at = 0
+        at = shared_bytes = 0
         for name, datatype, shape, parameters, size, data in self._inputs:
             place = shared.slice(parameters, name) if parameters else None
             if place is not None:
+                shared_bytes = place.beside(shared_bytes)
                 inputs[name] = shared_input(name, datatype, shape, place)
             elif size is not None:
                 taken = binary[at : at + size]

@@ -13,12 +13,19 @@ from edge_component.inference.versions import NO_TURN, Turn
 from edge_component.serving.oip_classification import classified
 from edge_component.serving.oip_codec import DATATYPES, Buffer, checked_shape, from_binary, known_datatype, to_binary
 from edge_component.serving.oip_documents import SHARED_MEMORY_EXTENSION, takes_batches
-from edge_component.serving.oip_errors import OipMalformedError, OipUnsupportedError, RegionBoundsError
+from edge_component.serving.oip_errors import (
+    OipMalformedError,
+    OipTooLargeError,
+    OipUnsupportedError,
+    RegionBoundsError,
+)
 from edge_component.serving.oip_service import REQUEST_ID_CHARS_MAX, Answered, InputTensor, Question
 from edge_component.serving.regions import Region, Regions
 
 TENSORS_MAX = 256
 NAME_SHOWN_CHARS = 80
+SHARED_TENSORS_MAX = 4
+"""Of the size that one may have; smaller ones may be more."""
 Parameters = Mapping[str, Any]
 NO_PARAMETERS: Parameters = {}
 KEY_PARAMETER = "edgewright_key"
@@ -32,6 +39,23 @@ class Slice:
     region: Region
     offset: int
     byte_size: int
+
+    def beside(self, taken_bytes: int) -> int:
+        """What a request takes of shared memory with this input and those before it.
+
+        Nothing of it comes with the request: a short one could name the same large region for each of ``TENSORS_MAX`` inputs.
+
+        Raises:
+            OipTooLargeError: more than ``SHARED_TENSORS_MAX`` of the largest.
+        """
+        taken_bytes += self.byte_size
+        most_bytes = SHARED_TENSORS_MAX * self.region.tensor_bytes_max
+        if taken_bytes > most_bytes:
+            raise OipTooLargeError(
+                f"inputs of more than {most_bytes} bytes in shared memory together",
+                "Ask with fewer rows, or raise oip_body_bytes_max in the component's configuration.",
+            )
+        return taken_bytes
 
 
 class WantedOutput(NamedTuple):

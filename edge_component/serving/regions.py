@@ -23,6 +23,7 @@ import numpy as np
 
 from edge_component.serving.oip_codec import Buffer
 from edge_component.serving.oip_errors import (
+    OipMalformedError,
     OipTooLargeError,
     RegionBoundsError,
     RegionForeignError,
@@ -129,8 +130,11 @@ class Regions:
 
         Raises:
             RegionForeignError: not there, or of another user.
+            OipMalformedError: no name that is kept.
             RegionBoundsError, RegionTakenError, RegionLimitError: nothing was registered.
         """
+        if not 0 < len(name) <= NAME_CHARS_MAX:
+            raise OipMalformedError(f"a region's name has 1 to {NAME_CHARS_MAX} characters", "Choose a shorter name.")
         descriptor = self._open(key, offset, byte_size, peer_id)
         region = Region(name, key, offset, byte_size, _user(peer_id), self._tensor_bytes_max, descriptor)
         with self._lock:

@@ -88,6 +88,7 @@ class Region:
     """Shared memory of zeros."""
 
     name: str
+    tensor_bytes_max: int = 2**62
 
     def read(self, _: int, size: int) -> bytes:
         return bytes(size)

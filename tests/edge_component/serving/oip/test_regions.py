@@ -14,6 +14,7 @@ import tritonclient.utils.shared_memory as shm
 from tritonclient.utils import InferenceServerException
 
 from edge_component.serving.oip_errors import (
+    OipMalformedError,
     OipTooLargeError,
     RegionBoundsError,
     RegionForeignError,
@@ -21,8 +22,10 @@ from edge_component.serving.oip_errors import (
     RegionTakenError,
     RegionUnknownError,
 )
+from edge_component.serving.oip_request import SHARED_TENSORS_MAX
 from edge_component.serving.regions import REGIONS_MAX, Regions
-from tests.edge_component.serving.oip.conftest import Doors, MakeDoors, UnixHttp
+from tests.edge_component.serving.oip.conftest import BODY_BYTES_MAX, Doors, MakeDoors, UnixHttp
+from tests.edge_component.serving.oip.test_clients import client_of
 
 ROW = np.array([[1, 2, 3]], np.float32)
 KEY = f"/edgewright-test-{os.getpid()}"
@@ -201,6 +204,33 @@ def test_sparse_memory_is_not_read_as_one_tensor(folder: Path) -> None:
     regions.register("r", "sparse", 0, 2**40, None)
     with pytest.raises(OipTooLargeError):
         regions.find("r", None).read(0, 2**40)
+
+
+@pytest.mark.parametrize("name", ["", "n" * 256, "n" * 3_000_000])
+def test_a_region_has_a_name_and_none_that_costs(regions: Regions, name: str) -> None:
+    """Over gRPC a name may come that is as large as a request, and would be kept. An empty one could not be asked for."""
+    with pytest.raises(OipMalformedError, match="1 to 255 characters"):
+        regions.register(name, "mine", 0, 64, None)
+    regions.register("n" * 255, "mine", 0, 64, None)
+
+
+@pytest.mark.parametrize("door", ["http", "grpc"])
+def test_a_short_request_does_not_take_more_of_shared_memory_than_a_few_tensors(
+    doors: Doors, request: Any, memory: Any, door: str
+) -> None:
+    """However often it names the same region. As much as one tensor may have, many times, would be all of the device's memory."""
+    client, kind = client_of(request, doors, door)
+    os.truncate(f"/dev/shm{KEY}", BODY_BYTES_MAX)
+    client.register_system_shared_memory("both", KEY, BODY_BYTES_MAX)
+    inputs = [kind.InferInput(f"x{number}", [1, BODY_BYTES_MAX], "UINT8") for number in range(SHARED_TENSORS_MAX + 1)]
+    for each in inputs:
+        each.set_shared_memory("both", BODY_BYTES_MAX)
+    with pytest.raises(InferenceServerException, match="in shared memory together") as refusal:
+        client.infer("scale", inputs)
+    assert refusal.value.status() in ("413", "StatusCode.RESOURCE_EXHAUSTED")
+    with pytest.raises(InferenceServerException, match="takes") as refusal:
+        client.infer("scale", inputs[:-1])
+    assert refusal.value.status() in ("400", "StatusCode.INVALID_ARGUMENT")
 
 
 def test_registering_from_many_threads_takes_a_name_once(regions: Regions) -> None:
