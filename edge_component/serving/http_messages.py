@@ -1,9 +1,10 @@
 """HTTP/1.1 messages: what a request's head says, and the bytes of an answer. Pure; http_connection.py reads and writes.
 
 The failure this exists for: two readings of one message. What is ambiguous is refused, never guessed: folded headers, two
-lengths, a length that is no number, white space before a colon, any transfer coding. Source: RFC 9112.
+lengths, a length that is no number, white space before a colon, half a line's end, any transfer coding. Source: RFC 9112.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -12,6 +13,11 @@ from typing import NamedTuple
 Buffer = bytes | bytearray | memoryview
 HEADERS_MAX = 64
 HEAD_END = b"\r\n\r\n"
+ONCE = frozenset((
+    b"content-length", b"host", b"transfer-encoding", b"content-encoding", b"authorization", b"inference-header-content-length",
+))  # fmt: skip
+"""Headers that change how a request is read, or whether."""
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _DIGITS_MAX = 18
 
 
@@ -81,14 +87,16 @@ def read_head(data: bytes) -> Head:
     first, *lines = data.split(b"\r\n")
     if len(lines) > HEADERS_MAX:
         raise HttpError(431, f"more than {HEADERS_MAX} headers")
+    if data.count(b"\n") != len(lines) or data.count(b"\r") != len(lines) or b"\0" in data:
+        raise HttpError(400, "a line ends with CR and LF, and neither of them nor NUL is in it")
     method, target, version = _request_line(first)
     headers: dict[bytes, bytes] = {}
     for line in lines:
         name, colon, value = line.partition(b":")
         name = name.lower()
-        if not colon or not name or name.strip() != name or b" " in name or b"\t" in name:
+        if not colon or _NAME.fullmatch(name) is None:
             raise HttpError(400, "a header line is not name: value")
-        if name in headers and name in (b"content-length", b"host", b"transfer-encoding"):
+        if name in headers and name in ONCE:
             raise HttpError(400, f"the header {name.decode('latin-1')} is there twice")
         headers[name] = value.strip(b" \t")
     if b"transfer-encoding" in headers:
