@@ -275,7 +275,7 @@ class ClientProtocol:
             raise ConnectionBroken(Code.FRAME_SIZE_ERROR, f"a SETTINGS frame of {len(payload)} bytes")
         if flags & Flag.ACK:
             return
-        for key, value in read_settings(payload):
+        for key, value in dict(read_settings(payload)).items():  # the last of each counts; a frame has room for 10,000
             if key == Setting.INITIAL_WINDOW_SIZE:
                 self._room.begin_with(value)
             elif key == Setting.MAX_FRAME_SIZE:

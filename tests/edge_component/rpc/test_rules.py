@@ -11,6 +11,7 @@ import hpack
 import pytest
 
 from edge_component.rpc.errors import GrpcCode
+from edge_component.rpc.flow import Outgoing
 from tests.edge_component.rpc.conftest import Open, Served, ask
 from tests.edge_component.rpc.raw_client import (
     ACK,
@@ -202,6 +203,18 @@ def test_the_server_speaks_first_and_acknowledges(served: Served) -> None:
 def test_a_ping_comes_back_as_it_was(client: RawClient) -> None:
     client.send(frame(PING, 0, 0, b"12345678"))
     assert client.until(PING, flags=ACK).payload == b"12345678"
+
+
+def test_a_setting_that_is_said_thousands_of_times_is_done_once(
+    client: RawClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would go through all open streams; and it is the last that holds."""
+    begun: list[int] = []
+    monkeypatch.setattr(Outgoing, "begin_with", lambda _, size: begun.append(size))
+    sizes = [setting(INITIAL_WINDOW_SIZE, size) for size in range(10_000)]
+    client.send(frame(SETTINGS, 0, 0, b"".join(sizes)))
+    assert client.is_alive()
+    assert begun == [9_999]
 
 
 def test_headers_may_use_the_table_as_they_like(client: RawClient) -> None:
