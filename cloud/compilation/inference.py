@@ -111,6 +111,8 @@ def _remedy(words: str) -> str:
         )
     if "NOT_IMPLEMENTED" in words:
         return "ONNX Runtime has no code for that operator with these types on a CPU: export the model in float32."
+    if "Type Error" in words:
+        return "Its exporter mixed up types, as skl2onnx does where inputs are doubles: export it with float32 inputs."
     return f"Try it with onnxruntime {onnxruntime.__version__} on a CPU."
 
 

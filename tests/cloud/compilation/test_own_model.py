@@ -220,8 +220,10 @@ def test_what_answers_by_chance_only_later_is_refused_too(tmp_path: Path) -> Non
 def test_types_that_contradict_each_other_are_refused_by_onnx_runtime(tmp_path: Path) -> None:
     node = helper.make_node("Add", ["x", "x"], ["y"])
     graph = model([node], [tensor("x", [3])], [tensor("y", [3], TensorProto.DOUBLE)], [])
-    with pytest.raises(InvalidGraphError, match=r"^m\.onnx: ONNX Runtime does not load the model: .*tensor\(double\)"):
+    told = r"^m\.onnx: ONNX Runtime does not load the model: .*tensor\(double\)"
+    with pytest.raises(InvalidGraphError, match=told) as caught:
         compile_own_model(own(tmp_path, graph, x=np.ones(3, np.float32)), tmp_path / "out")
+    assert "float32 inputs" in caught.value.remedy
 
 
 def test_a_file_beyond_all_memory_is_refused_unread(tmp_path: Path) -> None:
