@@ -259,7 +259,7 @@ class Activator:
     def _mend(self, archive: Path, asked: Asked, attempt: Attempt) -> None:
         """Replace a copy that was damaged after it had been loaded: the next start would go back to an older model for it."""
         served, phase = attempt.candidate, attempt.phase
-        if served is None or self._parts.slots.store.is_whole(served.digest):
+        if served is None or self._parts.slots.store.holds(served.digest):
             return
         try:
             self._take_in(archive, asked, attempt)

@@ -59,12 +59,15 @@ def take_in(
     seen = preview(archive, intake.limits)
     attempt.at_phase("verify")
     verified, listed = _verified(seen, intake.trust, asked, circumstances)
-    folder = intake.store.stage(archive, listed, intake.limits, lambda: attempt.left_s() > 0)
-    attempt.at_phase("store")
-    kept = intake.store.keep(folder, verified.digest)
+    if not intake.store.holds(verified.digest):
+        folder = intake.store.stage(archive, listed, intake.limits, lambda: attempt.left_s() > 0)
+        attempt.at_phase("store")
+        intake.store.keep(folder, verified.digest)
     manifest = verified.manifest
-    ref = ModelRef(manifest.model_name, manifest.version, verified.digest)
-    return Taken(Installed(ref, manifest.component_name, manifest.release), manifest, kept, manifest.created_at)
+    installed = Installed(
+        ModelRef(manifest.model_name, manifest.version, verified.digest), manifest.component_name, manifest.release
+    )
+    return Taken(installed, manifest, intake.store.path(verified.digest), manifest.created_at)
 
 
 def digest_in(archive: Path) -> str | None:

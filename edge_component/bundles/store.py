@@ -30,7 +30,7 @@ from edge_component.contracts.codec import DIGEST_PATTERN
 from edge_component.contracts.limits import LIMITS
 from edge_component.contracts.manifest import BASELINE_FILE, MANIFEST_FILE, Manifest, bundle_digest
 from edge_component.durable import publish_directory, remove_directory, sync_directory
-from edge_component.errors import ManifestError, StoreDamagedError
+from edge_component.errors import ManifestError, StoreDamagedError, StoreFullError
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ class Store:
         folder = self._staging / CANDIDATE
         self.discard(folder)
         try:
+            self._check_room(sum(file.size_bytes for file in listed.values()))
             folder.mkdir()
         except OSError as error:
             raise store_error(error, f"staging {archive.name}") from error
@@ -94,20 +95,23 @@ class Store:
             raise
         return folder
 
+    def _check_room(self, needed_bytes: int) -> None:
+        """A disk that would be filled to its last byte, and refuse all the same, is left to others."""
+        usage = shutil.disk_usage(self._staging)
+        if usage.total and usage.free < needed_bytes:
+            raise StoreFullError(f"the bundle takes {needed_bytes} bytes on the disk; {usage.free} are free")
+
     def discard(self, staged: Path) -> None:
         """Throw a staged bundle away."""
         shutil.rmtree(staged, ignore_errors=True)
 
     def keep(self, staged: Path, digest: str) -> Path:
-        """Give a staged bundle its final name; returns it. One that is there already, whole, is left alone.
+        """Give a staged bundle its final name; returns it. A damaged one that is there is replaced.
 
         Raises:
             StoreError: the disk refused; the staged copy went.
         """
         final = self.path(digest)
-        if final.is_dir() and self.is_whole(digest):
-            self.discard(staged)
-            return final
         try:
             if final.is_dir():
                 remove_directory(final, staged.with_name(f"{DAMAGED}{digest}"))
@@ -136,8 +140,8 @@ class Store:
             raise StoreDamagedError(f"bundle {digest[:12]} cannot be read: {error}") from error
         return manifest
 
-    def is_whole(self, digest: str) -> bool:
-        """Whether every byte of a stored bundle is what was verified."""
+    def holds(self, digest: str) -> bool:
+        """Whether a bundle is there, every byte of it as it was verified."""
         try:
             self.read(digest)
         except StoreDamagedError:

@@ -1,6 +1,7 @@
 """Changes on a disk that is damaged, unreadable or full: it costs neither what serves nor the release floors."""
 
 import os
+import shutil
 import zipfile
 
 import pytest
@@ -143,6 +144,48 @@ def test_with_journal_and_copy_damaged_bundles_are_left_alone(device: Device, bu
     assert "activation.json" in device.problems[0]
     assert device.stored() == {one.digest}
     assert device.hand_over(one).outcome == "activated"
+
+
+def test_what_the_disk_has_no_room_for_is_not_begun(
+    device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Filling the disk to the last byte would have been everybody else's trouble too."""
+    device.hand_over(bundles.scale("1.0.0", 2.0))
+    bundle = bundles.scale("1.1.0", 3.0)
+    size_bytes = bundle.archive.stat().st_size
+    really_open, written = os.open, []
+
+    def opening(path: object, flags: int, *rest: int, **others: int) -> int:
+        if flags & os.O_CREAT and "staging" in str(path):
+            written.append(path)
+        return really_open(path, flags, *rest, **others)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", opening)
+        patched.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(size_bytes * 9, size_bytes * 9, 900))
+        with pytest.raises(StoreFullError, match="900 are free"):
+            device.hand_over(bundle)
+    assert written == []
+    assert (device.factor(), device.sink.outcomes()[-1]) == (2.0, ("refused", "verify", "store-full"))
+    device.hand_over(bundle)
+    assert device.factor() == 3.0
+
+
+def test_what_the_store_holds_already_is_not_written_again(
+    device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.configure(probation_s=0.0)
+    old, new = bundles.scale("1.0.0", 2.0), bundles.scale("1.1.0", 3.0)
+    device.hand_over(old)
+    device.hand_over(new)
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "stage", lambda *_: pytest.fail("it is there"))
+        device.activator.revert("scale")
+        device.hand_over(new)
+    assert device.factor() == 3.0
+    (device.work / "store" / old.digest / "model.onnx").write_bytes(b"rot")
+    device.hand_over(old)
+    assert device.factor() == 2.0, "what is damaged is replaced"
 
 
 def test_a_disk_that_fills_up_refuses_at_every_write_and_the_old_one_serves(
