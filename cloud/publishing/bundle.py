@@ -180,9 +180,10 @@ def _shared_files(folder: Path, compilation: Compilation) -> dict[str, Path]:
 def _check_golden(path: Path, compilation: Compilation) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
-            present = {name.removesuffix(".npy") for name in archive.namelist()}
+            entries = archive.infolist()
     except (zipfile.BadZipFile, OSError) as error:
         raise CompilationIncompleteError(f"{path} is not an .npz file: {error}", COMPILE_REMEDY) from error
+    present = {entry.filename.removesuffix(".npy") for entry in entries}
     wanted = {f"input:{spec.name}" for spec in compilation.inputs} | {
         f"output:{spec.name}" for spec in compilation.outputs
     }
@@ -190,6 +191,14 @@ def _check_golden(path: Path, compilation: Compilation) -> None:
         raise CompilationIncompleteError(
             f"{path} lacks the golden array(s) {', '.join(missing)}",
             "Give a sample of every input and the expected value of every output, and compile again.",
+        )
+    if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
+        raise CompilationIncompleteError(f"{path} is packed in a way that devices do not read", COMPILE_REMEDY)
+    size_bytes = sum(entry.file_size for entry in entries)
+    if size_bytes > LIMITS.golden_bytes_max:
+        raise CompilationIncompleteError(
+            f"{path} unpacks to {size_bytes} bytes; devices read at most {LIMITS.golden_bytes_max}",
+            "Give fewer samples, and compile again.",
         )
 
 

@@ -13,6 +13,7 @@ class Limits:
         recipe_bytes_max: a component recipe (Greengrass: 16,000).
         manifest_bytes_max: a bundle's ``manifest.json``.
         baseline_bytes_max: a bundle's ``baseline.json``.
+        golden_bytes_max: what a bundle's ``golden.npz`` unpacks to.
         signature_bytes_max: a bundle's ``model.sig``.
         admin_line_bytes_max: one JSON line on the admin socket, its newline included.
         signed_statement_bytes_max: what AWS KMS signs with ``MessageType=RAW``.
@@ -30,6 +31,7 @@ class Limits:
     recipe_bytes_max: int = 16_000
     manifest_bytes_max: int = 64_000
     baseline_bytes_max: int = 8_000_000
+    golden_bytes_max: int = 512_000_000
     signature_bytes_max: int = 262_144
     admin_line_bytes_max: int = 65_536
     signed_statement_bytes_max: int = 4_096

@@ -6,7 +6,7 @@ there is, and the rest is read as far as it is asked for: one sample of each ten
 
 The file is numpy's (``numpy.savez``, also compressed): a zip of one ``.npy`` for each array. Pickled objects are refused,
 as are methods of compression that unpack without a bound (see bundles/unpack.py), headers that promise other than what the
-archive holds, and more than ``GOLDEN_BYTES_MAX`` in all. An array in Fortran's order, which has no sample in one piece, is
+archive holds, and more than ``LIMITS.golden_bytes_max`` in all. An array in Fortran's order, which has no sample in one piece, is
 read whole.
 """
 
@@ -23,11 +23,11 @@ from typing import IO, Any
 import numpy as np
 
 from edge_component.bundles.unpack import METHODS
+from edge_component.contracts.limits import LIMITS
 from edge_component.contracts.manifest import GOLDEN_FILE, Manifest
 from edge_component.errors import GoldenUnusableError
 from edge_component.inference.session import Array, tensor_dtype
 
-GOLDEN_BYTES_MAX = 512_000_000
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 """Version 3 is for names of fields, which tensors have not."""
 
@@ -106,8 +106,10 @@ def _check_archive(archive: zipfile.ZipFile) -> None:
             f"{GOLDEN_FILE} is packed in a way that is not read; numpy.savez_compressed writes one"
         )
     size_bytes = sum(entry.file_size for entry in entries)
-    if size_bytes > GOLDEN_BYTES_MAX:
-        raise GoldenUnusableError(f"{GOLDEN_FILE} unpacks to {size_bytes} bytes; at most {GOLDEN_BYTES_MAX} are read")
+    if size_bytes > LIMITS.golden_bytes_max:
+        raise GoldenUnusableError(
+            f"{GOLDEN_FILE} unpacks to {size_bytes} bytes; at most {LIMITS.golden_bytes_max} are read"
+        )
 
 
 class _Array:

@@ -1,6 +1,7 @@
 """Compilation folders in, bundles out: what is missing is named, what is there gives the same bytes every time."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -72,6 +73,21 @@ def golden_without_output(folder: Path) -> None:
     np.savez(folder / "golden.npz", **{"input:x": np.zeros((1, 1, 3), np.float32)})  # type: ignore[arg-type]
 
 
+def golden_that_devices_do_not_read(folder: Path) -> None:
+    """600 MB of zeros in little more than half a megabyte."""
+    with zipfile.ZipFile(folder / "golden.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("input:x.npy", "output:y.npy"):
+            with archive.open(name, "w") as file:
+                for _ in range(300):
+                    file.write(b"\0" * 1_000_000)
+
+
+def golden_packed_without_bound(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "golden.npz", "w", zipfile.ZIP_LZMA) as archive:
+        for name in ("input:x.npy", "output:y.npy"):
+            archive.writestr(name, b"")
+
+
 def golden_of_text(folder: Path) -> None:
     (folder / "golden.npz").write_text("no zip")
 
@@ -92,6 +108,8 @@ FLAWS: list[tuple[str, Callable[[Path], None], str]] = [
     ("no golden samples", drop("golden.npz"), "golden.npz is missing"),
     ("golden samples without an output", golden_without_output, "lacks the golden array(s) output:y"),
     ("golden samples that are no archive", golden_of_text, "is not an .npz file"),
+    ("more golden samples than devices read", golden_that_devices_do_not_read, "600000000 bytes"),
+    ("golden samples packed by another method", golden_packed_without_bound, "packed in a way"),
     ("a link", link_golden, "is a link"),
     ("no model", drop("linux-x86_64/model.onnx"), "model.onnx is missing"),
     ("a model outside of the folder", outside_model, "lies outside of"),

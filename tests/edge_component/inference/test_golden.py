@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 from onnx import TensorProto, helper
 
+from edge_component.contracts.limits import Limits
 from edge_component.contracts.manifest import GoldenTest, TensorSpec
 from edge_component.errors import GoldenMismatchError, GoldenUnusableError, ModelError, NotFiniteError
 from edge_component.inference import golden_file
@@ -86,7 +87,7 @@ def test_samples_of_another_dtype_are_unusable(tmp_path: Path) -> None:
 
 
 def test_samples_that_would_fill_the_memory_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(golden_file, "GOLDEN_BYTES_MAX", 1000)
+    monkeypatch.setattr(golden_file, "LIMITS", Limits(golden_bytes_max=1000))
     (tmp_path / "golden.npz").write_bytes(npz(**{"input:x": np.zeros((400, 1, 3), "f")}))
     with pytest.raises(GoldenUnusableError, match="unpacks to"):
         load_golden(tmp_path, MANIFEST)
