@@ -241,6 +241,19 @@ class Journal:
             raise store_error(error, f"writing {JOURNAL_FILE}") from error
         self._follow(state.committed(), is_way_back=is_way_back)
 
+    def lower(self, state: State) -> None:
+        """Persist floors that are lower than before: in the copy first, which would raise them again at the next start.
+
+        Raises:
+            StoreError: the disk refused; the floors of before hold.
+        """
+        try:
+            self._committed_file.replace(seal(state.committed().to_document()), may_use_reserve=False)
+        except OSError as error:
+            raise store_error(error, f"writing {COMMITTED_FILE}") from error
+        self._followed = state.committed()
+        self.save(state)
+
     @property
     def problems(self) -> tuple[str, ...]:
         """Sentences on reserves that the disk has not given."""

@@ -156,7 +156,7 @@ class Slots:
         before, after = self.state, self.state.with_floor_lowered(component_name, self._parts.clock.now())
         if after == before:
             return ""
-        self._parts.journal.save(after)
+        self._parts.journal.lower(after)
         self.state = after
         return f"floors were {_told_of_floors(before, component_name)}; are {_told_of_floors(after, component_name)}"
 

@@ -1,14 +1,15 @@
 """What a trusted signer has got wrong, a release or a time beyond all others, and the operator's way out of it."""
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from edge_component.activation.journal import Journal
+from edge_component.activation.journal import COMMITTED_FILE, JOURNAL_FILE
 from edge_component.contracts.codec import INTEGER_MAX
 from edge_component.contracts.manifest import Manifest
-from edge_component.errors import ExpiredError, NothingToLowerError, OlderReleaseError, StoreError
+from edge_component.errors import ExpiredError, NothingToLowerError, OlderReleaseError, StoreFullError
 from tests.edge_component.activation.conftest import Device
 from tests.edge_component.bundle_factory import COMPONENT, BundleFactory
 
@@ -107,18 +108,26 @@ def test_a_time_that_was_believed_before_the_clock_was_set_is_undone_once_it_is(
     assert at_once.factor() == 3.0
 
 
-def test_a_floor_that_cannot_be_written_down_is_not_lowered(
-    at_once: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("refused", [JOURNAL_FILE, COMMITTED_FILE])
+def test_a_floor_that_cannot_be_written_down_twice_is_not_lowered(
+    at_once: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
+    """The next start raises floors to the higher of the two files."""
     at_once.hand_over(bundles.scale("1.0.0", 2.0, release=7))
     at_once.activator.deactivate("scale")
+    really_open = os.open
 
-    def full(*_: object, **__: object) -> None:
-        raise StoreError("no room")
+    def full(path: object, *rest: int) -> int:
+        if str(path).endswith(f".{refused}.new"):
+            raise OSError(28, "No space left on device")
+        return really_open(path, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(Journal, "save", full)
-        with pytest.raises(StoreError):
+        patched.setattr(os, "open", full)
+        with pytest.raises(StoreFullError):
             at_once.activator.lower_floor(COMPONENT)
+    with pytest.raises(OlderReleaseError):
+        at_once.hand_over(bundles.scale("0.9.0", 4.0, release=6))
+    at_once.start()
     with pytest.raises(OlderReleaseError):
         at_once.hand_over(bundles.scale("0.9.0", 4.0, release=6))
