@@ -59,7 +59,11 @@ def publish_directory(staged: Path, final: Path) -> None:
 
 
 def remove_directory(path: Path, trash: Path) -> None:
-    """Take a folder away: out of sight first (one rename), then file by file, so that it is never seen half-empty."""
+    """Take a folder away: out of sight first (one rename), then file by file, so that it is never seen half-empty.
+
+    What an earlier removal could not take away is in ``trash`` still, perhaps, and goes first.
+    """
+    shutil.rmtree(trash, ignore_errors=True)
     path.rename(trash)
     sync_directory(path.parent)
     shutil.rmtree(trash, ignore_errors=True)

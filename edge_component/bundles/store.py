@@ -156,10 +156,20 @@ class Store:
             return file.read(LIMITS.baseline_bytes_max + 1)
 
     def collect(self, kept: Collection[str]) -> None:
-        """Remove every bundle but those, and nothing else; one is renamed out of the store before its files go."""
+        """Remove every bundle but those, and nothing else; one is renamed out of the store before its files go.
+
+        Raises:
+            OSError: the disk refused to let go of one; the others went.
+        """
+        refusal: OSError | None = None
         for folder in sorted(self._bundles.iterdir()):
             if folder.name not in kept and DIGEST_PATTERN.fullmatch(folder.name):
-                remove_directory(folder, self._staging / f"{GONE}{folder.name}")
+                try:
+                    remove_directory(folder, self._staging / f"{GONE}{folder.name}")
+                except OSError as error:
+                    refusal = error
+        if refusal is not None:
+            raise refusal
 
 
 def _file_digest(path: Path) -> str:

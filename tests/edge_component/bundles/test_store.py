@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from edge_component.bundles.store import Store
 from edge_component.contracts.limits import LIMITS
 from edge_component.contracts.manifest import BASELINE_FILE
@@ -56,3 +58,29 @@ def test_of_a_baseline_that_is_too_large_no_more_is_read_than_shows_it(tmp_path:
     content = store.baseline(DIGEST, manifest)
     assert content is not None
     assert len(content) == LIMITS.baseline_bytes_max + 1
+
+
+def test_what_cannot_be_removed_keeps_nothing_else_from_going(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.prepare()
+    filled(tmp_path / "store", DIGEST, OTHER)
+    really_rename = Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        if path.name == DIGEST:
+            raise OSError(5, "Input/output error")
+        return really_rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OSError, match="Input/output error"):
+        store.collect(())
+    assert names(tmp_path / "store") == {DIGEST}
+
+
+def test_what_an_earlier_removal_has_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.prepare()
+    filled(tmp_path / "store", DIGEST)
+    filled(tmp_path / "staging", f"gone-{DIGEST}")
+    store.collect(())
+    assert (names(tmp_path / "store"), names(tmp_path / "staging")) == (set(), set())
