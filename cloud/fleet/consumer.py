@@ -2,12 +2,14 @@
 
 The failure this exists for: telemetry lost between a queue and a store. The order is receive → decode → park what is
 malformed in the dead-letter queue → commit → delete. A crash between any two steps delivers the messages again, which
-the store takes as known; a message is parked twice at worst, never lost.
+the store takes as known; a message is parked twice at worst, never lost. One that a defect of ours keeps out of the store is
+parked too: left in the queue it would keep the rest of its batch there, until SQS puts all of them away.
 
 The shell; what a message means is ``ingest``, what becomes of a fact is ``store``. One consumer thread per process;
 several processes may share the queue.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,8 @@ from cloud.errors import EdgewrightError
 from cloud.fleet.facts import Fact, Rejection
 from cloud.fleet.ingest import read_body
 from cloud.fleet.store import CommitResult, FactSink
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ class Consumer:
         messages = self._receive_batch()
         if not messages:
             return CommitResult(0, 0, 0)
-        facts: list[Fact] = []
+        facts: list[tuple[QueueMessage, Fact]] = []
         rejections: list[Rejection] = []
         for message in messages:
             outcome = read_body(message.body)
@@ -125,10 +129,37 @@ class Consumer:
                 self._queue.park(message, outcome)
                 rejections.append(outcome)
             else:
-                facts.append(outcome)
-        result = self._sink.commit(facts, rejections)
+                facts.append((message, outcome))
+        try:
+            result = self._sink.commit([fact for _, fact in facts], rejections)
+        except EdgewrightError:
+            raise
+        except Exception as error:  # a defect of ours, met with one of them: SQS would in the end put all of them away
+            log.exception("a batch of %d messages cannot be stored as a whole; each is stored by itself", len(messages))
+            result = self._commit_each(facts, rejections, error)
         self._queue.delete(messages)
         return result
+
+    def _commit_each(
+        self, facts: Sequence[tuple[QueueMessage, Fact]], rejections: Sequence[Rejection], error: Exception
+    ) -> CommitResult:
+        stored = 0
+        defects: list[tuple[QueueMessage, Rejection]] = []
+        for message, fact in facts:
+            try:
+                stored += self._sink.commit([fact]).stored_count
+            except EdgewrightError:
+                raise
+            except Exception as its_error:  # noqa: BLE001 - as above
+                sentence = f"It cannot be stored, by a defect of Edgewright's: {its_error!r}."
+                defects.append((message, Rejection("defect", sentence)))
+        if len(defects) == len(facts) > 1:
+            raise error  # it is not the messages
+        for message, defect in defects:
+            self._queue.park(message, defect)
+        refused = [*rejections, *(defect for _, defect in defects)]
+        self._sink.commit([], refused)
+        return CommitResult(stored, len(facts) - len(defects) - stored, len(refused))
 
     def run(self, stop: threading.Event, report: Callable[[EdgewrightError | None], None]) -> None:
         """Drain until ``stop`` is set; ``report`` hears the first failure of each row of failures, and its end."""

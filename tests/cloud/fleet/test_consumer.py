@@ -1,13 +1,15 @@
 """Each fault with its exact chain: whatever fails between receive and delete, nothing is lost and nothing is counted twice."""
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 
 from cloud.errors import EdgewrightError, UnavailableError
 from cloud.fleet.consumer import Consumer, ConsumerLimits, MemoryQueue, QueueMessage
 from cloud.fleet.database import Database, StoreUnavailableError
-from cloud.fleet.store import MemoryFactSink, SqliteFactSink
+from cloud.fleet.facts import Fact, HeartbeatFact, Rejection
+from cloud.fleet.store import CommitResult, MemoryFactSink, SqliteFactSink
 from edge_component.contracts.envelope import Envelope
 from tests.cloud.fleet.samples import T0, heartbeat, rule_output
 
@@ -101,3 +103,40 @@ def test_run_reports_a_row_of_failures_once_and_goes_on() -> None:
     Consumer(Flaky([message(1)]), sink, limits).run(stop, reports.append)
     assert [str(error) for error in reports] == ["down", "None"]
     assert len(sink.stored) == 1
+
+
+class DefectiveSink(MemoryFactSink):
+    """Fails, in a way that nobody foresaw, whatever holds something of one of these things."""
+
+    things: frozenset[str] = frozenset()
+
+    def commit(self, facts: Sequence[Fact], rejections: Sequence[Rejection] = ()) -> CommitResult:
+        if any(fact.origin.thing_name in self.things for fact in facts if isinstance(fact, HeartbeatFact)):
+            raise OverflowError("of ours")
+        return super().commit(facts, rejections)
+
+
+def test_what_a_defect_keeps_out_of_the_store_keeps_nothing_else_out() -> None:
+    """It would come again with its batch until each of them has been received too often for SQS to keep."""
+    queue, sink = (
+        MemoryQueue([message(1, "AAA"), message(1, "BAD"), BAD, message(1, "ZZZ"), message(1, "AAA")]),
+        DefectiveSink(),
+    )
+    sink.things = frozenset({"BAD"})
+    result = Consumer(queue, sink).drain_once()
+    assert result == CommitResult(stored_count=2, known_count=1, rejected_count=2)
+    assert sorted(key[1] for key in sink.stored) == ["AAA", "ZZZ"]
+    assert [(parked.receipt, rejection.code) for parked, rejection in queue.parked] == [
+        ("bad", "not-json"), ("BAD-1", "defect"),
+    ]  # fmt: skip
+    assert "OverflowError('of ours')" in queue.parked[1][1].sentence
+    assert sink.rejected == {"not-json": 1, "defect": 1}
+    assert not queue.in_flight
+
+
+def test_a_defect_that_is_met_with_every_message_leaves_them_in_the_queue() -> None:
+    queue, sink = MemoryQueue([message(1, "AAA"), message(1, "ZZZ")]), DefectiveSink()
+    sink.things = frozenset({"AAA", "ZZZ"})
+    with pytest.raises(OverflowError):
+        Consumer(queue, sink).drain_once()
+    assert (len(queue.in_flight), queue.parked) == (2, [])
