@@ -101,8 +101,10 @@ class DriftWatch:
         self._unjudged: dict[Stretch, _Unjudged] = {}
         self._followed_at: datetime | None = None
 
-    def pass_once(self) -> tuple[DriftDecision, ...]:
+    def pass_once(self, stop: threading.Event | None = None) -> tuple[DriftDecision, ...]:
         """Judge windows that are complete and settled, as far as one pass goes; announce what must be; returns the decisions.
+
+        Nothing more is judged once ``stop`` is set.
 
         Windows whose baseline is unknown or damaged stay where they are, unread, until it is there; the rest is judged, and
         then the error is raised: one model's missing object must not blind the watch to all the others.
@@ -119,6 +121,8 @@ class DriftWatch:
         put_off = (*missing.values(), *(known.error for known in self._unjudged.values()))
         unjudged: EdgewrightError | None = next(iter(put_off), None)
         for stretch, batch in self._due(now, missing):
+            if stop is not None and stop.is_set():
+                break
             if stretch in self._unjudged:
                 continue
             try:
@@ -144,7 +148,7 @@ class DriftWatch:
         last = ""
         while not stop.is_set():
             try:
-                self.pass_once()
+                self.pass_once(stop)
                 if last:
                     report(None)
                 last = ""

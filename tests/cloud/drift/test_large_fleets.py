@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import reduce
 from pathlib import Path
+from threading import Event
 
 import pytest
 from hypothesis import given, strategies as st
@@ -126,6 +127,21 @@ def test_those_whom_a_defect_keeps_from_being_judged_are_not_in_the_way(
     monkeypatch.undo()
     world.now += timedelta(seconds=61)
     assert len(watch.pass_once()) == 1, "it is tried again, and nothing is lost"
+
+
+def test_a_stop_waits_for_one_judgement_and_not_for_the_pass(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for turn in range(1, 5):
+        world.send(turn)
+    stop, truly = Event(), watch_module.decide
+
+    def stopping(*arguments: object, **options: object) -> DriftDecision:
+        stop.set()
+        return truly(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(watch_module, "decide", stopping)
+    world.watch.run(stop, lambda error: pytest.fail(str(error)) if error else None)
+    assert world.one("SELECT count(*) FROM decision") == 1
+    assert world.one("SELECT count(*) FROM window WHERE decision_id IS NULL") == 3
 
 
 def test_a_device_that_claims_more_records_than_integers_add_up_to_stops_nobody_else(world: World) -> None:
