@@ -164,8 +164,9 @@ HEARTBEAT = "LEFT JOIN heartbeat h ON h.thing_name = d.thing_name"
 MODELS_QUERY = """
 SELECT model_name, version, sum(serving) AS serving_count, sum(wanting) AS wanted_count, sum(drifting) > 0 AS is_retrained
 FROM (
-    SELECT model_name, version, 1 AS serving, 0 AS wanting, 0 AS drifting FROM device_model
-    UNION ALL SELECT model_name, version, 0, 1, 0 FROM wanted WHERE model_name <> '' AND version NOT LIKE '0.0.%'
+    SELECT model_name, version, count(*) AS serving, 0 AS wanting, 0 AS drifting FROM device_model GROUP BY model_name, version
+    UNION ALL SELECT model_name, version, 0, count(*), 0 FROM wanted
+        WHERE model_name <> '' AND version NOT LIKE '0.0.%' GROUP BY model_name, version
     UNION ALL SELECT model_name, version, 0, 0, 1 FROM incident
 )
 WHERE (model_name, version) > (?, ?) GROUP BY model_name, version ORDER BY model_name, version LIMIT ?

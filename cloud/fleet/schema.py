@@ -161,9 +161,12 @@ CREATE INDEX decision_by_model_level ON decision (model_name, level, decision_id
 
 CREATE INDEX event_by_age ON event (kind, at_ms);
 
+CREATE INDEX wanted_by_model ON wanted (model_name, version);
+
 CREATE INDEX device_deployment_by_age ON device_deployment (changed_at_ms);
 """
-"""Deleting what is old costs what is deleted, whatever there is (``history``); so does judging (``cloud.drift.journal``)."""
+"""Deleting what is old costs what is deleted, whatever there is (``history``); so does judging (``cloud.drift.journal``).
+What serves and is wanted is counted within an index (``queries``)."""
 
 MIGRATIONS: tuple[str, ...] = (TABLES, ATTEMPTS, CONFIGURED, REFUSED, BY_AGE)
 """Step i takes a file from version i to i + 1; released steps never change."""
