@@ -17,6 +17,9 @@ from datetime import datetime, timedelta
 from cloud.fleet.health import Difference
 from cloud.names import MODEL_PREFIX, is_retirement
 
+NAMED_COUNT_MAX = 5
+"""Devices that a sentence names: it stands in the history of each of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class RepairLimits:
@@ -68,7 +71,7 @@ class Repair:
     @property
     def sentence(self) -> str:
         """For the fleet's history."""
-        things = ", ".join(self.things)
+        things = _named(self.things)
         why = f"{things} never let go of the model" if self.key.is_retirement else f"it does not serve on {things}"
         return (
             f"Deploying {self.key.component_name} {self.key.version} again with a configuration nonce "
@@ -90,7 +93,12 @@ class GiveUp:
         still = f"does not serve {self.key.component_name} {self.key.version}"
         if self.key.is_retirement:
             still = f"serves what was retired by {self.key.component_name} {self.key.version}"
-        return f"{', '.join(self.things)} still {still} after every repair; look at the device's Greengrass log."
+        return f"{_named(self.things)} still {still} after every repair; look at the device's Greengrass log."
+
+
+def _named(things: tuple[str, ...]) -> str:
+    rest = len(things) - NAMED_COUNT_MAX
+    return ", ".join(things[:NAMED_COUNT_MAX]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def decide_repairs(

@@ -13,6 +13,7 @@ from cloud.fleet.desired import DeploymentRecord, MemoryControlPlane, MemoryPubl
 from cloud.fleet.facts import DeploymentStatusFact
 from cloud.fleet.ledger import Ledger
 from cloud.fleet.reconcile import ReconcileLimits, Reconciler
+from cloud.fleet.repair import GiveUp, Repair, RepairKey
 from cloud.fleet.store import SqliteFactSink
 from tests.cloud.fleet.samples import DIGEST, T0, heartbeat_fact
 
@@ -257,3 +258,13 @@ def test_what_nobody_published_is_looked_for_once_in_a_pass_and_others_component
     for _ in range(2):
         reconciler.pass_once()
     assert source.asked == [(COMPONENT, "1.1.0")] * 2, "S3 is asked for each GET, and paid"
+
+
+@pytest.mark.parametrize("thing_count", [1, 5, 6, 5_000])
+def test_a_sentence_names_some_of_many_since_every_one_of_them_gets_it(thing_count: int) -> None:
+    """Ten thousand devices in the events of ten thousand devices are a gigabyte, in one transaction."""
+    things = tuple(f"station-{number}" for number in range(thing_count))
+    key = RepairKey(TARGET, COMPONENT, "1.1.0")
+    named = ", ".join(things[:5]) + (f" and {thing_count - 5} more" if thing_count > 5 else "")
+    assert f"because it does not serve on {named}." in Repair(key, "d1", "nonce", 1, things).sentence
+    assert GiveUp(key, things, T0).sentence.startswith(f"{named} still does not serve {COMPONENT} 1.1.0")
