@@ -30,6 +30,7 @@ from simulator.up import BROKER_VARIABLE, local_installation
 DEFAULT_FOLDER = Path(".edgewright/sim")
 DEMO_FOLDER = Path(".edgewright/demo")
 UNAVAILABLE = 5
+CHECK_S = 1.0
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 app = typer.Typer(
@@ -222,6 +223,8 @@ def up(
 ) -> None:
     """Start a broker and the local cloud, write an environment file to source, and stay until Ctrl-C.
 
+    The local cloud keeps its state in memory: each start begins empty.
+
     For example:
 
       edgewright-sim up
@@ -239,7 +242,8 @@ def up(
         sys.stdout.flush()
         sourced = f". {shlex.quote(str(installation.env_file))}"
         _say(f"In another shell:  [bold]{escape(sourced)}[/]   (Ctrl-C here stops everything)")
-        stop.wait()
+        while not stop.wait(CHECK_S):
+            installation.cloud.check()
 
 
 def _delay(entry: str) -> tuple[str, float]:

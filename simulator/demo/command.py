@@ -5,6 +5,7 @@ so that its page can be looked at, until Ctrl-C.
 """
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -156,6 +157,9 @@ def _print_end(console: Console, summary: Summary) -> None:
 
 def _stay(console: Console, world: World) -> None:
     console.print(f"\nThe fleet is up: {world.api_url}   Stop it with Ctrl-C.", highlight=False)
+    command = Path(sys.argv[0]).with_name("edgewright")
+    asked = f"EDGEWRIGHT_API_URL={world.api_url} {command} get devices"
+    console.print(f"Ask it in another shell: {asked}", highlight=False, markup=False, soft_wrap=True)
     try:
         while True:
             world.check()

@@ -117,7 +117,9 @@ class Summary:
             yield f"{device.thing_name} serves {device.model} {device.version}, {kept} ({_ids(device)})."
         alarms = [found for found in self.drift if found.decision not in {"none", "insufficient"}]
         if alarms:
-            yield f"{len(alarms)} windows were flagged; the first: {alarms[0].sentence}"
+            asking = next((found for found in alarms if found.decision == "retrain"), None)
+            which = "the one that asked for a retraining" if asking else "the first"
+            yield f"{len(alarms)} windows were flagged; {which}: {(asking or alarms[0]).sentence}"
         if self.retrain is not None:
             yield (
                 f"Retrained as {self.retrain.version}: {self.retrain.metric} "

@@ -51,7 +51,10 @@ def test_holds_only_if_everything_was_shown() -> None:
 
 
 def test_sentences_name_the_figures() -> None:
-    text = "\n".join(finished().sentences())
+    summary = finished()
+    summary.drift.insert(0, DriftOutcome("station-ewr", "2013-03-01/2013-03-16", "watch", "no reason to retrain."))
+    text = "\n".join(summary.sentences())
+    assert "2 windows were flagged; the one that asked for a retraining: dew point" in text
     assert "10 predictions answered, 0 failed." in text
     assert "one runtime process throughout (41)" in text
     assert "0.410 before, 0.240 after" in text

@@ -62,6 +62,22 @@ def test_a_second_one_in_the_folder_is_refused_and_takes_nothing_away(up: Up) ->
     assert env_file.read_text() == before
 
 
+def test_a_local_cloud_that_dies_ends_it_with_its_last_words() -> None:
+    """Else it sits there as if all were well, while every command finds no answer."""
+    with tempfile.TemporaryDirectory() as folder:
+        up = subprocess.Popen(
+            [*SIM, "up", "--folder", folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert up.stdout is not None
+        up.stdout.readline()
+        children = Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split()
+        (cloud,) = (int(each) for each in children if b"simulator.aws" in Path(f"/proc/{each}/cmdline").read_bytes())
+        os.kill(cloud, signal.SIGKILL)
+        _, said = up.communicate(timeout=WAIT_S)
+    assert up.returncode == 5
+    assert "local-cloud ended with exit code -9" in said
+
+
 def sim(*arguments: str, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [*SIM, *arguments], capture_output=True, text=True, env=environment or dict(os.environ), timeout=WAIT_S
