@@ -72,6 +72,7 @@ class Seen:
     heartbeat: Heartbeat | None = None
     doors: DoorsSeen | None = None
     user_problem: str = ""
+    read_only_problem: str = ""
     place_problem: str = ""
     owner_problem: str = ""
     bundle_problem: str = ""
@@ -139,6 +140,10 @@ def _machine(seen: Seen) -> Iterator[Check]:
     yield Check(
         "disk", _below(seen.disk_free_bytes, DISK_FREE_BYTES_MIN, "bytes free"), "Free disk space on the device."
     )
+    yield Check(
+        "file system", seen.read_only_problem,
+        "See dmesg: Linux does this to a disk with errors. Mount it writable again, or replace the disk.",
+    )  # fmt: skip
     yield Check(
         "files", _below(seen.files_free_count, FILES_FREE_COUNT_MIN, "files can still be made"),
         "Remove small files: the file system has no inodes left.",

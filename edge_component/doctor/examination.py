@@ -40,6 +40,7 @@ def examine(work: Path, trust: Path | None, clock: Clock) -> Seen:
     """Look at a work folder and the machine around it; ``trust`` if it is not the one that the last start has named."""
     existing = next(parent for parent in (work.absolute(), *work.absolute().parents) if _is_dir(parent))
     statistics = os.statvfs(existing)
+    is_read_only = bool(statistics.f_flag & os.ST_RDONLY)
     journal_problem, trusted_at = _journal(work / JOURNAL_FILE)
     heartbeat, runtime_problem = _runtime(work)
     trust = trust or _trust_of_last_start(work)
@@ -47,7 +48,7 @@ def examine(work: Path, trust: Path | None, clock: Clock) -> Seen:
         python=sys.version_info[:2],
         packages={name: _import_problem(name) for name in PACKAGES},
         folder=str(work),
-        folder_problem=_folder_problem(work),
+        folder_problem="" if is_read_only else _folder_problem(work),
         folder_mode=_mode(work),
         disk_free_bytes=shutil.disk_usage(existing).free,
         files_free_count=statistics.f_favail if statistics.f_files else sys.maxsize,
@@ -66,6 +67,7 @@ def examine(work: Path, trust: Path | None, clock: Clock) -> Seen:
         heartbeat=heartbeat,
         doors=examine_doors(work, work / LOCK_FILE),
         user_problem=_user_problem(work, os.geteuid()),
+        read_only_problem=f"the file system of {existing} is mounted read-only" if is_read_only else "",
         place_problem=place_problem(work),
         owner_problem=owner_problem(work),
         bundle_problem=bundle_problem(work),

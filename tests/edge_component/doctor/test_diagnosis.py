@@ -57,6 +57,7 @@ def test_a_healthy_device_has_nothing() -> None:
         ({"open_files_max": 64}, "open files", HURTS),
         ({"shared_memory_problem": "memfd_create: Operation not permitted"}, "shared memory", STOPS),
         ({"now": datetime(1970, 1, 1, tzinfo=UTC)}, "clock", STOPS),
+        ({"read_only_problem": "the file system of /work is mounted read-only"}, "file system", STOPS),
         ({"place_problem": "store is no folder"}, "work folder's contents", STOPS),
         ({"owner_problem": "runtime.lock is root's"}, "work folder's owner", HURTS),
         ({"bundle_problem": "model.onnx has changed on the disk"}, "stored models", HURTS),

@@ -86,3 +86,16 @@ def test_a_package_that_cannot_be_imported_does_not_take_the_doctor_with_it(
 ) -> None:
     monkeypatch.setattr(examination, "PACKAGES", (module,))
     assert told in examine(tmp_path, None, CLOCK).packages[module]
+
+
+def test_a_disk_that_is_mounted_read_only_is_named_and_not_taken_for_a_missing_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux does that to a disk with errors; the remedy was to install the component."""
+    seen = os.statvfs(tmp_path)
+    values = [*seen[:8], seen.f_flag | os.ST_RDONLY, *seen[9:]]
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(values))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    found = ill(examine(tmp_path, None, CLOCK))
+    assert "file system" in found
+    assert "work folder" not in found
