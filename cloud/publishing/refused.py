@@ -166,7 +166,7 @@ def doubt_about_going_back(component_name: str, version: str, history: Sequence[
     return (
         f"Devices here have taken {component_name} {taken}, and a release number never goes back: what was published before "
         f"it they refuse. To bring {version} back, publish the compilation that it was made of anew (edgewright publish "
-        "gives it the next version), and deploy that; edgewright-edge revert does it on one device, at once."
+        "gives it the next version), and deploy that."
     )
 
 
