@@ -17,8 +17,8 @@ from edge_component.client.admin import AdminClient
 from edge_component.operators_command import leave_command
 from tests.edge_component.bundle_factory import BundleFactory
 from tests.edge_component.runtime_process import RuntimeProcess
-from tests.edge_component.serving.test_fastpath import wait_until
 from tests.edge_component.test_cli_route import run, run_failing
+from tests.edge_component.waiting import wait_until
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.edge_component.bundle_factory import BundleFactory, npz
 from tests.edge_component.graphs import rounds_model
 from tests.edge_component.observability.test_metrics_door import UnixHttp, get
 from tests.edge_component.runtime_process import ROW, StartRuntime, activate
-from tests.edge_component.serving.test_fastpath import wait_until
+from tests.edge_component.waiting import wait_until
 from tests.faults.evil_graphs import slow_on_large_values
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from edge_component.clock import ManualClock, SystemClock
 from edge_component.inference.deadline import BEAT_S, LINGER_S, NEVER_S, TICK_S, DeadlineWatch, Leash
-from tests.edge_component.serving.test_fastpath import wait_until
+from tests.edge_component.waiting import wait_until
 
 
 class CountingWatch(DeadlineWatch):

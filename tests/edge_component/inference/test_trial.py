@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
@@ -18,6 +17,7 @@ from edge_component.contracts.manifest import Caps, Manifest, TensorSpec
 from edge_component.inference.trial import TrialFailedError, run_trial
 from tests.edge_component.bundle_factory import BundleFactory, npz, scale_golden, scale_model
 from tests.edge_component.graphs import endless_model, hungry_model
+from tests.edge_component.waiting import wait_until
 
 SPEC = (TensorSpec("x", "float32", (-1, 3)),)
 
@@ -111,13 +111,6 @@ def test_a_child_whose_parent_was_killed_does_not_burn_a_core_for_ever(bundles: 
         os.close(writing)
         assert orphan.wait(30) in (-signal.SIGXCPU, -signal.SIGKILL)
     os.close(reading)
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    ends_at_s = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < ends_at_s
-        time.sleep(0.01)
 
 
 def test_the_child_of_a_runtime_that_was_killed_goes_with_it(bundles: BundleFactory, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge_component.client import Client
@@ -23,6 +24,8 @@ from edge_component.serving.serving import Serving
 from edge_component.telemetry_sink import NullSink, Outcome
 from tests.edge_component.bundle_factory import scale_model
 from tests.edge_component.inference.test_session import MANIFEST
+
+ROW = np.array([[1, 2, 3]], np.float32)
 
 
 @dataclass

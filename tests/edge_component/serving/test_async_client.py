@@ -12,8 +12,8 @@ from edge_component.client import DeadlineExceededError, InputError, Unavailable
 from edge_component.client.aio import AsyncClient
 from tests.edge_component.bundle_factory import scale_model
 from tests.edge_component.graphs import endless_model
-from tests.edge_component.serving.conftest import Door, MakeDoor
-from tests.edge_component.serving.test_fastpath import ROW, wait_until
+from tests.edge_component.serving.conftest import ROW, Door, MakeDoor
+from tests.edge_component.waiting import wait_until
 
 
 @asynccontextmanager

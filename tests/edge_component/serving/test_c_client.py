@@ -16,9 +16,9 @@ import edge_component.client
 from edge_component.contracts.manifest import TensorSpec
 from tests.edge_component.bundle_factory import scale_model, serialized
 from tests.edge_component.graphs import endless_model
-from tests.edge_component.serving.conftest import Door, MakeDoor
+from tests.edge_component.serving.conftest import ROW, Door, MakeDoor
 from tests.edge_component.serving.lying_runtime import lying_runtime
-from tests.edge_component.serving.test_fastpath import ROW, wait_until
+from tests.edge_component.waiting import wait_until
 
 SOURCES = Path(edge_component.client.__file__).parent / "c"
 FLAGS = (

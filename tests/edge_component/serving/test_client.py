@@ -18,8 +18,8 @@ from edge_component.contracts.fastpath import Failure
 from edge_component.contracts.manifest import TensorSpec
 from tests.edge_component.bundle_factory import serialized
 from tests.edge_component.graphs import endless_model
-from tests.edge_component.serving.conftest import Door, MakeDoor
-from tests.edge_component.serving.test_fastpath import ROW, wait_until
+from tests.edge_component.serving.conftest import ROW, Door, MakeDoor
+from tests.edge_component.waiting import wait_until
 
 
 @pytest.mark.parametrize("rows", [1, 100_000])  # two slots, one slot

@@ -16,8 +16,7 @@ from edge_component.client.aio import AsyncClient
 from edge_component.client.errors import ClientError
 from edge_component.contracts.fastpath import MESSAGE_BYTES_MAX, Failure, Kind, Welcome, pack_control
 from edge_component.serving.fastpath_connection import FastpathConnection
-from tests.edge_component.serving.conftest import Door
-from tests.edge_component.serving.test_fastpath import ROW
+from tests.edge_component.serving.conftest import ROW, Door
 
 STEP_S = 0.3
 

@@ -13,8 +13,8 @@ from edge_component.client import Client, DeadlineExceededError, UnavailableErro
 from edge_component.client.admin import AdminClient
 from edge_component.client.aio import AsyncClient
 from tests.edge_component.graphs import endless_model
-from tests.edge_component.serving.conftest import Door
-from tests.edge_component.serving.test_fastpath import ROW, wait_until
+from tests.edge_component.serving.conftest import ROW, Door
+from tests.edge_component.waiting import wait_until
 
 REQUESTS_COUNT = 200
 

@@ -9,8 +9,7 @@ import pytest
 
 from edge_component.client import DeadlineExceededError
 from tests.edge_component.serving import interrupted_client
-from tests.edge_component.serving.conftest import Door
-from tests.edge_component.serving.test_fastpath import ROW
+from tests.edge_component.serving.conftest import ROW, Door
 
 INTERRUPTS_COUNT = 5_000
 """One in some hundreds used to leave the client locked for ever."""

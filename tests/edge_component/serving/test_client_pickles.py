@@ -18,8 +18,7 @@ import edge_component.inference.errors as request_errors
 from edge_component.client import Client, ClientError, OverloadedError, UnknownModelError
 from edge_component.client.aio import AsyncClient
 from edge_component.errors import DeviceError
-from tests.edge_component.serving.conftest import Door
-from tests.edge_component.serving.test_fastpath import ROW
+from tests.edge_component.serving.conftest import ROW, Door
 
 
 def kinds(root: type[Exception]) -> Iterator[type[Exception]]:

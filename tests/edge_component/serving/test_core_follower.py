@@ -17,8 +17,8 @@ from edge_component.serving.core_follower import (
     look_every_count,
     peer_process_id,
 )
-from tests.edge_component.serving.conftest import Door, MakeDoor
-from tests.edge_component.serving.test_fastpath import ROW, wait_until
+from tests.edge_component.serving.conftest import ROW, Door, MakeDoor
+from tests.edge_component.waiting import wait_until
 
 CORES = sorted(os.sched_getaffinity(0))
 needs_two_cores = pytest.mark.skipif(len(CORES) < 2, reason="there is one core: everybody shares it anyway")

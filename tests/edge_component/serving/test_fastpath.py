@@ -3,7 +3,6 @@
 import itertools
 import socket
 import threading
-import time
 import weakref
 
 import numpy as np
@@ -16,18 +15,10 @@ from edge_component.contracts.manifest import TensorSpec
 from edge_component.inference.router import Totals
 from tests.contracts.test_specification import examples
 from tests.edge_component.bundle_factory import scale_model, serialized
-from tests.edge_component.serving.conftest import Door, MakeDoor
+from tests.edge_component.serving.conftest import ROW, Door, MakeDoor
+from tests.edge_component.waiting import wait_until
 
-ROW = np.array([[1, 2, 3]], np.float32)
 WIDER = scale_model(2.0, 4), (TensorSpec("x", "float32", (-1, 4)),), (TensorSpec("y", "float32", (-1, 4)),)
-
-
-def wait_until(condition: object) -> None:
-    assert callable(condition)
-    ends_at_s = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < ends_at_s, "not within 10 s"
-        time.sleep(0.005)
 
 
 def test_an_answer_says_who_gave_it(door: Door) -> None:

@@ -25,8 +25,8 @@ from edge_component.contracts.fastpath import (
     unpack_control,
     unpack_failure,
 )
-from tests.edge_component.serving.conftest import Door
-from tests.edge_component.serving.test_fastpath import ROW, wait_until
+from tests.edge_component.serving.conftest import ROW, Door
+from tests.edge_component.waiting import wait_until
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ from edge_component.contracts.manifest import TensorSpec
 from edge_component.contracts.routes import BatchRule, ModelRules, RouteTable
 from edge_component.inference.router import Router, Totals
 from tests.edge_component.graphs import endless_model, rounds_model
-from tests.edge_component.serving.conftest import Door, MakeDoor
-from tests.edge_component.serving.test_fastpath import ROW, wait_until
+from tests.edge_component.serving.conftest import ROW, Door, MakeDoor
 from tests.edge_component.serving.test_fastpath_routes import closing_shadows
+from tests.edge_component.waiting import wait_until
 
 ASKER = """
 import sys

@@ -8,8 +8,8 @@ from edge_component.contracts.fastpath import MESSAGE_BYTES_MAX, Kind, Open, pac
 from edge_component.inference.router import Totals
 from tests.edge_component.bundle_factory import scale_model
 from tests.edge_component.graphs import endless_model
-from tests.edge_component.serving.conftest import Door, MakeDoor
-from tests.edge_component.serving.test_fastpath import ROW, wait_until
+from tests.edge_component.serving.conftest import ROW, Door, MakeDoor
+from tests.edge_component.waiting import wait_until
 
 
 def test_a_deadline_stops_the_run_and_frees_the_thread(door: Door) -> None:

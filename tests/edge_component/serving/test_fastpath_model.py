@@ -33,7 +33,7 @@ from edge_component.serving.steady import SteadySlots
 from tests.edge_component.bundle_factory import scale_model, serialized
 from tests.edge_component.inference.test_session import MANIFEST
 from tests.edge_component.serving.conftest import Door, MakeDoor, Recorded
-from tests.edge_component.serving.test_fastpath import wait_until
+from tests.edge_component.waiting import wait_until
 
 NAMES = ("one", "two")
 CLIENTS_COUNT = 3

@@ -25,7 +25,7 @@ from edge_component.inference.sequences import SequenceLimits
 from edge_component.inference.shadow import Shadowing
 from tests.edge_component.inference.conftest import MODELS
 from tests.edge_component.serving.conftest import Door, MakeDoor
-from tests.edge_component.serving.test_fastpath import wait_until
+from tests.edge_component.waiting import wait_until
 
 ROW = np.array([[1, 2, 3]], np.float32)
 

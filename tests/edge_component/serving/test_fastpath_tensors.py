@@ -9,8 +9,7 @@ from onnx import TensorProto, helper
 from edge_component.client import InputError, ModelFailedError, RefusedError
 from edge_component.contracts.manifest import TensorSpec
 from tests.edge_component.bundle_factory import scale_model, serialized
-from tests.edge_component.serving.conftest import Door
-from tests.edge_component.serving.test_fastpath import ROW
+from tests.edge_component.serving.conftest import ROW, Door
 
 
 def test_batches_grow_beyond_the_room_that_was_opened_first(door: Door) -> None:

@@ -25,7 +25,8 @@ from edge_component.contracts.fastpath import (
 )
 from tests.edge_component.bundle_factory import BundleFactory
 from tests.edge_component.runtime_process import RuntimeProcess
-from tests.edge_component.serving.test_fastpath import ROW, wait_until
+from tests.edge_component.serving.conftest import ROW
+from tests.edge_component.waiting import wait_until
 
 HELLO_S = 0.3
 CONNECTIONS_MAX = 64

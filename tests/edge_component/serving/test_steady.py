@@ -15,8 +15,8 @@ from edge_component.inference.router import Totals
 from edge_component.serving.channel import Channel
 from edge_component.serving.fastpath_connection import FastpathConnection
 from tests.edge_component.bundle_factory import scale_model, serialized
-from tests.edge_component.serving.conftest import Door, MakeDoor
-from tests.edge_component.serving.test_fastpath import ROW, wait_until
+from tests.edge_component.serving.conftest import ROW, Door, MakeDoor
+from tests.edge_component.waiting import wait_until
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from edge_component.inference.versions import NO_TURN, ActiveModel
 from tests.edge_component.graphs import endless_model
 from tests.edge_component.serving.oip.conftest import Doors, UnixHttp
 from tests.edge_component.serving.oip.test_clients import ROW
+from tests.edge_component.waiting import wait_until
 
 BODY = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}).encode()
 WAIT_S = 20.0
@@ -43,16 +43,9 @@ def grpc(doors: Doors) -> Any:
     client.close()
 
 
-def until(is_so: Callable[[], bool]) -> None:
-    ends_at_s = time.monotonic() + WAIT_S
-    while not is_so():
-        assert time.monotonic() < ends_at_s
-        time.sleep(0.005)
-
-
 def ended(doors: Doors, endless: ActiveModel) -> str | None:
     """How the one request ended, once its run has."""
-    until(lambda: endless.gate.in_flight_count == 0 and bool(doors.fastpath.sink.records))
+    wait_until(lambda: endless.gate.in_flight_count == 0 and bool(doors.fastpath.sink.records))
     (record,) = doors.fastpath.sink.records
     return record.code
 
@@ -64,10 +57,10 @@ def sent(kind: Any) -> list[Any]:
 def test_a_call_that_is_cancelled_ends_its_run(doors: Doors, endless: ActiveModel, grpc: Any) -> None:
     told: list[Any] = []
     call = grpc.async_infer("endless", sent(tritonclient.grpc), lambda result, error: told.append(error or result))
-    until(lambda: endless.gate.in_flight_count == 1)
+    wait_until(lambda: endless.gate.in_flight_count == 1)
     call.cancel()
     assert ended(doors, endless) == "cancelled"
-    until(lambda: bool(told))
+    wait_until(lambda: bool(told))
     assert told[0].status() == "StatusCode.CANCELLED"
     assert doors.fastpath.router.totals("endless") == Totals()
     assert grpc.infer("scale", sent(tritonclient.grpc)).as_numpy("y").tolist() == (ROW * 2).tolist()
@@ -84,7 +77,7 @@ def test_a_call_whose_deadline_passes_ends_its_run(doors: Doors, endless: Active
 def test_a_stream_that_is_cancelled_ends_its_run(doors: Doors, endless: ActiveModel, grpc: Any) -> None:
     grpc.start_stream(lambda result, error: None)
     grpc.async_stream_infer("endless", sent(tritonclient.grpc))
-    until(lambda: endless.gate.in_flight_count == 1)
+    wait_until(lambda: endless.gate.in_flight_count == 1)
     grpc.stop_stream(cancel_requests=True)
     assert ended(doors, endless) == "cancelled"
 
@@ -93,7 +86,7 @@ def test_a_stream_that_is_cancelled_ends_its_run(doors: Doors, endless: ActiveMo
 def test_an_http_client_that_hangs_up_ends_its_run(doors: Doors, endless: ActiveModel, place: str) -> None:
     client = doors.http() if place == "tcp" else UnixHttp(doors.rest_path)
     client.request("POST", "/v2/models/endless/infer", BODY)
-    until(lambda: endless.gate.in_flight_count == 1)
+    wait_until(lambda: endless.gate.in_flight_count == 1)
     client.close()
     assert ended(doors, endless) == "cancelled"
     assert doors.fastpath.router.totals("endless") == Totals()
@@ -110,7 +103,7 @@ def test_a_request_timeout_of_the_http_client_ends_the_run(doors: Doors, endless
 def test_a_door_that_stops_finishes_what_is_under_way(doors: Doors, endless: ActiveModel) -> None:
     client = doors.http()
     client.request("POST", "/v2/models/endless/infer", BODY[:-1] + b', "parameters": {"timeout": 500000}}')
-    until(lambda: endless.gate.in_flight_count == 1)
+    wait_until(lambda: endless.gate.in_flight_count == 1)
     doors.rest.stop(WAIT_S)
     answer = client.getresponse()
     assert (answer.status, json.loads(answer.read())["code"]) == (504, "deadline-exceeded")
@@ -147,5 +140,5 @@ def test_a_batch_outlives_the_caller_who_leads_it(endless: ActiveModel, asked: s
 def test_an_answer_is_an_answer_as_long_as_somebody_waits(doors: Doors, grpc: Any) -> None:
     for _ in range(3):
         np.testing.assert_array_equal(grpc.infer("scale", sent(tritonclient.grpc)).as_numpy("y"), ROW * 2)
-    until(lambda: len(doors.fastpath.sink.records) == 3)  # the last one's is made once its answer has left
+    wait_until(lambda: len(doors.fastpath.sink.records) == 3)  # the last one's is made once its answer has left
     assert [record.code for record in doors.fastpath.sink.records] == [None, None, None]

@@ -16,6 +16,7 @@ from tests.edge_component.serving.oip.conftest import Doors, MakeDoors
 from tests.edge_component.serving.oip.test_clients import ROW, ask
 from tests.edge_component.serving.oip.test_extensions import active
 from tests.edge_component.serving.test_fastpath_routes import closing_shadows
+from tests.edge_component.waiting import wait_until
 
 PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
 
@@ -27,13 +28,6 @@ def stats_of(doors: Doors, client: Any) -> Any:
     assert figures["success"]["ns"] == sum(figures[part]["ns"] for part in PARTS)
     assert {figures[part]["count"] for part in PARTS} == {figures["success"]["count"]}
     return found
-
-
-def until(condition: Callable[[], bool]) -> None:
-    ends_at_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < ends_at_s
-        time.sleep(0.001)
 
 
 def asking(doors: Doors, count: int) -> Callable[[], list[Any]]:
@@ -53,14 +47,14 @@ def test_what_waited_for_a_place_was_in_the_queue(doors: Doors, http_client: Any
     gate = active(doors).gate
     places = [gate.places.pop() for _ in range(len(gate.places))]
     answers = asking(doors, 1)
-    until(lambda: gate.waiting_count == 1)
+    wait_until(lambda: gate.waiting_count == 1)
     began_ns = time.perf_counter_ns()
-    until(lambda: time.perf_counter_ns() - began_ns > before["inference_stats"]["success"]["ns"])
+    wait_until(lambda: time.perf_counter_ns() - began_ns > before["inference_stats"]["success"]["ns"])
     held_ns = time.perf_counter_ns() - began_ns
     for _ in places:
         gate.leave()
     answers()
-    until(lambda: stats_of(doors, http_client)["inference_count"] == 2)
+    wait_until(lambda: stats_of(doors, http_client)["inference_count"] == 2)
     after = stats_of(doors, http_client)["inference_stats"]
     assert after["queue"]["ns"] - before["inference_stats"]["queue"]["ns"] >= held_ns
 
@@ -73,7 +67,7 @@ def test_requests_that_are_computed_together_are_one_execution(open_doors: MakeD
         for number, answer in enumerate(asking(doors, 4)()):
             np.testing.assert_array_equal(answer, ROW * number * 2)
         with tritonclient.http.InferenceServerClient(f"127.0.0.1:{doors.rest.port}") as client:
-            until(lambda: stats_of(doors, client)["inference_count"] == 4)
+            wait_until(lambda: stats_of(doors, client)["inference_count"] == 4)
             stats = stats_of(doors, client)
         assert stats["execution_count"] == 1
         assert stats["inference_stats"]["queue"]["ns"] > 0, "for each other"

@@ -6,7 +6,6 @@
 import http.client
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -124,10 +123,3 @@ def hello(guarded: Guarded) -> bytes:
     with pytest.raises(ssl.SSLWantReadError):
         tls.do_handshake()
     return outgoing.read()
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    ends_at_s = time.monotonic() + WAIT_S
-    while not is_so():
-        assert time.monotonic() < ends_at_s
-        time.sleep(0.01)

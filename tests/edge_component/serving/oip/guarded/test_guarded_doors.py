@@ -25,9 +25,9 @@ from tests.edge_component.serving.oip.guarded.conftest import (
     Guarded,
     MakeGuarded,
     hello,
-    wait_until,
 )
 from tests.edge_component.serving.oip.test_clients import SAMPLES, ask
+from tests.edge_component.waiting import wait_until
 
 HAS_IPV6 = socket.has_dualstack_ipv6()
 HOSTS = ["0.0.0.0", "127.0.0.2", *(["::"] if HAS_IPV6 else [])]

@@ -19,10 +19,10 @@ from tests.edge_component.serving.oip.guarded.conftest import (
     Guarded,
     MakeGuarded,
     hello,
-    wait_until,
 )
 from tests.edge_component.serving.oip.test_cancelling import ended
 from tests.edge_component.serving.oip.test_http_abuse import GOOD, HEAD, read_all
+from tests.edge_component.waiting import wait_until
 
 
 @pytest.mark.parametrize("authorization", WRONG)
