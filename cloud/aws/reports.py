@@ -1,4 +1,4 @@
-"""Drift reports in S3: ``reports/<name>``; a :class:`~cloud.drift.watch.ReportSink`."""
+"""Drift reports in S3: ``reports/<name>``; a :class:`~cloud.drift.ports.ReportSink`."""
 
 from cloud.aws.s3 import ObjectStore
 from cloud.s3_uri import S3Uri
