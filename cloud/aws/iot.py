@@ -3,8 +3,6 @@
 Thread-safe, as boto3's clients are. What Greengrass knows of the same devices is in greengrass.py and control_plane.py.
 """
 
-from typing import Any
-
 from cloud.aws.session import AwsSession, translated
 from cloud.errors import NotFoundError
 
@@ -36,15 +34,14 @@ class ThingRegistry:
 
     def members(self, group_name: str) -> tuple[str, ...]:
         """Every thing in a group and in the groups below it, by name."""
-        return tuple(sorted(self._pages("list_things_in_thing_group", "things", group_name)))
+        with translated(f"listing the things in {group_name}"):
+            pages = self._client.get_paginator("list_things_in_thing_group").paginate(
+                thingGroupName=group_name, recursive=True
+            )
+            return tuple(sorted(thing for page in pages for thing in page["things"]))
 
     def group_names(self) -> tuple[str, ...]:
         """Every thing group, by name."""
         with translated("listing thing groups"):
             pages = self._client.get_paginator("list_thing_groups").paginate()
             return tuple(sorted(entry["groupName"] for page in pages for entry in page["thingGroups"]))
-
-    def _pages(self, operation: str, key: str, group_name: str) -> list[Any]:
-        with translated(f"listing the things in {group_name}"):
-            pages = self._client.get_paginator(operation).paginate(thingGroupName=group_name, recursive=True)
-            return [entry for page in pages for entry in page[key]]
