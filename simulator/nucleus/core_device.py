@@ -129,7 +129,6 @@ class CoreDevice:
         self.running = True
         self._spawn(self.supervisor.start_all())
         self._launched = False
-        self._jobs = Jobs(self._cloud, self.options.thing_name, self.options.profile, self._deploy)
         self._daemon = asyncio.get_running_loop().create_task(self._run_daemon())
         await self._cloud.start(self._connection_changed)
 
