@@ -110,7 +110,6 @@ class Profile:
             ours needs it. Java: read.)
         ready_timeout_s: how long a deployment waits for one component.
         settle_s: a pause before it looks at the components at all.
-        poll_s: how often it looks. (Lite is told; so this is ours.)
         reply_timeout_s: how long a job request waits for its answer.
         describe_timeout_s: how long it waits to be told of its next job before it asks again.
         retry_s: between two questions to a data plane that does not answer.
@@ -170,7 +169,6 @@ class Profile:
     stop_grace_s: float = 15.0
     ready_timeout_s: float = 300.0
     settle_s: float = 5.0
-    poll_s: float = 0.05
     reply_timeout_s: float = 10.0
     describe_timeout_s: float = 30.0
     retry_s: float = 1.0
