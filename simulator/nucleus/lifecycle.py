@@ -8,7 +8,7 @@ failure where systemd leads; afterwards the step stays active without a process)
 exit 0 ends it for good). A failure is tried again after a delay, as long as the window holds fewer starts than allowed.
 
 Source: Lite's recipe2unit (Type=, RemainAfterExit, Restart=on-failure, StartLimitBurst=3 within 3600 s, RestartSec=1),
-gghealthd's mapping of unit states, and the measured table in the facts. The shell that spawns is ``unit.py``.
+gghealthd's mapping of unit states, and what was measured on Lite. The shell that spawns is ``unit.py``.
 """
 
 from dataclasses import dataclass, replace
