@@ -12,6 +12,7 @@ from edge_component.serving.access import OWNER_ONLY
 from edge_component.serving.listener import Door, Listener
 from tests.edge_component.bundle_factory import BundleFactory
 from tests.edge_component.runtime_process import RuntimeProcess
+from tests.edge_component.waiting import wait_until
 
 
 class MoodyDoor(Door):
@@ -70,6 +71,7 @@ def test_whoever_asks_and_goes_leaves_no_traceback(
     )
     with connected(runtime.work / "admin.sock") as client:
         client.sendall(asked.encode())
+    wait_until(lambda: any(model.active.version == "1.0.0" for model in runtime.admin.status().models))
     again = runtime.admin.activate(bundle.archive, bundle.component, bundle.version)
     assert again.outcome == "already-active", "carried out all the same: the next hand-over finds it done"
     assert runtime.terminate() == 0
