@@ -20,10 +20,12 @@ from edge_component.serving.oip_codec import from_binary, from_values
 from edge_component.serving.oip_errors import OipMalformedError, OipTensorError, OipUnsupportedError
 from edge_component.serving.oip_request import (
     NO_PARAMETERS,
+    SHARED,
     TENSORS_MAX,
     Parameters,
     SharedMemory,
     WantedOutput,
+    check_alone,
     check_once,
     classes_of,
     question_of,
@@ -209,7 +211,10 @@ def parameters_of(message: Message) -> Parameters:
 def _input_head(message: Message, *, may_be_raw: bool) -> InputHead:
     name, datatype, shape = tensor_head(message.name, message.datatype, list(message.shape))
     parameters = parameters_of(message) if message.parameters else NO_PARAMETERS
-    if may_be_raw or "shared_memory_region" in parameters:
+    is_shared = "shared_memory_region" in parameters
+    if may_be_raw or is_shared:
+        if message.contents.ByteSize():
+            check_alone(name, ("contents", SHARED if is_shared else "raw_input_contents"))
         return InputHead(name, datatype, shape, parameters, None)
     return InputHead(name, datatype, shape, parameters, _from_contents(name, datatype, shape, message.contents))
 

@@ -13,11 +13,13 @@ from edge_component.serving.oip_codec import Buffer, from_binary, from_values, t
 from edge_component.serving.oip_errors import OipMalformedError, OipTensorError
 from edge_component.serving.oip_request import (
     NO_PARAMETERS,
+    SHARED,
     TENSORS_MAX,
     Parameters,
     SentOutput,
     SharedMemory,
     WantedOutput,
+    check_alone,
     check_once,
     classes_of,
     question_of,
@@ -135,7 +137,10 @@ def _input_head(entry: Document) -> InputHead:
     size = parameters.get("binary_data_size")
     if size is not None and (type(size) is not int or size < 0):
         raise OipMalformedError(f"{name}: binary_data_size must be a number of bytes, not {size!r:.40}")
-    return InputHead(name, datatype, shape, parameters, size, entry.get("data"))
+    data = entry.get("data")
+    ways = (("data", data), ("binary_data_size", size), (SHARED, parameters.get("shared_memory_region")))
+    check_alone(name, [way for way, value in ways if value is not None])
+    return InputHead(name, datatype, shape, parameters, size, data)
 
 
 def read_object(data: Buffer) -> Document:

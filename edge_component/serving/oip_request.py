@@ -24,6 +24,7 @@ from edge_component.serving.regions import Region, Regions
 
 TENSORS_MAX = 256
 NAME_SHOWN_CHARS = 80
+SHARED = "shared memory"
 SHARED_TENSORS_MAX = 4
 """Of the size that one may have; smaller ones may be more."""
 Parameters = Mapping[str, Any]
@@ -133,6 +134,16 @@ def tensor_head(name: object, datatype: object, shape: object) -> tuple[str, str
     if not isinstance(datatype, str) or not isinstance(shape, list):
         raise OipMalformedError(f"{name} needs a datatype and a shape")
     return name, known_datatype(name, datatype), checked_shape(name, shape)
+
+
+def check_alone(name: str, places: Sequence[str]) -> None:
+    """An input's tensor is in one place.
+
+    Raises:
+        OipMalformedError: it is in several, and they may differ.
+    """
+    if len(places) > 1:
+        raise OipMalformedError(f"{name} is sent in {' and in '.join(places)}", "Send each tensor in one way.")
 
 
 def check_once(kind: str, names: Sequence[object]) -> None:

@@ -6,6 +6,7 @@ import zlib
 from dataclasses import replace
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc
@@ -13,6 +14,7 @@ import tritonclient.http
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper
+from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 from edge_component.contracts.manifest import TensorSpec
@@ -207,3 +209,27 @@ def test_a_long_name_is_not_sent_back(doors: Doors, request: Any, door: str, whe
         client.infer("scale", tensors, outputs=outputs)
     assert 20 < len(refusal.value.message()) < 5_000
     assert refusal.value.status() in ("400", "StatusCode.INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize("beside", ["raw_input_contents", "shared memory"])
+def test_a_tensor_that_is_sent_in_two_ways_is_refused(doors: Doors, beside: str) -> None:
+    """They may differ, and one of them would be passed over."""
+    asked = service_pb2.ModelInferRequest(model_name="scale")
+    tensor = asked.inputs.add(name="x", datatype="FP32", shape=[1, 3])
+    tensor.contents.fp32_contents.extend([1, 2, 3])
+    if beside == "shared memory":
+        tensor.parameters["shared_memory_region"].string_param = "r"
+    else:
+        asked.raw_input_contents.append(ROW.tobytes())
+    with grpc.insecure_channel(f"127.0.0.1:{doors.grpc.port}") as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.RpcError, match=f"x is sent in contents and in {beside}") as refusal:
+            infer(asked.SerializeToString())
+        assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        tensor.ClearField("parameters")
+        tensor.ClearField("contents")
+        tensor.contents.SetInParent()  # there, and empty
+        del asked.raw_input_contents[:]
+        asked.raw_input_contents.append(ROW.tobytes())
+        answer = service_pb2.ModelInferResponse.FromString(infer(asked.SerializeToString()))
+    assert answer.raw_output_contents[0] == (ROW * 2).tobytes()

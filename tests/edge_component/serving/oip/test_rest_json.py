@@ -10,7 +10,8 @@ from edge_component.inference.router import Totals
 from tests.edge_component.graphs import endless_model
 from tests.edge_component.serving.oip.conftest import Doors, UnixHttp
 
-INPUT = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}
+EMPTY = {"name": "x", "datatype": "FP32", "shape": [1, 3]}
+INPUT = {**EMPTY, "data": [1, 2, 3]}
 
 
 def infer(doors: Doors, document: Any, model: str = "scale", **headers: str) -> tuple[int, dict[str, Any]]:
@@ -111,7 +112,13 @@ MALFORMED: list[tuple[Any, int, str]] = [
     ({"inputs": [{**INPUT, "shape": [0, *[2**31 - 1] * 3], "data": []}]}, 400, "x: shape [0, 2147483647,"),
     ({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3]}]}, 400, "x has neither data"),
     ({"inputs": [{**INPUT, "parameters": []}]}, 400, "x: parameters must be an object"),
-    ({"inputs": [{**INPUT, "parameters": {"binary_data_size": 12}}]}, 400, "0 bytes are left in the body"),
+    ({"inputs": [{**EMPTY, "parameters": {"binary_data_size": 12}}]}, 400, "0 bytes are left in the body"),
+    ({"inputs": [{**INPUT, "parameters": {"binary_data_size": 0}}]}, 400, "x is sent in data and in binary_data_size"),
+    (
+        {"inputs": [{**INPUT, "parameters": {"shared_memory_region": "r"}}]},
+        400,
+        "x is sent in data and in shared memory",
+    ),
     ({"inputs": [{**INPUT, "parameters": {"binary_data_size": -1}}]}, 400, "must be a number of bytes"),
     ({"id": 7, "inputs": [INPUT]}, 400, "id must be text"),
     ({"inputs": [INPUT], "outputs": [{"name": "z"}]}, 400, "not 'z'"),
@@ -124,7 +131,7 @@ MALFORMED: list[tuple[Any, int, str]] = [
     ({"inputs": [INPUT], "parameters": {"sequence_id": 5.5}}, 400, "sequence_id must be"),
     ({"inputs": [INPUT], "parameters": {"timeout": "1"}}, 400, "number of microseconds"),
     ({"inputs": [INPUT], "parameters": {"edgewright_key": 1}}, 400, "edgewright_key must be text"),
-    ({"inputs": [{**INPUT, "parameters": {"shared_memory_region": "r"}}]}, 400, "shared_memory_region"),
+    ({"inputs": [{**EMPTY, "parameters": {"shared_memory_region": "r"}}]}, 400, "shared_memory_region"),
 ]
 
 
