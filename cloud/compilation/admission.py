@@ -199,6 +199,12 @@ def _tensors(
             if values
             else f"Export it with what it shall be asked as an {side}; a constant needs no model.",
         )
+    names = [value.name for value in values]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise SignatureError(
+            f"{side} {twice!r} is listed twice; clients ask by name",
+            f"Leave it out, or let an Identity give the second {side} a name of its own.",
+        )
     return tuple(_tensor(side, value, graph) for value in values)
 
 

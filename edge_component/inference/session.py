@@ -87,8 +87,13 @@ class Session:
         Raises:
             UnloadableModelError: ONNX Runtime refuses the file.
             SignatureMismatchError: other inputs or outputs than the manifest says.
-            UnsupportedTensorError: strings beside bfloat16, for which ONNX Runtime's Python layer has no way.
+            UnsupportedTensorError: strings beside bfloat16, for which ONNX Runtime's Python layer has no way; an output
+                that is listed twice, which ONNX Runtime allows and no answer by name can hold.
         """
+        if len({spec.name for spec in manifest.outputs}) < len(manifest.outputs):
+            raise UnsupportedTensorError(
+                "a model that lists an output twice cannot be served", "Publish it with each output once."
+            )
         if {"string", "bfloat16"} <= {spec.dtype for spec in (*manifest.inputs, *manifest.outputs)}:
             raise UnsupportedTensorError("a model with both string and bfloat16 tensors cannot be served")
         loaded, fallbacks = _load_on_the_best(model_path, options or SessionOptions())

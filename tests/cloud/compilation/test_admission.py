@@ -199,6 +199,14 @@ def test_a_graph_without_inputs_is_refused_with_what_to_do() -> None:
     assert "asked as an input" in error.remedy
 
 
+def test_an_output_that_is_listed_twice_is_refused() -> None:
+    twice = [tensor("y", ["n", 3])] * 2
+    error = refused(model([helper.make_node("Neg", ["x"], ["y"])], [tensor("x", ["n", 3])], twice, []))
+    assert isinstance(error, SignatureError)
+    assert "output 'y' is listed twice" in str(error)
+    assert error.remedy
+
+
 def test_text_beside_bfloat16_is_refused_before_a_device_does() -> None:
     nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in ("a", "b")]
     kinds = (("a", TensorProto.STRING), ("b", TensorProto.BFLOAT16))

@@ -132,6 +132,14 @@ def test_an_outputs_shape_is_what_comes_out_and_not_what_the_file_declares(tmp_p
     np.testing.assert_array_equal(session.run({"x": np.zeros((5, 3), np.float32)})["y"], np.full((5, 1), 7))
 
 
+def test_an_output_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
+    """It ended the fast path's connections."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "xy")
+    model = serialized(helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [x], [y, y]))
+    with pytest.raises(UnsupportedTensorError, match="lists an output twice"):
+        load(tmp_path, replace(MANIFEST, outputs=MANIFEST.outputs * 2), model)
+
+
 def identity(element_type: int) -> bytes:
     x = helper.make_tensor_value_info("x", element_type, ["n"])
     y = helper.make_tensor_value_info("y", element_type, ["n"])
