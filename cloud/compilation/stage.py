@@ -33,7 +33,7 @@ from cloud.compilation.trial import Candidate, probe_of, try_fp32, try_int8
 from cloud.compilation.variants import VariantError, quantise, simplify
 from cloud.errors import ModelRefusedError
 from edge_component.contracts.codec import NOTHING
-from edge_component.contracts.manifest import BASELINE_FILE, GOLDEN_FILE, MODEL_FILE, PLATFORMS
+from edge_component.contracts.manifest import BASELINE_FILE, GOLDEN_FILE, MODEL_FILE, PLATFORMS, TensorSpec
 
 REFUSED_EXIT_CODE = 3
 NO_SHARED_MEMORY = ("string", "bfloat16")
@@ -139,9 +139,20 @@ def _require_consistent(trained: TrainedModel, admitted: Admitted) -> None:
     watched = [(feature.name, feature.input, feature.index, inputs) for feature in trained.card.features]
     watched += [(output.name, output.output, output.index, outputs) for output in trained.card.watched_outputs]
     for name, tensor, index, known in watched:
-        last = known[tensor].shape[-1] if tensor in known and known[tensor].shape else 0
-        if last != -1 and index >= last:
-            raise ArtifactError(f"model.json: {name!r} watches column {index} of {tensor!r}, which is not there")
+        problem = _why_not_watched(known.get(tensor), index)
+        if problem:
+            raise ArtifactError(
+                f"model.json: {name!r} watches column {index} of {tensor!r}, {problem}",
+                "Correct what the training script writes as features and watched_outputs.",
+            )
+
+
+def _why_not_watched(spec: TensorSpec | None, index: int) -> str:
+    """As a device sees it, which would only log it: of a scalar, and of a batch's axis alone, there is column 0."""
+    if spec is not None and spec.dtype in ("string", "bfloat16"):
+        return f"which is {spec.dtype} and cannot be counted"
+    width = 0 if spec is None else 1 if spec.shape in ((), (-1,)) else spec.shape[-1]
+    return "which is not there" if 0 <= width <= index else ""
 
 
 def _fp32(original: Path, trained: TrainedModel, admitted: Admitted, work: Path, notes: list[str]) -> Candidate:

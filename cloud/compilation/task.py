@@ -36,6 +36,11 @@ METRICS_OF_KIND: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
+def width_of(answers: Array) -> int:
+    """How many columns the answers have, whose axis 0 counts samples; a scalar is a column of its own."""
+    return int(answers.shape[-1]) if answers.ndim > 1 else 1
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """``model.json``'s task: column ``index`` (last axis) of ``output`` is judged by ``metric``."""
@@ -59,5 +64,5 @@ class Task:
     def loss(self, outputs: Mapping[str, Array], label: Array) -> float:
         """The metric over samples, whose axis 0 counts them; NaN where an answer is NaN."""
         answers = outputs[self.output]
-        column = answers.reshape(len(answers), -1, answers.shape[-1])[:, :, self.index]
+        column = answers.reshape(len(answers), -1, width_of(answers))[:, :, self.index]
         return METRICS[self.metric](column, np.asarray(label).reshape(len(answers), -1))

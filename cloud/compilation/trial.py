@@ -13,6 +13,7 @@ from cloud.compilation.errors import ArtifactError, InvalidGraphError
 from cloud.compilation.inference import Session
 from cloud.compilation.result import GateVerdict
 from cloud.compilation.samples import Array, Samples
+from cloud.compilation.task import width_of
 from cloud.compilation.trained import TrainedModel
 from edge_component.contracts.manifest import GoldenTest
 
@@ -95,7 +96,7 @@ def _task_verdicts(
 
 def _require_task_column(trained: TrainedModel, got: Mapping[str, Array]) -> None:
     task = trained.card.task
-    if task is not None and (task.output not in got or task.index >= got[task.output].shape[-1]):
+    if task is not None and (task.output not in got or task.index >= width_of(got[task.output])):
         raise ArtifactError(f"model.json: task names column {task.index} of output {task.output!r}, which is not there")
 
 

@@ -108,4 +108,5 @@ def test_a_task_reads_its_column() -> None:
     outputs = {"p": np.array([[[0.2, 0.8]], [[0.6, 0.4]]], np.float32)}
     assert task.loss(outputs, np.array([1, 0])) == pytest.approx(0.367, abs=1e-3)
     regression = Task("regression", "y", 0, "rmse")
+    assert regression.loss({"y": np.array([1.0, 3.0])}, np.array([1.0, 1.0])) == pytest.approx(np.sqrt(2)), "scalars"
     assert regression.loss({"y": np.array([[1.0], [3.0]])}, np.array([1, 1])) == pytest.approx(math.sqrt(2))

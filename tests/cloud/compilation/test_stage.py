@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import answers, classifier, doubler, pack, write_artifact, write_card
+from graphs import answers, classifier, doubler, model, pack, tensor, write_artifact, write_card
+from onnx import TensorProto, helper
 
+from cloud.compilation.admission import DTYPE_BY_CODE
 from cloud.compilation.report import Report
 from cloud.compilation.result import Compilation
 from cloud.compilation.samples import read_samples
@@ -130,6 +132,11 @@ def test_a_refusal_leaves_no_older_compilation_to_publish(tmp_path: Path) -> Non
             "'a' watches column 3 of 'x', which is not there",
         ),
         (
+            lambda folder: write_card(folder, features=[{"name": "a", "input": "z", "index": 0}]),
+            "training-artifact",
+            "'a' watches column 0 of 'z', which is not there",
+        ),
+        (
             lambda folder: write_card(folder, task={"kind": "regression", "output": "z", "index": 0, "metric": "rmse"}),
             "training-artifact",
             "column 0 of output 'z', which is not there",
@@ -142,6 +149,30 @@ def test_a_bad_artifact_is_refused_with_its_file_and_field(tmp_path: Path, chang
     report = refusal(source, tmp_path / "out")
     assert report.refused_code == code
     assert sentence in report.sentence
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "index", "sentence"),
+    [
+        (TensorProto.FLOAT, [], 0, ""),
+        (TensorProto.INT64, ["n"], 0, ""),
+        (TensorProto.FLOAT, ["n"], 1, "watches column 1 of 'x', which is not there"),
+        (TensorProto.STRING, ["n"], 0, "watches column 0 of 'x', which is string and cannot be counted"),
+    ],
+)
+def test_what_is_watched_is_what_a_device_can_count(
+    tmp_path: Path, kind: int, shape: list, index: int, sentence: str
+) -> None:
+    graph = model(
+        [helper.make_node("Identity", ["x"], ["y"])], [tensor("x", shape, kind)], [tensor("y", shape, kind)], []
+    )
+    (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
+    samples = np.ones((2, *([1] * len(shape))), "U1" if kind == TensorProto.STRING else DTYPE_BY_CODE[kind])
+    golden(tmp_path, samples, samples)
+    write_card(tmp_path, features=[{"name": "a", "input": "x", "index": index}])
+    report = compile_model(Order(tmp_path, tmp_path / "out"))
+    assert sentence in report.sentence
+    assert report.was_refused is bool(sentence)
 
 
 def golden(source: Path, inputs: np.ndarray, outputs: np.ndarray) -> None:
