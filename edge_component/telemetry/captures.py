@@ -97,4 +97,5 @@ def _join(kept: Sequence[Kept], is_vector: bool) -> NDArray[Any]:  # noqa: FBT00
         for _, other, other_shape in kept
     ):
         raise ValueError("the tensors differ in more than their first axis")
-    return np.frombuffer(b"".join([content for content, _, _ in kept]), dtype).reshape(-1, *inner)
+    together = np.frombuffer(b"".join([content for content, _, _ in kept]), dtype)
+    return together.reshape(-1, *(inner or (1,)))  # scalars are rows of one, not one row of them all

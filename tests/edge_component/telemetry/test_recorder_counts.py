@@ -4,14 +4,16 @@ import csv
 import importlib.util
 import math
 from bisect import bisect_left
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from edge_component.clock import ManualClock
 from edge_component.contracts.baseline import BIN_COUNT, Baseline, BaselineColumn
-from edge_component.contracts.manifest import Feature, Manifest, WatchedOutput
+from edge_component.contracts.manifest import Feature, Manifest, TensorSpec, WatchedOutput
 from edge_component.contracts.telemetry import (
     ColumnCounts,
     ServiceCounts,
@@ -142,3 +144,29 @@ def test_batches_are_counted_as_their_rows(requests: list) -> None:
         assert sum(counted.counts) == np.isfinite(values).sum()
         assert counted.nan_count == np.isnan(values).sum()
         assert counted.infinite_count == np.isinf(values).sum()
+
+
+@pytest.mark.parametrize(
+    ("shape", "index"), [((), 0), ((-1,), 0), ((2,), 1), ((-1, 2), 1), ((1, 3, 2), 0), ((-1, -1), 1)], ids=str
+)
+def test_tensors_of_any_rank_are_counted_request_by_request(shape: tuple[int, ...], index: int) -> None:
+    """Many together as one by one: a scalar is a sample by itself, and so is each element of a batch's axis alone."""
+    watched = replace(
+        manifest(),
+        inputs=(TensorSpec("x", "float32", shape),),
+        features=(Feature("f", "x", index),),
+        watched_outputs=(),
+    )
+    windows = Windows()
+    recorder = Recorder(windows.append, ManualClock(AT), 4_500)
+    recorder.model_switched(WatchPlan.of(V1, watched, Baseline("weather", 1, (column("f"),)), "b" * 64))
+    size = tuple(2 if each == -1 else each for each in shape)
+    requests = np.random.default_rng(0).normal(size=(50, *size)).astype(np.float32)
+    for request in requests:
+        recorder.record(Outcome(V1, {"x": np.asarray(request)}, {}, 1))
+    recorder.flush()
+    values = requests.reshape(-1) if shape in ((), (-1,)) else requests[..., index].reshape(-1)
+    (window,) = windows.taken
+    assert (window.record_count, window.lost_count) == (values.size, 0)
+    assert sum(window.features["f"].counts) == values.size
+    assert window.features["f"].counts == recount(values, column("f")).counts
