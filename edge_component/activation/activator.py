@@ -41,7 +41,7 @@ from edge_component.inference.trial import Trial, TrialFailedError
 log = logging.getLogger(__name__)
 
 RESERVES_EVERY_S = 30.0
-"""How often a disk that gave no reserve for the journal is asked again."""
+"""How often a disk that gave no reserve for the journal, or refused to write it, is asked again."""
 AGAIN_S, AGAIN_S_MAX = 60.0, 3600.0
 """After which what should serve and could not be loaded is tried again: twice as late each time, up to the second."""
 
@@ -178,7 +178,7 @@ class Activator:
         if not self._lock.acquire(blocking=False):
             return
         try:
-            self._ask_for_reserves()
+            self._tend_the_journal()
             for name, slot in self._slots.state.slots.items():
                 if slot.phase is Phase.PENDING:
                     self._judge(name, self._slots.stands_for_s(name))
@@ -189,11 +189,11 @@ class Activator:
         finally:
             self._lock.release()
 
-    def _ask_for_reserves(self) -> None:
+    def _tend_the_journal(self) -> None:
         now_s = self._clock.monotonic_s()
         if now_s - self._reserves_asked_s >= RESERVES_EVERY_S:
             self._reserves_asked_s = now_s
-            self._slots.ask_for_reserves()
+            self._slots.tend_the_journal()
 
     def problems(self) -> tuple[str, ...]:
         """What is amiss with what is kept on the disk, now, in sentences."""

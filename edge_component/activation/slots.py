@@ -102,9 +102,19 @@ class Slots:
         """What is amiss with the journal now, in sentences."""
         return self._parts.journal.problems
 
-    def ask_for_reserves(self) -> None:
-        """See :meth:`Journal.ask_for_reserves`."""
+    def tend_the_journal(self) -> None:
+        """Ask for the reserves that it lacks; and where a save was refused, write down again what holds.
+
+        What was refused may be on the disk all the same (a rename that nobody confirmed), and the next start would obey it.
+        """
         self._parts.journal.ask_for_reserves()
+        if len(self._on_disk) > 1:
+            try:
+                self._parts.journal.save(self.state)
+            except StoreError as error:
+                log.warning("what holds could not be written down again; it will be tried again: %s", error)
+            else:
+                self._on_disk = (self.state.committed(),)
 
     def signal(self, name: str, signal: Signal, offered: Installed | None = None) -> DeviceError | None:
         """Let something happen to a slot; returns why what it then wanted could not be loaded, if so.
@@ -156,8 +166,9 @@ class Slots:
         before, after = self.state, self.state.with_floor_lowered(component_name, self._parts.clock.now())
         if after == before:
             return ""
+        self._on_disk += (after.committed(),)
         self._parts.journal.lower(after)
-        self.state = after
+        self.state, self._on_disk = after, (after.committed(),)
         return f"floors were {_told_of_floors(before, component_name)}; are {_told_of_floors(after, component_name)}"
 
     def collect(self) -> None:

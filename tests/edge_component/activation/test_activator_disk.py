@@ -3,10 +3,12 @@
 import os
 import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
 
-from edge_component.activation.activator import RESERVES_EVERY_S
+from edge_component import durable
+from edge_component.activation.activator import RESERVES_EVERY_S, Activator
 from edge_component.activation.journal import COMMITTED_FILE, JOURNAL_FILE
 from edge_component.activation.slots import LOADS_MAX
 from edge_component.bundles.store import Store
@@ -221,6 +223,31 @@ def test_a_disk_that_fills_up_refuses_at_every_write_and_the_old_one_serves(
         break
     assert device.factor() == 3.0
     assert allowed_count > 5, "it failed at several places before it got through"
+
+
+def test_what_a_refused_change_did_on_the_disk_all_the_same_is_undone_before_long(
+    device: Device, bundles: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename that is carried out, and then not confirmed: the next start would have carried out what was refused."""
+    device.configure(probation_s=0.0)
+    device.hand_over(bundles.scale("1.0.0", 2.0))
+    device.hand_over(bundles.scale("1.1.0", 3.0))
+
+    def failing(folder: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    for change in (Activator.revert, Activator.deactivate):
+        with monkeypatch.context() as patched:
+            patched.setattr(durable, "sync_directory", failing)
+            with pytest.raises(StoreError):
+                change(device.activator, "scale")
+            device.clock.advance(RESERVES_EVERY_S)
+            device.activator.tick()
+        assert device.factor() == 3.0
+        device.clock.advance(RESERVES_EVERY_S)
+        device.activator.tick()
+        device.start()
+        assert device.factor() == 3.0
 
 
 def test_a_disk_that_gave_no_reserve_is_asked_again_now_and_then(
