@@ -116,6 +116,21 @@ def test_success_is_announced_on_an_abstract_socket_too_and_a_dead_one_is_no_fai
     runtime.join(30)
 
 
+def test_a_nucleus_that_rolls_back_hands_the_version_before_over_again(
+    start_runtime: StartRuntime, bundles: BundleFactory
+) -> None:
+    runtime = start_runtime(config={"probation_s": 0})
+    old, new = bundles.scale("1.0.0", 2.0), bundles.scale("1.1.0", 3.0)
+    for bundle in (old, new, old):
+        code, said = hand_over(runtime.work, bundle)
+        assert (code, f"{bundle.version} activated" in said) == (0, True), said
+    runtime.kill()
+    runtime = start_runtime(runtime.work, config={"probation_s": 0})
+    code, said = hand_over(runtime.work, old)
+    assert (code, "already-active" in said) == (0, True), "what came back is what the next start serves"
+    assert hand_over(runtime.work, bundles.scale("1.0.1", 4.0))[0] == 1
+
+
 def test_a_model_is_let_go_once_and_gone_is_a_success_ever_after(
     start_runtime: StartRuntime, bundles: BundleFactory, tmp_path: Path
 ) -> None:
