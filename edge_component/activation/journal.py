@@ -103,11 +103,14 @@ class State:
 
         And the trusted time becomes that of a clock which it alone keeps from being believed.
         """
-        committed = [slot.active for slot in self.slots.values() if slot.active is not None]
         floors = {name: floor for name, floor in self.floors.items() if name != component_name}
-        for held in committed:
-            if held.component_name == component_name:
-                floors[component_name] = Release(held.release, held.ref.digest)
+        committed = [
+            Release(held.release, held.ref.digest)
+            for held in (slot.active for slot in self.slots.values())
+            if held is not None and held.component_name == component_name
+        ]
+        if committed:  # more than one, where the model's name has changed
+            floors[component_name] = max(committed, key=lambda floor: floor.number)
         trusted_at = self.trusted_at
         if is_believable(now, None) and not is_believable(now, trusted_at):
             trusted_at = now

@@ -78,6 +78,16 @@ def test_a_release_beyond_all_others_is_undone_by_going_back_and_lowering_the_fl
     assert at_once.factor() == 4.0
 
 
+def test_of_two_names_that_a_component_has_brought_the_higher_release_counts(
+    at_once: Device, bundles: BundleFactory
+) -> None:
+    at_once.hand_over(bundles.scale("1.0.0", 2.0, release=7, name="zebra"))
+    at_once.hand_over(bundles.scale("1.1.0", 2.0, release=8, name="ant"))
+    at_once.hand_over(bundles.scale("1.2.0", 2.0, release=9, name="ant"))
+    at_once.activator.revert("ant")
+    assert "are release 8," in at_once.activator.lower_floor(COMPONENT).message
+
+
 def test_of_a_component_that_has_nothing_here_any_more_the_floor_goes(at_once: Device, bundles: BundleFactory) -> None:
     other = "com.edgewright.model.Other"
     at_once.hand_over(bundles.scale("1.0.0", 2.0, release=INTEGER_MAX))
