@@ -1,8 +1,8 @@
 """From a handed-over zip to a verified bundle in the store; nothing that serves is touched on the way.
 
 The phases are the activation event's: ``receive`` (the archive's directory and its two small files, under caps),
-``verify`` (signature, then every rule of bundles/verification.py, then the files themselves as they are unpacked), ``store``.
-Whatever raises leaves no trace; what a stranger has signed, or nobody, is not even unpacked.
+``verify`` (signature, then every rule of bundles/verification.py), ``store`` (the files; one that is not what was signed is
+told of as verified). Whatever raises leaves no trace; what a stranger has signed, or nobody, is not even unpacked.
 """
 
 import zipfile
@@ -21,7 +21,7 @@ from edge_component.bundles.verification import Asked, Circumstances, FoundFile,
 from edge_component.contracts.heartbeat import ModelRef
 from edge_component.contracts.limits import LIMITS
 from edge_component.contracts.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest, bundle_digest
-from edge_component.errors import ArchiveError, ManifestError, SignatureError, UnsignedError
+from edge_component.errors import ArchiveError, BundleError, ManifestError, SignatureError, UnsignedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,13 @@ def take_in(
     seen = preview(archive, intake.limits)
     attempt.at_phase("verify")
     verified, listed = _verified(seen, intake.trust, asked, circumstances)
+    attempt.at_phase("store")
     if not intake.store.holds(verified.digest):
-        folder = intake.store.stage(archive, listed, intake.limits, lambda: attempt.left_s() > 0)
-        attempt.at_phase("store")
+        try:
+            folder = intake.store.stage(archive, listed, intake.limits, lambda: attempt.left_s() > 0)
+        except BundleError:
+            attempt.at_phase("verify")
+            raise
         intake.store.keep(folder, verified.digest)
     manifest = verified.manifest
     installed = Installed(

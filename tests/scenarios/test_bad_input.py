@@ -142,7 +142,7 @@ def test_a_full_disk_refuses_the_new_one_says_so_and_takes_it_once_there_is_room
     assert small_station.serving() == first
     told = wait_for(lambda: small_station.events("activation", large), "the refusal to be told")
     assert {event["outcome"] for event in told} == {"refused"}
-    assert all(f"linear {large} was refused in receive (store-full): " in event["sentence"] for event in told), told
+    assert all(f"linear {large} was refused in store (store-full): " in event["sentence"] for event in told), told
     assert small_station.in_the_cloud()["disk_free_bytes"] <= 1_000_000
     filler.unlink()
     small_station.deploy(large, "--wait", "--again")

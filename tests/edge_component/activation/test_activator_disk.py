@@ -168,7 +168,7 @@ def test_what_the_disk_has_no_room_for_is_not_begun(
         with pytest.raises(StoreFullError, match="900 are free"):
             device.hand_over(bundle)
     assert written == []
-    assert (device.factor(), device.sink.outcomes()[-1]) == (2.0, ("refused", "verify", "store-full"))
+    assert (device.factor(), device.sink.outcomes()[-1]) == (2.0, ("refused", "store", "store-full"))
     device.hand_over(bundle)
     assert device.factor() == 3.0
 
