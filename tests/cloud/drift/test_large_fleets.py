@@ -1,7 +1,7 @@
 """What judging costs does not grow with the fleet, with what was judged, nor with how long nobody judged."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import reduce
@@ -22,6 +22,7 @@ from cloud.fleet.order import to_ms
 from edge_component.contracts.telemetry import ColumnCounts, TelemetryWindow, merge_columns
 from tests.cloud.drift.test_watch import BASELINE_ID, DRIFT, T0, World
 from tests.cloud.fleet.samples import window_fact
+from tests.cloud.fleet.work import work_of
 
 COUNTS = st.builds(
     ColumnCounts,
@@ -152,26 +153,6 @@ def test_a_device_that_claims_more_records_than_integers_add_up_to_stops_nobody_
     ready = journal.ready(world.now + timedelta(days=1), 200, 500)
     assert [stretch.thing_name for stretch in ready] == ["AAA", "EWR"]
     assert len(journal.waiting(ready[0], world.now + timedelta(days=1), 2_000)) == 1
-
-
-STEPS = 1_000
-
-
-def work_of(database: Database, read: Callable[[], object]) -> int:
-    """How many thousand instructions of SQLite's virtual machine something takes: work, not time."""
-    steps = 0
-
-    def step() -> int:
-        nonlocal steps
-        steps += 1
-        return 0
-
-    with database.read() as connection:  # the next to read is lent the same
-        connection.set_progress_handler(step, STEPS)
-    read()
-    with database.read() as connection:
-        connection.set_progress_handler(None, STEPS)
-    return steps
 
 
 @pytest.fixture(scope="module")

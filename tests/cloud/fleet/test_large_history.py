@@ -12,12 +12,12 @@ from cloud.fleet.pruning import Pruning, PruningPace, told
 from cloud.fleet.queries import Queries
 from cloud.fleet.retention import RetentionLimits, cuts
 from tests.cloud.fleet.samples import T0
+from tests.cloud.fleet.work import work_of
 
 LIMITS = RetentionLimits()
 CUTS = {(cut.table, cut.kind): cut for cut in cuts(LIMITS, T0)}
 ROWS = 1_000_000
 SPREAD_MS = 60_000
-STEPS = 1_000
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +40,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
         )
     yield database
     database.close()
-
-
-def work_of(database: Database, read: Callable[[], object]) -> int:
-    """How many thousand instructions of SQLite's virtual machine something takes: work, not time."""
-    steps = 0
-
-    def step() -> int:
-        nonlocal steps
-        steps += 1
-        return 0
-
-    with database.read() as connection:  # the next to read is lent the same
-        connection.set_progress_handler(step, STEPS)
-    read()
-    with database.read() as connection:
-        connection.set_progress_handler(None, STEPS)
-    return steps
 
 
 @pytest.mark.parametrize("key", CUTS, ids=["-".join(filter(None, key)) for key in CUTS])
