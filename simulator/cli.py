@@ -52,7 +52,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 def run(
     thing_name: Annotated[str, typer.Argument(help="Thing name of the core device.")],
     root: RootOption,
-    broker: Annotated[Path, typer.Option(help="The broker's address file.", envvar=BROKER_VARIABLE)],
+    broker: Annotated[
+        Path, typer.Option(help="The broker's address file; what up writes names it.", envvar=BROKER_VARIABLE)
+    ],
     group: Annotated[list[str] | None, typer.Option(help="Thing group to join; repeatable.")] = None,
     profile: Annotated[str, typer.Option(help=f"Which nucleus: {' or '.join(sorted(PROFILES))}.")] = "lite",
     provisioning: Annotated[bool, typer.Option(help="Register the thing first.")] = True,
@@ -67,6 +69,7 @@ def run(
     if profile not in PROFILES:
         raise typer.BadParameter(f"{profile} is not one of {sorted(PROFILES)}", param_hint="--profile")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # where it found credentials is no news of the device
     address = BrokerAddress.read(broker)
     options = ProcessOptions(
         thing_name, root, address, group or (), provisions=provisioning, profile=paced(PROFILES[profile], pace),
