@@ -181,8 +181,9 @@ def _is_wanted(serving: Serving, wanted: Wanted) -> bool:
 def _difference(view: DeviceView, wanted: Wanted, serving: Serving, limits: HealthLimits) -> Difference:
     claim = view.claims.get(wanted.deployment_id)
     what = wanted.model_name or wanted.component_name
-    now_serves = f"{serving.version} serves" if serving.version else "nothing serves"
-    if serving.version == wanted.version:
+    does_serve = bool(serving.version) and serving.state != "failed"
+    now_serves = f"{serving.version} serves" if does_serve else "nothing serves"
+    if does_serve and serving.version == wanted.version:
         now_serves = f"other bytes of that version serve (digest {serving.digest[:12]}…)"
     kind = _kind(view, claim, limits)
     sentence = _sentences(what, wanted, serving, now_serves)[kind]

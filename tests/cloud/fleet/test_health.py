@@ -90,6 +90,15 @@ def test_a_false_success_is_named_with_what_serves() -> None:
     assert failed.sentence == "weather 1.1.0 failed to deploy; 1.0.0 serves (why)."
 
 
+def test_a_model_that_could_not_be_restored_is_not_said_to_serve() -> None:
+    """A device whose disk had damaged both versions: it answered nobody, and was said to serve the older one."""
+    for left in (replace(OLD, state="failed"), replace(OTHER_BYTES, state="failed")):
+        verdict = judge(view(models={"weather": left}, claims=claim("SUCCEEDED")), NOW)
+        assert (verdict.status, verdict.sentence) == (
+            "diverged", "Greengrass reports weather 1.1.0 as SUCCEEDED, but nothing serves.",
+        )  # fmt: skip
+
+
 def test_a_model_that_was_not_published_for_the_devices_platform_is_said_to_be_that() -> None:
     publication = Publication(COMPONENT, "weather", "1.1.0", {"linux/aarch64": DIGEST})
     wanted = Wanted(COMPONENT, "1.1.0", "dep-1")
