@@ -1,6 +1,7 @@
 """Flow control by a model of it: never more than there is room for, and nobody waits for ever."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from edge_component.rpc.errors import ConnectionBroken
 from edge_component.rpc.flow import FRAME_BYTES_SENT, Outgoing
-from edge_component.rpc.frames import FRAME_BYTES, FRAME_BYTES_MAX, WINDOW_BYTES, WINDOW_BYTES_MAX
+from edge_component.rpc.frames import CONNECTION, FRAME_BYTES, FRAME_BYTES_MAX, WINDOW_BYTES, WINDOW_BYTES_MAX
 from edge_component.rpc.placement import ALONE_COUNT, OVERLAPS_MAX, Placement
+from tests.edge_component.rpc.conftest import until
 from tests.edge_component.rpc.raw_client import PATIENCE_S
 
 sizes = st.integers(1, 100_000) | st.sampled_from([1, FRAME_BYTES, WINDOW_BYTES])
@@ -131,6 +133,87 @@ def test_who_waits_for_room_hears_of_it(happens: Callable[[Outgoing], None], tak
     for thread in waiting:
         thread.join(PATIENCE_S / 2)
     assert found == [taken]
+
+
+WAITING = range(1, 41, 2)
+
+
+class Counting(Outgoing):
+    """Knows which threads have looked for room, and how often."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks: Counter[str] = Counter()
+
+    def _room(self, stream: int) -> int:
+        self.looks[threading.current_thread().name] += 1
+        return super()._room(stream)
+
+
+def waiting_threads(room: Counting, wanted: int) -> list[threading.Thread]:
+    """One for each of the streams; each takes so much."""
+
+    def take_all(stream: int) -> None:
+        left = wanted
+        while left and (taken := room.take(stream, left, None, 3 * PATIENCE_S)):
+            left -= taken
+
+    threads = [threading.Thread(target=take_all, args=(stream,), name=f"{stream}", daemon=True) for stream in WAITING]
+    for thread in threads:
+        thread.start()
+    until(lambda: all(room.looks[thread.name] >= 2 for thread in threads))  # before it waits, and as it begins to
+    return threads
+
+
+def test_room_on_one_stream_wakes_nobody_else() -> None:
+    """Or a client that gives it byte by byte keeps the processor busy with all the answers that it does not take."""
+    room = Counting()
+    room.begin_with(0)
+    for stream in WAITING:
+        room.open(stream)
+    threads = waiting_threads(room, 100)
+    before = room.looks.copy()
+    for _ in range(100):
+        room.more(WAITING[0], 1)
+    threads[0].join(PATIENCE_S)
+    others = {thread.name for thread in threads[1:]}
+    assert {name: count for name, count in room.looks.items() if name in others} == {
+        name: before[name] for name in others
+    }
+    room.begin_with(100)
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def full_room() -> Counting:
+    """Streams with room of their own, on a connection that has none."""
+    room = Counting()
+    room.open(99)
+    while room.take(99, WINDOW_BYTES, lambda: False, PATIENCE_S):
+        pass
+    for stream in WAITING:
+        room.open(stream)
+    return room
+
+
+def test_room_on_the_connection_wakes_one_after_the_other_until_it_is_taken() -> None:
+    room = full_room()
+    threads = waiting_threads(room, 5)
+    room.more(CONNECTION, 5 * len(threads) - 1)  # all but one byte, at once
+    until(lambda: sum(thread.is_alive() for thread in threads) == 1)
+    room.more(CONNECTION, 1)
+    until(lambda: not any(thread.is_alive() for thread in threads))
+
+
+def test_who_is_told_of_room_and_does_not_want_it_any_more_passes_it_on() -> None:
+    room = full_room()
+    threads = waiting_threads(room, 5)
+    for stream in WAITING[:-1]:
+        room.more(CONNECTION, 1)
+        room.close(stream)
+    room.more(CONNECTION, 5)
+    until(lambda: not any(thread.is_alive() for thread in threads))
 
 
 def test_room_that_never_comes_is_not_waited_for_longer() -> None:
