@@ -1,31 +1,35 @@
 """``edgewright-edge``: what a person on the device may ask of its runtime.
 
 Results go to standard output as JSON, errors with their remedy to standard error; what the doctor found wrong goes to
-both, so that it is what a person reads last. Exit codes: 0 done, 2 usage, 3 refused, 4 the doctor found what stops this
-device, 5 no runtime, 130 Ctrl-C. It speaks to the runtime through its doors only, like any other client.
+both, so that it is what a person reads last. It speaks to the runtime through its doors, like any other client; the doctor
+alone, and a look at tensors that the fast path does not carry, read the work folder.
 """
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_component.bundles.store import Store
 from edge_component.cli_bench import add_bench, inputs_of, run_bench, tensors_of
 from edge_component.cli_route import add_route, run_route
-from edge_component.client import Client, ClientError, UnavailableError
+from edge_component.client import Client, ClientError, RefusedError, UnavailableError
 from edge_component.client.admin import AdminClient
 from edge_component.clock import SystemClock
 from edge_component.contracts.admin import SOCKET_NAME as ADMIN_SOCKET
+from edge_component.contracts.errors import ContractError
 from edge_component.contracts.fastpath import SOCKET_NAME as INFER_SOCKET
-from edge_component.contracts.heartbeat import Heartbeat
+from edge_component.contracts.heartbeat import Heartbeat, ModelRef
+from edge_component.contracts.manifest import MANIFEST_FILE, Manifest, TensorSpec
 from edge_component.doctor.diagnosis import diagnose
 from edge_component.doctor.examination import examine
+from edge_component.errors import UnsupportedTensorError
 
 DEFAULT_WORK = Path("/greengrass/v2/work/com.edgewright.Runtime")
 EXIT_CODES = (
@@ -152,12 +156,30 @@ def _status(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
 def _models(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
     if arguments.model is None:
         return [dict(model.to_document()) for model in _seen(arguments).models]
-    opened = tensors_of(arguments.work / INFER_SOCKET, arguments.model, LOOK_S)
-    return {
-        "active": dict(opened.model.to_document()),
-        "inputs": [dict(region.spec.to_document()) for region in opened.inputs],
-        "outputs": [dict(region.spec.to_document()) for region in opened.outputs],
-    }
+    try:
+        opened = tensors_of(arguments.work / INFER_SOCKET, arguments.model, LOOK_S)
+    except RefusedError as refusal:
+        return _stored_tensors(arguments, refusal)
+    inputs, outputs = ([region.spec for region in side] for side in (opened.inputs, opened.outputs))
+    return _tensors(opened.model, inputs, outputs)
+
+
+def _stored_tensors(arguments: argparse.Namespace, refusal: RefusedError) -> Any:  # noqa: ANN401 - JSON
+    """Of a model that the fast path does not carry, text above all, its bundle tells."""
+    refs = [model.active for model in _seen(arguments).models if model.active.name == arguments.model]
+    if refusal.code != UnsupportedTensorError.code or not refs:
+        raise refusal
+    try:
+        manifest = Manifest.from_bytes((Store(arguments.work).path(refs[0].digest) / MANIFEST_FILE).read_bytes())
+    except ContractError:
+        raise refusal from None
+    return _tensors(refs[0], manifest.inputs, manifest.outputs)
+
+
+def _tensors(model: ModelRef, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Any:  # noqa: ANN401 - JSON
+    sides = {"inputs": inputs, "outputs": outputs}
+    told = {side: [dict(spec.to_document()) for spec in specs] for side, specs in sides.items()}
+    return {"active": dict(model.to_document()), **told}
 
 
 def _activate(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON

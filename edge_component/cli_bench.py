@@ -95,7 +95,7 @@ def zeros_for(specs: Sequence[TensorSpec]) -> dict[str, Any]:
     strange = [spec.name for spec in specs if spec.dtype in ("string", "bfloat16")]
     if strange:
         raise ValueError(f"{strange[0]} is no number; give the inputs with --inputs")
-    return {spec.name: np.zeros([max(size, 1) for size in spec.shape], spec.dtype) for spec in specs}
+    return {spec.name: np.zeros([1 if size < 0 else size for size in spec.shape], spec.dtype) for spec in specs}
 
 
 def tensors_of(socket_path: Path, model: str, deadline_s: float) -> Opened:

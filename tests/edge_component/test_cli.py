@@ -6,16 +6,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from edge_component import cli
 from edge_component.client import RefusedError
 from edge_component.client.admin import AdminClient
+from edge_component.contracts.manifest import TensorSpec
 from edge_component.operators_command import leave_command
-from tests.edge_component.bundle_factory import BundleFactory
+from tests.edge_component.bundle_factory import BundleFactory, npz, serialized
 from tests.edge_component.runtime_process import RuntimeProcess
 from tests.edge_component.test_cli_route import run, run_failing
 from tests.edge_component.waiting import wait_until
@@ -37,6 +41,30 @@ def test_a_models_tensors_are_listed(runtime: RuntimeProcess, capsys: pytest.Cap
     assert told["inputs"] == [{"name": "x", "dtype": "float32", "shape": [-1, 3]}]
     assert told["outputs"] == [{"name": "y", "dtype": "float32", "shape": [-1, 3]}]
     assert run_failing(runtime, capsys, "models", "nope")[0] == 3
+
+
+def test_the_tensors_of_a_model_of_text_are_listed(
+    runtime: RuntimeProcess, bundles: BundleFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though the fast path, through which others are looked at, does not carry them."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.STRING, ["n"]) for name in "xy")
+    text = np.array([["heiß"]])
+    bundle = bundles.scale(
+        "1.0.0", 1.0, name="text", component="com.edgewright.model.Text",
+        files={
+            "model.onnx": serialized(helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [x], [y])),
+            "golden.npz": npz(**{"input:x": text, "output:y": text}),
+        },
+        change=lambda manifest: replace(
+            manifest, inputs=(TensorSpec("x", "string", (-1,)),), outputs=(TensorSpec("y", "string", (-1,)),)
+        ),
+    )  # fmt: skip
+    runtime.admin.activate(bundle.archive, bundle.component, bundle.version)
+    told = run(runtime, capsys, "models", "text")
+    assert told["active"]["digest"] == bundle.digest
+    assert told["inputs"] == [{"name": "x", "dtype": "string", "shape": [-1]}]
+    assert told["outputs"] == [{"name": "y", "dtype": "string", "shape": [-1]}]
+    assert "Open Inference Protocol" in run_failing(runtime, capsys, "predict", "text", '{"x": ["a"]}')[1]
 
 
 def test_the_folder_may_be_named_behind_the_command(

@@ -109,6 +109,7 @@ def test_percentiles_are_of_what_was_measured() -> None:
 
 
 def test_an_input_of_zeros_has_the_models_shapes() -> None:
+    assert zeros_for([TensorSpec("empty", "bool", (-1, 0))])["empty"].shape == (1, 0)
     found = zeros_for([TensorSpec("x", "float32", (-1, 3)), TensorSpec("n", "int64", ())])
     assert found["x"].shape == (1, 3)
     assert found["n"].shape == ()
