@@ -21,7 +21,7 @@ import onnxruntime
 from cloud.compilation.errors import InvalidGraphError, SamplesError
 from cloud.compilation.samples import Array, Samples
 
-ERRORS_ONLY = 3
+FATAL_ONLY = 4  # what goes wrong is told as an exception, not on standard error
 BFLOAT16 = "tensor(bfloat16)"
 ONNX_BFLOAT16 = 16
 """``TensorProto.BFLOAT16``."""
@@ -39,7 +39,7 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = ERRORS_ONLY
+        options.log_severity_level = FATAL_ONLY
         started = time.monotonic()
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

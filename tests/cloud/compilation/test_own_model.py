@@ -267,3 +267,10 @@ def test_a_locale_that_a_device_may_lack_is_told_of(tmp_path: Path, settings: di
     report = compile_own_model(own(tmp_path, graph, x=np.array(["Pumpe"])), tmp_path / "out")
     found = [line.partition("the locale ")[2].partition(",")[0] for line in report.lines() if "the locale " in line]
     assert found == told
+
+
+def test_a_model_that_takes_no_second_row_leaves_no_error_on_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    test_what_takes_no_second_row_keeps_its_declared_shape(tmp_path)
+    assert capfd.readouterr() == ("", "")
