@@ -244,3 +244,13 @@ def test_the_container_needs_the_compile_extra_alone() -> None:
     assert not {"boto3", "botocore", "typer", "rich", "sklearn", "fastapi"} & set(
         json.loads(done.stdout.replace("'", '"'))
     )
+
+
+def test_a_trained_models_outputs_are_promised_as_they_come_out(tmp_path: Path) -> None:
+    graph = doubler()
+    graph.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
+    source = write_artifact(tmp_path / "model", graph, labelled=False)
+    golden(source, np.ones((2, 5, 3), np.float32), np.full((2, 5, 3), 2, np.float32))
+    report, compilation = compiled(source, tmp_path / "out")
+    assert compilation.outputs[0].shape == (-1, 3)
+    assert any("output y is declared as (1, 3) and answers otherwise" in note for note in report.notes)
