@@ -25,6 +25,8 @@ from edge_component.contracts.errors import ContractError
 app = typer.Typer(
     name="edgewright",
     help="Carry models from SageMaker to AWS IoT Greengrass devices, and back when they no longer fit the world.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 refused input or model, 4 conflict or not found, 5 unavailable (run it again), "
+    "130 Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

@@ -61,3 +61,8 @@ def test_help_shows_every_word_of_it(name: str, monkeypatch: pytest.MonkeyPatch)
 def test_the_version_is_told() -> None:
     shown = CLI.invoke(edgewright, ["--version"])
     assert (shown.exit_code, shown.output) == (0, f"edgewright {version('edgewright')}\n")
+
+
+def test_exit_codes_are_told_where_scripts_are_written() -> None:
+    shown = CLI.invoke(edgewright, ["--help"])
+    assert "5 unavailable (run it again)" in " ".join(shown.output.split())
