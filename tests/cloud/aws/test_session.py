@@ -1,5 +1,8 @@
 """Whatever boto3 raises leaves ``cloud.aws`` as one of our own errors, and none as a stack trace."""
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,3 +88,10 @@ def test_a_clock_that_is_wrong_is_said(
         ObjectStore(session).get_bytes(S3Uri("nowhere", "key"))
     assert said in session.clock_trouble()
     assert bool(session.clock_trouble()) == bool(said)
+
+
+def test_botocore_does_not_sign_in_c_which_prints_tracebacks_when_an_upload_is_interrupted() -> None:
+    script = "import cloud.cli.app; from botocore.compat import HAS_CRT; print(HAS_CRT)"
+    environment = {name: value for name, value in os.environ.items() if name != "BOTO_DISABLE_CRT"}
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, b"False\n"), ended.stderr
