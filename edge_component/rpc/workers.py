@@ -101,7 +101,7 @@ class Workers:
             self._idle_count -= 1
             self._changed.notify()
         else:
-            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+            threading.Thread(target=self._work, name=f"{self._name}-calls", daemon=True).start()
         self._called_count += 1
 
     def _withdraw(self, share: Share) -> None:

@@ -51,7 +51,7 @@ def fill(workers: Workers, share: Share, work: Callable[[], None]) -> int:
 
 
 def threads_count(name: str) -> int:
-    return sum(thread.name == name for thread in threading.enumerate())
+    return sum(thread.name == f"{name}-calls" for thread in threading.enumerate())
 
 
 def answered(workers: Workers, work: Callable[[], None]) -> None:
