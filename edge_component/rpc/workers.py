@@ -45,7 +45,6 @@ class Workers:
         """As many for one connection that is alone; threads begin when they are first needed."""
         self.relief = Relief()
         self.threads_max = threads_max
-        self._calls_max = calls_max
         self._name = name
         self._changed = threading.Condition()
         self._calls_left = 2 * (calls_max + threads_max)  # a client hears an answer before its thread is free
