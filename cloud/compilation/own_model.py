@@ -11,6 +11,7 @@ as ``output:<name>``; then the model must give them.
 
 import json
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -47,6 +48,9 @@ CALIBRATION_COUNT_MIN = 16
 """Fewer requests say too little about the ranges of activations; then there is no int8 variant."""
 
 CALIBRATION_COUNT_MAX = 512
+
+GOLDEN_S_MAX = 5.0
+"""Of the golden samples' answers here: a device, which may be ten times slower, has a minute for them and for loading."""
 
 REPEATS_COUNT = 3
 """Of the first request, to see whether its answer stays the same."""
@@ -111,16 +115,24 @@ def prepare(own: OwnModel, folder: Path) -> Path:
     with _naming(own.onnx_path):
         session = Session(folder / MODEL_FILE)
         admitted = as_answered(admitted, session, samples)
+        began_s = time.monotonic()
         answers = session.answer(samples)
+        took_s = time.monotonic() - began_s
         _require_repeatable(answers, session, samples)
     if samples.outputs:
         require_fit(own.samples_path.name, samples.outputs, admitted.outputs)
-    golden = _first(samples if samples.outputs else replace(samples, outputs=answers), GOLDEN_COUNT_MAX)
+    kept = golden_count(samples.count, took_s)
+    golden = _first(samples if samples.outputs else replace(samples, outputs=answers), kept)
     write_samples(folder / GOLDEN_FILE, golden)
     if samples.count >= CALIBRATION_COUNT_MIN:
         write_samples(folder / CALIBRATION_FILE, replace(_first(samples, CALIBRATION_COUNT_MAX), outputs={}))
     _describe(own, admitted, samples, answers, folder)
     return folder
+
+
+def golden_count(sample_count: int, answered_s: float) -> int:
+    """How many samples a device is to answer in its trial, of so many that took so long here; one at least."""
+    return max(min(sample_count, GOLDEN_COUNT_MAX, int(sample_count * GOLDEN_S_MAX / max(answered_s, 1e-9))), 1)
 
 
 def _read(path: Path) -> bytes:

@@ -16,7 +16,7 @@ from cloud.compilation.errors import (
     SamplesError,
     UnsupportedDomainError,
 )
-from cloud.compilation.own_model import OwnModel, compile_own_model
+from cloud.compilation.own_model import OwnModel, compile_own_model, golden_count
 from cloud.compilation.result import Compilation
 from cloud.compilation.samples import read_samples
 from cloud.errors import InvalidInputError
@@ -274,3 +274,12 @@ def test_a_model_that_takes_no_second_row_leaves_no_error_on_the_terminal(
 ) -> None:
     test_what_takes_no_second_row_keeps_its_declared_shape(tmp_path)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("samples", "answered_s", "kept"), [(1, 60.0, 1), (800, 0.0, 64), (800, 8.0, 64), (100, 50.0, 10), (5, 100.0, 1)]
+)
+def test_a_slow_model_is_given_no_more_golden_samples_than_a_device_has_time_for(
+    samples: int, answered_s: float, kept: int
+) -> None:
+    assert golden_count(samples, answered_s) == kept
