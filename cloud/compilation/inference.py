@@ -6,8 +6,10 @@ every run: one thread, no spinning, the CPU provider alone. numpy has no bfloat1
 
 import ctypes
 import os
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from cloud.compilation.errors import InvalidGraphError, SamplesError
 from cloud.compilation.samples import Array, Samples
 
 FATAL_ONLY = 4  # what goes wrong is told as an exception, not on standard error
+RUN_S_MAX = 60.0
+"""Of one request: what a device allows one that names no deadline."""
 BFLOAT16 = "tensor(bfloat16)"
 ONNX_BFLOAT16 = 16
 """``TensorProto.BFLOAT16``."""
@@ -55,14 +59,21 @@ class Session:
         """Run every sample as a request of its own; outputs by name, axis 0 counting the samples.
 
         Raises:
-            InvalidGraphError: a request fails.
+            InvalidGraphError: a request fails, or takes longer than ``RUN_S_MAX``.
             SamplesError: the samples' answers differ in shape, so that they cannot be kept in one array.
         """
         answers: list[list[Array]] = []
         for index, request in enumerate(samples.requests()):
+            options = onnxruntime.RunOptions()
             try:
-                answers.append(self._run(request))
+                with _stopping(options):
+                    answers.append(self._run(request, options))
             except Exception as error:
+                if options.terminate:
+                    raise InvalidGraphError(
+                        f"the model takes longer than {RUN_S_MAX:g} s for sample {index}",
+                        "A device stops it then too: give smaller samples, or see whether a Loop ends.",
+                    ) from error
                 raise InvalidGraphError(
                     f"the model fails on sample {index}: {_first_line(error)}",
                     "Ask it the same with onnxruntime; a sample may be of a size that the graph does not take.",
@@ -79,12 +90,24 @@ class Session:
             for name, array in outputs.items()
         }
 
-    def _run(self, request: Mapping[str, Array]) -> list[Array]:
+    def _run(self, request: Mapping[str, Array], options: Any) -> list[Array]:  # noqa: ANN401 - onnxruntime ships no types
         if not self._bits_in and not self._bits_out:
-            return [np.asarray(output) for output in self._session.run(None, request)]
+            return [np.asarray(output) for output in self._session.run(None, request, options)]
         values = {name: _as_value(array, is_bits=name in self._bits_in) for name, array in request.items()}
-        made = self._session.run_with_ort_values(self.output_names, values)
+        made = self._session.run_with_ort_values(self.output_names, values, options)
         return [_as_array(value) for value in made]
+
+
+@contextmanager
+def _stopping(options: Any) -> Iterator[None]:  # noqa: ANN401 - as above
+    """Ends a run that takes too long: nothing else would, and Ctrl-C waits for ONNX Runtime."""
+    timer = threading.Timer(RUN_S_MAX, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _as_value(array: Array, *, is_bits: bool) -> Any:  # noqa: ANN401 - onnxruntime ships no types

@@ -7,6 +7,7 @@ import pytest
 from graphs import FLOAT, classifier, doubler, model, tensor
 from onnx import TensorProto, helper
 
+from cloud.compilation import inference
 from cloud.compilation.errors import (
     CompilationRefusedError,
     GateError,
@@ -283,3 +284,17 @@ def test_a_slow_model_is_given_no_more_golden_samples_than_a_device_has_time_for
     samples: int, answered_s: float, kept: int
 ) -> None:
     assert golden_count(samples, answered_s) == kept
+
+
+def test_a_model_that_never_ends_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "RUN_S_MAX", 0.2)
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["on"], ["still"]), helper.make_node("Neg", ["v"], ["w"])], "body",
+        [tensor("i", [], TensorProto.INT64), tensor("on", [], TensorProto.BOOL), tensor("v", [1])],
+        [tensor("still", [], TensorProto.BOOL), tensor("w", [1])],
+    )  # fmt: skip
+    loop = helper.make_node("Loop", ["times", "", "x"], ["y"], body=body)
+    graph = model([loop], [tensor("times", [], TensorProto.INT64), tensor("x", [1])], [tensor("y", [1])], [])
+    endless = own(tmp_path, graph, times=np.array(2**62), x=np.ones(1, np.float32))
+    with pytest.raises(InvalidGraphError, match=r"m\.onnx: the model takes longer than 0\.2 s for sample 0"):
+        compile_own_model(endless, tmp_path / "out")
