@@ -88,7 +88,8 @@ def edges_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
     edges = np.quantile(values, np.arange(1, BIN_COUNT) / BIN_COUNT, method="inverted_cdf")
     repeats = edges[1:] == edges[:-1]
     first = np.flatnonzero(repeats & ~np.concatenate(([False], repeats[:-1])))
-    edges[first] = np.maximum(np.nextafter(edges[first], -np.inf), np.finfo(np.float64).min)
+    with np.errstate(over="ignore"):  # below the smallest number there is none
+        edges[first] = np.maximum(np.nextafter(edges[first], -np.inf), np.finfo(np.float64).min)
     return edges
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis.extra import numpy as arrays
 
 from cloud.compilation.baseline import WATCHED_MAX, baseline_of, column, watched_inputs, watched_outputs
@@ -25,6 +25,7 @@ def test_a_constant_is_counted_by_the_device_where_the_baseline_has_it(value: fl
     assert made.minimum == made.maximum == values[0], "or the very same value would be out of range"
 
 
+@example(np.full(700, np.finfo(np.float64).min))
 @given(arrays.arrays(np.float64, 700, elements={"allow_nan": True, "allow_infinity": True}))
 def test_the_baselines_own_samples_do_not_drift_from_it(values: np.ndarray) -> None:
     made = column("f", values)
