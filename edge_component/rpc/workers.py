@@ -72,7 +72,7 @@ class Workers:
             if not share.waiting:
                 self._turns.append(share)
             share.waiting.append(work)
-            if self._may_run(share):
+            if self._may_run(share, self._called_count):  # whoever was called and has not looked yet calls the next
                 try:
                     self._call_one()
                 except RuntimeError as error:
@@ -91,8 +91,9 @@ class Workers:
 
     # With the lock -----------------------------------------------------------------------------------------------------
 
-    def _may_run(self, share: Share) -> bool:
-        return share.running_count < max(self._threads_left, THREADS_LEAST)
+    def _may_run(self, share: Share, beside_count: int = 0) -> bool:
+        """One more of this connection's calls, as if so many more of them were running already."""
+        return share.running_count + beside_count < max(self._threads_left - beside_count, THREADS_LEAST)
 
     def _call_one(self) -> None:
         """One more thread looks for something to do. Raises RuntimeError: the system has none."""

@@ -85,6 +85,20 @@ def test_a_connection_alone_has_all_the_threads_that_one_may_have(workers: Worke
     until(lambda: gate.done_count == PLACES_COUNT)
 
 
+def test_calls_that_come_at_once_begin_no_more_threads_than_may_run(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Threads that have begun and not yet looked for a call count, however long a busy machine lets them wait."""
+    begun, gate = threading.Event(), Gate()
+    monkeypatch.setattr("edge_component.rpc.workers.run_anywhere", lambda: begun.wait(PATIENCE_S))
+    fill(workers, Share(), gate)
+    assert threads_count(request.node.name) == THREADS_MAX
+    begun.set()
+    until(lambda: gate.inside_count == THREADS_MAX)
+    gate.opened.set()
+    until(lambda: gate.done_count == PLACES_COUNT)
+
+
 def test_each_further_connection_has_less_and_none_has_nothing(workers: Workers) -> None:
     gates = [Gate() for _ in range(12)]
     calls = [fill(workers, Share(), gate) for gate in gates]
