@@ -94,6 +94,7 @@ def _told() -> Iterator[None]:
         yield
     except (
         OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, SyntaxError, TokenError,
+        TypeError,  # numpy's word for an array that ends too early
     ) as error:  # fmt: skip
         raise GoldenUnusableError(f"{GOLDEN_FILE} cannot be used: {error}") from error
 

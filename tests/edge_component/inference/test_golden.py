@@ -187,3 +187,18 @@ def test_damage_further_on_is_found_where_it_lies(tmp_path: Path) -> None:
     next(samples)
     with pytest.raises(GoldenUnusableError, match="Bad CRC"):
         next(samples)
+
+
+def test_a_file_that_ends_before_its_directory_says_is_found(tmp_path: Path) -> None:
+    """The checksum is of what there is, so that nothing but the length tells."""
+    path = tmp_path / "golden.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("input:x.npy", "output:y.npy"):
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.zeros((2, 1, 3), np.float32))
+            archive.writestr(name, content.getvalue()[:-12])
+            archive.getinfo(name).file_size += 12
+    samples = iter(load_golden(tmp_path, MANIFEST))
+    next(samples)
+    with pytest.raises(GoldenUnusableError):
+        next(samples)
