@@ -62,17 +62,22 @@ class Shadowing:
         self._thread: threading.Thread | None = None
 
     def put(self, mirror: "ShadowMirror", inputs: Tensors, outputs: Tensors) -> bool:
-        """Copy one sample into the queue; whether there was room."""
+        """Copy one sample into the queue; whether there was room, memory, and a thread to compare it."""
         size_bytes = sum(array.nbytes for tensors in (inputs, outputs) for array in tensors.values())
         with self._changed:
             if self._stopping or self._waiting_bytes + size_bytes > self._limits.queue_bytes_max:
                 return False
             self._waiting_bytes += size_bytes
-        sample = _Sample(mirror, _copied(inputs), _copied(outputs), size_bytes)
-        with self._changed:
-            self._waiting.append(sample)
-            self._start_worker()
-            self._changed.notify()
+        try:
+            sample = _Sample(mirror, _copied(inputs), _copied(outputs), size_bytes)
+            with self._changed:
+                self._start_worker()
+                self._waiting.append(sample)
+                self._changed.notify()
+        except (MemoryError, RuntimeError):  # RuntimeError: no thread
+            with self._changed:
+                self._waiting_bytes -= size_bytes
+            return False
         return True
 
     def settle(self, timeout_s: float) -> bool:
@@ -91,8 +96,9 @@ class Shadowing:
 
     def _start_worker(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name="shadow", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _work(self) -> None:
         with suppress(OSError):  # not to be had everywhere, and only a courtesy
@@ -152,11 +158,7 @@ class ShadowMirror:
         """See :class:`~edge_component.inference.versions.Mirror`."""
         if self._draw() >= self._ratio:
             return
-        try:
-            kept = self._shadowing.put(self, inputs, outputs)
-        except MemoryError:
-            kept = False
-        if not kept:
+        if not self._shadowing.put(self, inputs, outputs):
             with self._lock:
                 self._dropped_count += 1
 

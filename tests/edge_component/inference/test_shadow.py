@@ -100,6 +100,29 @@ def test_a_full_queue_drops_and_counts_and_never_waits(serve: Serve, shadowing: 
     assert report.compared_count == 0
 
 
+@pytest.mark.parametrize(
+    ("door", "error"),
+    [("edge_component.inference.shadow._copied", MemoryError()), ("threading.Thread.start", RuntimeError("no thread"))],
+)
+def test_without_memory_or_a_thread_samples_are_dropped_and_the_queue_stays_as_long_as_it_was(
+    serve: Serve, shadowing: Shadowing, monkeypatch: pytest.MonkeyPatch, door: str, error: Exception
+) -> None:
+    """As under memory_bytes_max: whoever was answered must not pay for it, and comparing goes on when there is room again."""
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    mirror = mirror_of(serve, "double", shadowing)
+    with monkeypatch.context() as patched:
+        patched.setattr(door, refuse)
+        for _ in range(100):
+            mirror.offer({"x": ROW}, {"y": ROW * 2})
+    assert mirror.report().dropped_count == 100
+    mirror.offer({"x": ROW}, {"y": ROW * 2})
+    assert shadowing.settle(10)
+    assert mirror.report().compared_count == 1
+
+
 def test_an_offer_after_the_end_is_dropped(serve: Serve, shadowing: Shadowing) -> None:
     shadowing.stop()
     mirror = mirror_of(serve, "double", shadowing)
