@@ -45,4 +45,5 @@ class RecentWindows:
 
 
 def _columns(parts: Parts) -> int:
-    return sum(len(part.features) + len(part.outputs) for part in parts)
+    """At least one: a window may say nothing of any column."""
+    return max(sum(len(part.features) + len(part.outputs) for part in parts), 1)

@@ -79,6 +79,14 @@ def test_what_is_kept_is_bounded_by_columns_and_what_was_asked_for_last_stays() 
     assert asked == [[one, two], [], [three, gone], [], [two]]
 
 
+def test_windows_without_columns_are_not_kept_for_ever() -> None:
+    part = replace(window_fact(1).window, features={}, outputs={})
+    recent = RecentWindows(lambda names: dict.fromkeys(names, (part,)), column_count_max=10)
+    for number in range(100):
+        recent.parts([("a", str(number))])
+    assert len(recent._kept) == 10
+
+
 def test_a_long_row_of_unjudged_windows_is_judged_pass_by_pass_and_announced_in_between(world: World) -> None:
     for turn in range(1, 8):
         for thing in ("EWR", "JFK", "LGA"):
