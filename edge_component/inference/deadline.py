@@ -20,6 +20,7 @@ over and then looks for an announcement. One of the two always sees the other, s
 """
 
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -166,7 +167,10 @@ class DeadlineWatch:
             if self._stopping:  # asked after the clearing, so that a stop is never slept through
                 return
             self.wakes_before_s = NEVER_S  # whatever begins while we look has us look again
-            was_woken = self._woken.wait(self._look(lingers=was_woken))
+            try:
+                was_woken = self._woken.wait(self._look(lingers=was_woken))
+            except MemoryError:  # what a run has taken may be all that memory_bytes_max allows: it is to end all the same
+                time.sleep(TICK_S)
 
     def _look(self, *, lingers: bool) -> float | None:
         """Stop what is late; returns how long nothing can become late, ``None`` for as long as nothing begins.

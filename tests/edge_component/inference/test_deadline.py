@@ -152,6 +152,23 @@ def test_hundreds_of_runs_with_their_own_deadlines_are_each_stopped_or_not(watch
     assert results == [True] * 160
 
 
+def test_a_want_of_memory_does_not_end_the_watch(watch: CountingWatch) -> None:
+    """Under memory_bytes_max Python lives below the same bound as the run that is to be ended."""
+    asked_count = 0
+
+    def is_there() -> bool:
+        nonlocal asked_count
+        asked_count += 1
+        if asked_count == 1:
+            raise MemoryError
+        return False
+
+    leash = watch.leash(is_there)
+    leash.start(60)
+    wait_until(lambda: leash.options.terminate)
+    assert leash.end()
+
+
 def test_it_ends_while_a_run_is_under_way() -> None:
     watch = CountingWatch(SystemClock())
     watch.start()
