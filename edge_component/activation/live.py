@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from statistics import median_low
 from typing import Protocol
 
-from edge_component.inference.errors import RunDeadlineError
+from edge_component.inference.errors import RunCancelledError, RunDeadlineError
 from edge_component.telemetry_sink import Outcome, Record, Tensors
 
 LATENCIES_KEPT_MAX = 4096
 """Of one version; the latest ones."""
-TIMED_CODES = (None, RunDeadlineError.code)
-"""A run that was stopped took at least that long: leaving it out would make a slow model look fast."""
+TIMED_CODES = (None, RunDeadlineError.code, RunCancelledError.code)
+"""A run that was stopped took at least that long, also where its client would not wait: leaving it out would make a slow
+model look fast."""
 
 
 @dataclass(frozen=True, slots=True)

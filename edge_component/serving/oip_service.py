@@ -206,7 +206,7 @@ class Asker:
         self._service.record(active, answered.inputs, answered.outputs, run_us, None, answered.request_id)
 
     def _as_cancelled(self, question: Question) -> RunCancelledError | None:
-        """What a stopped run is if it was stopped well before its deadline; that says nothing about the model."""
+        """What a stopped run is if it was stopped well before its deadline: no failure of the model."""
         took_s = (time.perf_counter_ns() - question.began_ns) / 1e9
         if took_s > self._allowed_s(question.deadline_s) - TICK_S or self.is_wanted is None or self.is_wanted():
             return None

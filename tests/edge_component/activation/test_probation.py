@@ -5,7 +5,7 @@ import pytest
 from edge_component.activation.live import Latency
 from edge_component.activation.probation import Evidence, Judgement, Verdict, judge
 from edge_component.config import RuntimeConfig
-from edge_component.inference.errors import RunDeadlineError
+from edge_component.inference.errors import RunCancelledError, RunDeadlineError
 from edge_component.inference.router import Totals
 from edge_component.telemetry_sink import Outcome
 from tests.edge_component.activation.conftest import Device
@@ -55,7 +55,7 @@ def committed(device: Device, bundles: BundleFactory) -> None:
     assert device.door.record == device.sink.record, "without a change under way a request pays nothing"
 
 
-@pytest.mark.parametrize("code", [None, RunDeadlineError.code])
+@pytest.mark.parametrize("code", [None, RunDeadlineError.code, RunCancelledError.code])
 def test_a_slow_model_is_reverted_by_the_measure_of_the_one_before(
     device: Device, bundles: BundleFactory, code: str | None
 ) -> None:
@@ -84,7 +84,7 @@ def test_after_a_restart_the_operators_own_bound_still_holds(device: Device, bun
     assert device.sink.outcomes() == [("restored", "restore", ""), ("reverted", "probation", "probation-slow")]
 
 
-def test_failures_other_than_deadlines_say_nothing_about_speed(device: Device, bundles: BundleFactory) -> None:
+def test_failures_other_than_stopped_runs_say_nothing_about_speed(device: Device, bundles: BundleFactory) -> None:
     device.configure(probation_latency_ms_max=10.0)
     committed(device, bundles)
     device.hand_over(bundles.scale("1.1.0", 3.0))
