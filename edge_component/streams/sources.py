@@ -2,7 +2,7 @@
 
 The failures this exists for: a file that is read while it is still being written (so it must look the same twice), one
 that is lost or answered twice because the runtime restarted (so it is moved once its result is out, and taken again if
-not), and a symbolic link that makes the runtime read what its own user may and the folder's owner may not.
+not), one that is put away unread because it took the name of one under way, and a symbolic link that makes the runtime read what its own user may and the folder's owner may not.
 
 A source runs on a thread of its own and gives samples to ``offer``; whether that waits is the queue's business.
 """
@@ -83,12 +83,22 @@ class FolderReader:
                 if entry.name.startswith(".") or not fnmatch.fnmatch(entry.name, self._source.pattern):
                     continue
                 if entry.is_file(follow_symlinks=False):
-                    stat = entry.stat(follow_symlinks=False)
-                    yield entry.name, (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+                    yield entry.name, _as_stat(entry.stat(follow_symlinks=False))
 
     def _sample(self, name: str) -> Sample:
         path = self._folder / name
-        return Sample(name, lambda specs: self._load(path, specs), lambda outcome: self._settle(path, outcome))
+        taken = [self._offered[name]]
+
+        def load(specs: Specs) -> Inputs:
+            taken[0] = _stat_of(path) or taken[0]
+            return self._load(path, specs)
+
+        def settle(outcome: Outcome) -> None:
+            now = _stat_of(path)
+            if now is None or now == taken[0]:  # else another has taken its name since, and is not read yet
+                self._settle(path, outcome)
+
+        return Sample(name, load, settle)
 
     def _load(self, path: Path, specs: Specs) -> Inputs:
         content = read_bounded(path, self._source.file_bytes_max)
@@ -118,6 +128,17 @@ class FolderReader:
                 path.rename(_free_name(target / path.name))
         except OSError as error:
             log.warning("%s could not be put away as %s: %s", path, outcome.value, error)
+
+
+def _as_stat(seen: os.stat_result) -> Stat:
+    return seen.st_ino, seen.st_size, seen.st_mtime_ns
+
+
+def _stat_of(path: Path) -> Stat | None:
+    try:
+        return _as_stat(path.lstat())
+    except OSError:
+        return None
 
 
 def _free_name(path: Path) -> Path:
