@@ -28,10 +28,12 @@ from edge_component.contracts.manifest import (
     MODEL_FILE,
     SIGNATURE_FILE,
     BundledFile,
+    Caps,
     Manifest,
     bundle_digest,
 )
 
+MEMORY_FACTOR = 4
 COMPILE_REMEDY = "Run `edgewright compile` again, and publish the folder that it writes."
 
 
@@ -117,6 +119,7 @@ def make_bundle(compilation: Compilation, contents: Contents, version: str, stam
         outputs=compilation.outputs,
         files=contents.described,
         golden=contents.variant.golden,
+        caps=_caps(contents.described[MODEL_FILE].size_bytes),
         features=compilation.features,
         watched_outputs=compilation.watched_outputs,
         nan_policy=compilation.nan_policy,
@@ -131,6 +134,11 @@ def make_bundle(compilation: Compilation, contents: Contents, version: str, stam
         files=contents.files,
         digests={**digests, MANIFEST_FILE: bundle_digest(manifest)},
     )
+
+
+def _caps(model_bytes: int) -> Caps:
+    """What loading may take on the device: more than usual for a large graph, since up to 3.3 times its file was measured."""
+    return Caps(memory_bytes_max=max(Caps().memory_bytes_max, MEMORY_FACTOR * model_bytes))
 
 
 def _check_readable(manifest: bytes) -> None:

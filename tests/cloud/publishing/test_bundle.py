@@ -12,7 +12,7 @@ import pytest
 
 from cloud.publishing.bundle import Stamp, archive_name, make_bundle, read_contents, write_bundle
 from cloud.publishing.errors import CompilationIncompleteError
-from edge_component.contracts.manifest import Manifest, TensorSpec, bundle_digest
+from edge_component.contracts.manifest import BundledFile, Manifest, TensorSpec, bundle_digest
 from tests.cloud.publishing.conftest import NOW, MakeFolder
 
 STAMP = Stamp(3, NOW, NOW + timedelta(days=30))
@@ -36,6 +36,17 @@ def test_the_manifest_names_every_file_and_carries_the_stamp(make_folder: MakeFo
     assert (manifest.platform, manifest.version) == ("linux/x86_64", "1.0.0")
     assert bundle.digest == bundle_digest(bundle.manifest)
     assert set(bundle.digests) == {*manifest.files, "manifest.json"}
+
+
+@pytest.mark.parametrize(("model_bytes", "memory_bytes"), [(1_000, 2_000_000_000), (900_000_000, 3_600_000_000)])
+def test_a_large_graph_is_given_memory_to_be_loaded_in(
+    make_folder: MakeFolder, model_bytes: int, memory_bytes: int
+) -> None:
+    """One of 980 MB was published, and refused by each device: its trial had 2 GB."""
+    compilation, contents = read_contents(make_folder())
+    described = {**contents[0].described, "model.onnx": BundledFile("0" * 64, model_bytes)}
+    bundle = make_bundle(compilation, replace(contents[0], described=described), "1.0.0", STAMP)
+    assert Manifest.from_bytes(bundle.manifest).caps.memory_bytes_max == memory_bytes
 
 
 def test_a_manifest_that_no_device_could_read_is_refused_by_its_name(make_folder: MakeFolder) -> None:
