@@ -169,7 +169,7 @@ class DeadlineWatch:
             self.wakes_before_s = NEVER_S  # whatever begins while we look has us look again
             try:
                 was_woken = self._woken.wait(self._look(lingers=was_woken))
-            except MemoryError:  # what a run has taken may be all that memory_bytes_max allows: it is to end all the same
+            except MemoryError:  # a run may have taken all that memory_bytes_max allows: it is to end all the same
                 time.sleep(TICK_S)
 
     def _look(self, *, lingers: bool) -> float | None:
