@@ -1,5 +1,6 @@
 """The activation event: one per attempt to change what a device serves, whatever came of it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -8,6 +9,8 @@ from edge_component.contracts.codec import NOTHING, Document, Fields, schema_nam
 from edge_component.contracts.heartbeat import ModelRef
 
 OUTCOMES = ("activated", "already-active", "refused", "reverted", "restored", "deactivated", "floor-lowered")
+"""Of this version; those of a later one are words, too."""
+OUTCOME_PATTERN = re.compile(r"[a-z][a-z-]{0,39}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,8 @@ class ActivationEvent:
         attempt_id: unique on the device.
         outcome: ``activated``; ``already-active`` (idempotent hand-over); ``refused`` (the old one serves on);
             ``reverted`` (after a switch); ``restored`` (at start of the runtime); ``deactivated`` (removed);
-            ``floor-lowered`` (an operator has let older releases in again; runtimes before 0.2 do not know it).
+            ``floor-lowered`` (an operator has let older releases in again). A reader must expect outcomes that it does not
+            know: they are history, too.
         model_name: whom it concerns; known even where the candidate could not be read; of a floor, the component.
         candidate: what was handed over, as far as it could be read.
         serving: what answers after the attempt; ``None`` if nothing does.
@@ -50,7 +54,7 @@ class ActivationEvent:
         fields.schema("activation", 1)
         return cls(
             attempt_id=fields.text("attempt_id"),
-            outcome=fields.choice("outcome", OUTCOMES),
+            outcome=fields.text("outcome", pattern=OUTCOME_PATTERN),
             model_name=fields.text("model_name"),
             candidate=fields.optional("candidate", lambda name: fields.nested(name, ModelRef.read)),
             serving=fields.optional("serving", lambda name: fields.nested(name, ModelRef.read)),

@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from cloud.fleet.facts import ActivationFact, DeploymentStatusFact, HeartbeatFact, Rejection, WindowFact
 from cloud.fleet.ingest import read_body
+from cloud.fleet.store import activation_sentence
 from edge_component.contracts.envelope import Envelope
 from tests.cloud.fleet.samples import T0, activation_fact, heartbeat, rule_output, window_fact
 
@@ -44,6 +45,23 @@ def test_reads_each_kind_of_message() -> None:
         ("activation", ActivationFact, activation.event.to_document()),
     ):
         assert isinstance(read_body(rule_output(replace(MESSAGE, kind=kind, body=document))), fact)
+
+
+@pytest.mark.parametrize("outcome", ["floor-lowered", "moved-to-the-moon"])
+def test_an_outcome_of_a_later_runtime_is_history_too(outcome: str) -> None:
+    """Devices are upgraded before the cloud, too: what an operator did there must not end in the dead-letter queue."""
+    event = activation_fact(1, outcome).event
+    fact = read_body(rule_output(replace(MESSAGE, kind="activation", body=event.to_document())))
+    assert isinstance(fact, ActivationFact)
+    assert fact.event == event
+    assert outcome in activation_sentence(fact)
+
+
+def test_an_outcome_that_is_no_word_is_malformed() -> None:
+    body = {**activation_fact(1).event.to_document(), "outcome": "\x1b[2J"}
+    found = read_body(rule_output(replace(MESSAGE, kind="activation", body=body)))
+    assert isinstance(found, Rejection)
+    assert "outcome" in found.sentence
 
 
 def test_reads_a_deployment_status() -> None:
