@@ -43,6 +43,8 @@ SEQUENCE_AT = 4
 DEADLINE_AT = 8
 DEADLINE = struct.Struct("<I")
 DEADLINE_US_MAX = 0xFFFFFFFF
+SIZE_MAX = 0xFFFFFFFF
+"""Of one dimension: it has four bytes in a request."""
 SLOTS_MAX = 256
 """A request has one byte for its slot."""
 STRANGE_DTYPES = ("string", "bfloat16")
@@ -225,6 +227,8 @@ class Channel:
         views: list[_View] = []
         for region, dtype, array in zip(self.opened.inputs, self._dtypes, arrays, strict=True):
             problem = shape_problem(region.spec, array.shape)
+            if max(array.shape, default=0) > SIZE_MAX:  # where another dimension is 0, numpy has such arrays
+                problem = f"{region.spec.name} has shape {array.shape}, beyond what a request can say"
             if problem:
                 raise InputError(problem, "input-shape", "Give the shape that the model takes; -1 is any size.")
             view = self._map(region, array.shape, lane.slot)

@@ -15,7 +15,7 @@ import pytest
 from edge_component.client.answers import AskAgainError
 from edge_component.client.channel import Channel
 from edge_component.client.connection import receive
-from edge_component.client.errors import ModelFailedError, ProtocolError
+from edge_component.client.errors import InputError, ModelFailedError, ProtocolError
 from edge_component.contracts.codec import to_bytes
 from edge_component.contracts.fastpath import (
     ANSWER_HEAD,
@@ -150,3 +150,9 @@ def test_a_descriptor_for_which_there_is_no_room_is_said_to_be_that() -> None:
                 receive(ours)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_an_empty_input_whose_size_no_request_can_say_is_refused_by_name() -> None:
+    free = replace(OPENED, inputs=(Region(TensorSpec("x", "float32", (-1, -1)), 0, 1024),))
+    with pytest.raises(InputError, match=r"x has shape \(4294967296, 0\)"):
+        over(free, free.size_bytes).request({"x": np.empty((2**32, 0), np.float32)}, 1.0)
