@@ -36,7 +36,14 @@ def comparable(active: ActiveModel, candidate: Manifest) -> bool:
 
     Nor can one whose state the runtime carries: what callers give is not all that the graph takes.
     """
-    return _forms(active.inputs) == _forms(candidate.inputs) and _forms(active.outputs) == _forms(candidate.outputs)
+    if _forms(active.inputs) != _forms(candidate.inputs) or _forms(active.outputs) != _forms(candidate.outputs):
+        return False
+    sizes = (
+        pair
+        for one, other in zip(active.inputs, candidate.inputs, strict=True)
+        for pair in zip(one.shape, other.shape, strict=True)
+    )
+    return all(size == other or -1 in (size, other) for size, other in sizes)
 
 
 def objection(compared: Agreement, config: RuntimeConfig) -> ShadowDisagreedError | None:

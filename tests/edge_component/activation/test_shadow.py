@@ -43,6 +43,8 @@ def test_other_tensors_cannot_be_compared() -> None:
     carried = replace(MANIFEST, inputs=(*MANIFEST.inputs, TensorSpec("state", "float32", (2, 1, 64))))
     assert comparable(Asked, MANIFEST)  # type: ignore[arg-type]
     assert comparable(Asked, replace(MANIFEST, inputs=(TensorSpec("x", "float32", (1, 3)),)))  # type: ignore[arg-type]
+    wider = replace(MANIFEST, inputs=(TensorSpec("x", "float32", (-1, 4)),))
+    assert not comparable(Asked, wider), "it would refuse each request, and be refused for that"  # type: ignore[arg-type]
     assert not comparable(Asked, other)  # type: ignore[arg-type]
     assert not comparable(Asked, carried)  # type: ignore[arg-type]
 
