@@ -4,6 +4,7 @@ import importlib.util
 import os
 import random
 import shutil
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""Ctrl-C is ignored, and by each child too, where a shell has started the tests behind ``&``; some send it to theirs."""
 
 settings.register_profile("edgewright", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edgewright")  # no example is judged by the clock: the machine may be busy with something else
