@@ -64,6 +64,9 @@ class History(Protocol):
     def due_count(self, cut: Cut, count_max: int) -> int:
         """How many rows would go; counts no further than ``count_max``."""
 
+    def heard_at(self) -> datetime | None:
+        """When a device was last heard, by AWS IoT's clock; ``None`` if none ever was."""
+
     def oldest_at(self, cut: Cut) -> datetime | None:
         """When the oldest row of a cut's table and kind is from, needed ones included."""
 
@@ -92,6 +95,7 @@ class MemoryHistory:
     rows: list[HistoryRow] = field(default_factory=list)
     batches: list[Cut] = field(default_factory=list)
     failure: Exception | None = None
+    last_heard_at: datetime | None = None
 
     def delete_batch(self, cut: Cut, after: Place | None, count_max: int) -> Batch:
         """See :class:`History`."""
@@ -108,6 +112,10 @@ class MemoryHistory:
     def due_count(self, cut: Cut, count_max: int) -> int:
         """See :class:`History`."""
         return min(sum(row.at < cut.before and not row.is_needed for row in self._of(cut)), count_max)
+
+    def heard_at(self) -> datetime | None:
+        """See :class:`History`."""
+        return self.last_heard_at
 
     def oldest_at(self, cut: Cut) -> datetime | None:
         """See :class:`History`."""
@@ -195,6 +203,12 @@ class SqliteHistory:
         with self._database.read() as connection:
             counted = connection.execute(f"SELECT count(*) FROM ({query})", (*values, count_max))  # noqa: S608 - as above
             return int(counted.fetchone()[0])
+
+    def heard_at(self) -> datetime | None:
+        """See :class:`History`."""
+        with self._database.read() as connection:
+            at_ms = connection.execute("SELECT max(received_at_ms) FROM heartbeat").fetchone()[0]
+        return None if at_ms is None else from_ms(at_ms)
 
     def oldest_at(self, cut: Cut) -> datetime | None:
         """See :class:`History`."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from cloud.errors import EdgewrightError
 from cloud.fleet.history import History
-from cloud.fleet.retention import Cut, RetentionLimits, cuts
+from cloud.fleet.retention import Cut, RetentionLimits, as_of, cuts
 from edge_component.contracts.codec import format_moment
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Pruning:
             StoreUnavailableError: the batches before it are done.
         """
         gone: Counter[str] = Counter()
-        for cut in cuts(self._limits, self._clock()):
+        for cut in cuts(self._limits, as_of(self._clock(), self._history.heard_at())):
             gone[cut.table] += self._prune(cut, stop)
         while not stop.is_set() and self._history.give_back():
             stop.wait(self._pace.batch_pause_s)
@@ -127,6 +127,6 @@ def told(history: History, limits: RetentionLimits, now: datetime, count_max: in
                 "oldest_at": None if (oldest := history.oldest_at(cut)) is None else format_moment(oldest),
                 "due_count": history.due_count(cut, count_max),
             }
-            for cut in cuts(limits, now)
+            for cut in cuts(limits, as_of(now, history.heard_at()))
         ],
     }

@@ -13,6 +13,8 @@ However old, these stay, since something still needs them: the latest decision a
 each model version that it serves (the next judgement counts its rows in a row from there); decisions that a retraining
 refers to; the latest deployment of each target, with what its devices said of it; refusals, which every look at
 Greengrass would tell anew. Devices, retrainings and counters are few, and are not history.
+
+Nothing grows old by this machine's clock alone (:func:`as_of`): one that is set wrong for a minute would take all of it.
 """
 
 import re
@@ -36,6 +38,9 @@ DRIFTING_LEVELS = ("warn", "alarm")
 
 VARIABLE_PREFIX = "EDGEWRIGHT_RETENTION_"
 
+SILENCE = timedelta(days=7)
+"""After which a fleet of which nothing is heard does not grow older; shorter than every period."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetentionLimits:
@@ -57,7 +62,7 @@ class RetentionLimits:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read ``EDGEWRIGHT_RETENTION_<FIELD>``, such as ``EDGEWRIGHT_RETENTION_WINDOW_DAYS=14``.
+        """Read ``EDGEWRIGHT_RETENTION_<FIELD>``, such as ``EDGEWRIGHT_RETENTION_WINDOW_DAYS=60``.
 
         Raises:
             InvalidInputError: naming the variable.
@@ -77,6 +82,14 @@ class RetentionLimits:
                     f"Let it be at least as long as {VARIABLE_PREFIX}{shorter.upper()}.",
                 )
         return limits
+
+
+def as_of(now: datetime, heard_at: datetime | None) -> datetime:
+    """The time that history is judged at: ``now``, but not long after a device was last heard, by AWS IoT's clock.
+
+    A fleet that nobody hears writes no history either, so that nothing is lost by waiting.
+    """
+    return now if heard_at is None else min(now, heard_at + SILENCE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 The failures this exists for: a file that is read while it is still being written (so it must look the same twice), one
 that is lost or answered twice because the runtime restarted (so it is moved once its result is out, and taken again if
-not), one that is put away unread because it took the name of one under way, and a symbolic link that makes the runtime read what its own user may and the folder's owner may not.
+not), one that is put away unread because it took the name of one under way, and a symbolic link that makes the runtime
+read what its own user may and the folder's owner may not.
 
 A source runs on a thread of its own and gives samples to ``offer``; whether that waits is the queue's business.
 """

@@ -15,7 +15,7 @@ from cloud.fleet.desired import DeploymentRecord
 from cloud.fleet.history import History, HistoryRow, MemoryHistory, SqliteHistory
 from cloud.fleet.ledger import Ledger
 from cloud.fleet.order import to_ms
-from cloud.fleet.pruning import Pruning, PruningPace
+from cloud.fleet.pruning import Pruning, PruningPace, told
 from cloud.fleet.queries import Queries
 from cloud.fleet.retention import Cut, RetentionLimits, cuts
 from cloud.fleet.schema import TABLES
@@ -160,11 +160,26 @@ def test_an_audit_event_outlives_a_routine_one_of_the_same_day(world: World) -> 
 
 
 def pruned(database: Database, now: datetime) -> None:
+    with database.write() as connection:  # devices are heard all the while
+        connection.execute("UPDATE heartbeat SET received_at_ms = ?", (to_ms(now),))
     Pruning(SqliteHistory(database), lambda: now, LIMITS, PruningPace(batch_pause_s=0)).pass_once(threading.Event())
 
 
 def a_decision() -> DriftDecision:
     return DriftDecision("quiet", "none", "Nothing is wrong.", 200, 0, False, (), None)
+
+
+def test_what_was_heard_of_devices_says_how_old_history_is_and_not_a_clock_that_is_set_wrong(
+    database: Database,
+) -> None:
+    SqliteFactSink(database).commit([heartbeat_fact(1)])
+    history = SqliteHistory(database)
+    assert history.heard_at() == heartbeat_fact(1).origin.received_at
+    with database.write() as connection:
+        insert_window(connection, "EWR", "w1", to_ms(T0 - timedelta(days=1)))
+    a_year_ahead = Pruning(history, lambda: T0 + timedelta(days=365), LIMITS, PruningPace(batch_pause_s=0))
+    assert a_year_ahead.pass_once(threading.Event()) == {}
+    assert not any(row["due_count"] for row in told(history, LIMITS, T0 + timedelta(days=365))["retention"])
 
 
 def test_rows_in_a_row_are_counted_on_after_a_long_pause_of_a_model_that_serves(database: Database) -> None:

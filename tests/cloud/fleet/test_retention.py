@@ -20,7 +20,9 @@ from cloud.fleet.retention import (
     DAYS_MIN,
     DRIFTING_LEVELS,
     ROUTINE_KINDS,
+    SILENCE,
     RetentionLimits,
+    as_of,
     cuts,
 )
 from cloud.fleet.store import EVENT_KINDS
@@ -47,6 +49,16 @@ def test_every_kind_of_history_has_its_period() -> None:
 def test_no_kind_is_forgotten_or_named_twice() -> None:
     assert sorted(ROUTINE_KINDS + AUDIT_KINDS) == sorted(EVENT_KINDS)
     assert sorted(CALM_LEVELS + DRIFTING_LEVELS) == sorted(LEVELS)
+
+
+@pytest.mark.parametrize(
+    ("heard_days_ago", "aged_days"),
+    [(None, 0), (-1000, 0), (0, 0), (6, 0), (7, 0), (8, -1), (372, -365)],
+)
+def test_a_silent_fleet_does_not_grow_older(heard_days_ago: int | None, aged_days: int) -> None:
+    heard_at = None if heard_days_ago is None else T0 - timedelta(days=heard_days_ago)
+    assert as_of(T0, heard_at) == T0 + timedelta(days=aged_days)
+    assert timedelta(days=DAYS_MIN) > SILENCE, "or a wrong clock could take what is young"
 
 
 @given(st.lists(st.integers(DAYS_MIN, DAYS_MAX), min_size=5, max_size=5))
