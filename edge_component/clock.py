@@ -30,6 +30,14 @@ def is_believable(now: datetime, trusted_at: datetime | None) -> bool:
     return now >= earliest(trusted_at) - SLACK
 
 
+def believed(at: datetime, now: datetime, trusted_at: datetime | None) -> datetime:
+    """What a time that a signed bundle names is worth: no more than ``SLACK`` beyond a clock that may be right.
+
+    One that a signer's wrong clock has put years ahead would make all that is signed in time expired.
+    """
+    return min(at, now + SLACK) if is_believable(now, trusted_at) else at
+
+
 class Clock(Protocol):
     """Where a decision takes its time from."""
 

@@ -9,8 +9,7 @@ Foreign errors (ONNX Runtime, cryptography, awscrt, the file system) are wrapped
     DeviceError
     ├── BundleError          what was handed over cannot be accepted; nothing was changed
     │   ├── ArchiveError  ManifestError  UnsignedError  SignatureError  UntrustedKeyError  TamperedError
-    │   ├── WrongComponentError  WrongVersionError  WrongPlatformError  ExpiredError  OlderReleaseError
-    │   └── FutureError
+    │   └── WrongComponentError  WrongVersionError  WrongPlatformError  ExpiredError  OlderReleaseError
     ├── StoreError           the disk would not take or give it
     │   └── StoreFullError  StoreDamagedError
     ├── ModelError           the graph itself is unfit to serve
@@ -136,13 +135,6 @@ class ExpiredError(BundleError):
 
     code = "bundle-expired"
     usual_remedy = "Publish the model again: that renews its expiry."
-
-
-class FutureError(BundleError):
-    """Made later than it is, by a clock that may be right; believing it would make all that is signed in time expired."""
-
-    code = "bundle-future"
-    usual_remedy = "Set the clock of this device, if it is behind; else publish again where the clock is right."
 
 
 class OlderReleaseError(BundleError):

@@ -21,7 +21,7 @@ from edge_component.activation.journal import Journal, State
 from edge_component.activation.live import LiveRequests
 from edge_component.activation.table import NEVER_S, Act, Installed, Phase, Signal, Slot, step, welcome_back
 from edge_component.bundles.store import Store
-from edge_component.clock import Clock
+from edge_component.clock import Clock, believed
 from edge_component.config import RuntimeConfig
 from edge_component.contracts.codec import format_moment
 from edge_component.contracts.heartbeat import ModelRef, ServedModel
@@ -155,7 +155,7 @@ class Slots:
 
     def trust_time(self, at: datetime) -> None:
         """Remember the time that a validly signed manifest names; persisted with the next signal."""
-        self.state = self.state.with_trusted(at)
+        self.state = self.state.with_trusted(believed(at, self._parts.clock.now(), self.state.trusted_at))
 
     def lower_floor(self, component_name: str) -> str:
         """See :meth:`State.with_floor_lowered`; returns what changed, in a sentence, empty if nothing did.

@@ -9,11 +9,9 @@ rollback, freeze and mix-and-match; these rules, in this order, do:
    and so can its version;
 3. component and version are those of the Greengrass component that handed it over;
 4. the platform is this device's;
-5. it was not made after now, where the device's clock may be right (clock.py): the time that it names will be trusted, and
-   one far ahead would make everything that is signed afterwards expired;
-6. it has not expired, at the later of the device's clock and the latest time that a trusted signer has ever named: a
+5. it has not expired, at the later of the device's clock and the latest time that a trusted signer has ever named: a
    clock set back revives nothing. (A clock that is *ahead* can refuse, but never poisons that floor.)
-7. its release is not below the highest that this device has committed for the component, and if equal, it is the same
+6. its release is not below the highest that this device has committed for the component, and if equal, it is the same
    bundle; or it is one of the very bundles that may come back (activation/table.py says which).
 
 All of this is known before anything but the manifest and the signature is unpacked. That the other files are the signed
@@ -26,7 +24,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from edge_component.clock import SLACK, is_believable
 from edge_component.contracts.codec import format_moment
 from edge_component.contracts.errors import ContractError
 from edge_component.contracts.manifest import (
@@ -40,7 +37,6 @@ from edge_component.contracts.manifest import (
 from edge_component.contracts.routes import PIN
 from edge_component.errors import (
     ExpiredError,
-    FutureError,
     ManifestError,
     OlderReleaseError,
     TamperedError,
@@ -125,8 +121,8 @@ def verify(
         circumstances: of the device.
 
     Raises:
-        TamperedError, ManifestError, WrongComponentError, WrongVersionError, WrongPlatformError, FutureError,
-        ExpiredError, OlderReleaseError: the first rule that refuses.
+        TamperedError, ManifestError, WrongComponentError, WrongVersionError, WrongPlatformError, ExpiredError,
+        OlderReleaseError: the first rule that refuses.
     """
     _check_signed(sizes_bytes, manifest_bytes, signed)
     manifest = read_manifest(manifest_bytes)
@@ -135,7 +131,6 @@ def verify(
     _check_asked(manifest, asked)
     if manifest.platform != circumstances.platform:
         raise WrongPlatformError(f"made for {manifest.platform}; this device is {circumstances.platform}")
-    _check_future(manifest, circumstances)
     _check_expiry(manifest, circumstances)
     digest = bundle_digest(manifest_bytes)
     if digest not in circumstances.welcome:
@@ -196,12 +191,6 @@ def _check_asked(manifest: Manifest, asked: Asked) -> None:
         raise WrongComponentError(f"it is {manifest.component_name}, handed over by {asked.component_name}")
     if manifest.version != asked.version:
         raise WrongVersionError(f"it is version {manifest.version}, handed over as {asked.version}")
-
-
-def _check_future(manifest: Manifest, circumstances: Circumstances) -> None:
-    now = circumstances.now
-    if is_believable(now, circumstances.trusted_at) and manifest.created_at > now + SLACK:
-        raise FutureError(f"made at {format_moment(manifest.created_at)}; it is {format_moment(now)}")
 
 
 def _check_expiry(manifest: Manifest, circumstances: Circumstances) -> None:

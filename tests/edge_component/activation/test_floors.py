@@ -100,6 +100,22 @@ def test_of_a_component_that_has_nothing_here_any_more_the_floor_goes(at_once: D
         at_once.hand_over(bundles.scale("1.0.0", 2.0, release=4, name="other", component=other))
 
 
+def test_a_time_far_beyond_a_clock_that_may_be_right_makes_nothing_expired(
+    at_once: Device, bundles: BundleFactory
+) -> None:
+    at_once.hand_over(bundles.scale("1.0.0", 2.0, change=from_afar))
+    at_once.start()
+    at_once.hand_over(bundles.scale("1.1.0", 3.0))
+    assert at_once.factor() == 3.0
+
+
+def test_a_clock_that_lags_takes_what_was_signed_meanwhile(at_once: Device, bundles: BundleFactory) -> None:
+    """A device without a battery behind its clock begins where it was switched off, which looks right."""
+    at_once.clock.wall -= timedelta(days=60)
+    at_once.hand_over(bundles.scale("1.0.0", 2.0))
+    assert at_once.factor() == 2.0
+
+
 def test_a_time_that_was_believed_before_the_clock_was_set_is_undone_once_it_is(
     at_once: Device, bundles: BundleFactory
 ) -> None:
